@@ -1,0 +1,1 @@
+"""What the product runs on: the embedded Kafka broker, compose files, deployment settings."""

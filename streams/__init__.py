@@ -1,0 +1,1 @@
+"""What flows: records, topics, codec, log kernel, matching, correlation, and the bus that users import."""

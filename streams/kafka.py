@@ -1,0 +1,119 @@
+"""Kafka clients from settings: the one place that knows addresses, TLS and SASL. An unreachable broker is `kafka.unreachable`."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from streams import limits
+from streams.errors import Unavailable
+from streams.settings import Settings
+
+
+class Kafka:
+    """Makes clients; holds no connection itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = settings.names
+
+    def client_options(self) -> dict[str, Any]:
+        """Options that every aiokafka client takes: servers and security."""
+        settings = self.settings
+        options: dict[str, Any] = {
+            "bootstrap_servers": settings.bootstrap_servers(),
+            "security_protocol": settings.kafka_security_protocol,
+        }
+        if settings.kafka_security_protocol.endswith("SSL"):
+            options["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ca_file or None)
+        if settings.kafka_security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": settings.kafka_sasl_mechanism,
+                "sasl_plain_username": settings.kafka_sasl_username,
+                "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+            }
+        return options
+
+    def new_producer(self, **options: Any) -> AIOKafkaProducer:
+        """A producer, not started: idempotent, `acks=all`, no lingering, large enough for one log batch."""
+        defaults: dict[str, Any] = {
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 0,
+            "max_request_size": limits.LOG_MESSAGE_BYTES_MAX,
+            "max_batch_size": 1024 * 1024,
+            "request_timeout_ms": 30_000,
+        }
+        return AIOKafkaProducer(**{**self.client_options(), **defaults, **options})
+
+    def new_consumer(self, *topics: str, **options: Any) -> AIOKafkaConsumer:
+        """A consumer of physical topics, not started: no group unless given, no automatic commits, fetches fit a log batch."""
+        defaults: dict[str, Any] = {
+            "group_id": None,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "max_partition_fetch_bytes": limits.LOG_MESSAGE_BYTES_MAX,
+            "fetch_max_bytes": 4 * limits.LOG_MESSAGE_BYTES_MAX,
+            "fetch_max_wait_ms": 200,
+        }
+        return AIOKafkaConsumer(*topics, **{**self.client_options(), **defaults, **options})
+
+    @asynccontextmanager
+    async def producer(self, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+        """A started producer, stopped at the end."""
+        producer = self.new_producer(**options)
+        await start(producer)
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+    @asynccontextmanager
+    async def consumer(self, *topics: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+        """A started consumer, stopped at the end."""
+        consumer = self.new_consumer(*topics, **options)
+        await start(consumer)
+        try:
+            yield consumer
+        finally:
+            await consumer.stop()
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        """A started admin client, closed at the end."""
+        admin = AIOKafkaAdminClient(**self.client_options())
+        try:
+            await admin.start()
+        except (KafkaConnectionError, KafkaError, OSError) as error:
+            await admin.close()
+            raise self.unreachable(error) from error
+        try:
+            yield admin
+        finally:
+            await admin.close()
+
+    def unreachable(self, error: Exception) -> Unavailable:
+        """The error that says that this broker does not answer."""
+        return _unreachable(self.settings.bootstrap_servers(), error)
+
+
+async def start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    """Starts a client; one that cannot reach its broker is closed and `Unavailable` (`kafka.unreachable`) is raised."""
+    try:
+        await client.start()
+    except (KafkaConnectionError, OSError) as error:
+        await client.stop()
+        raise _unreachable("the configured servers", error) from error
+    except BaseException:
+        await client.stop()
+        raise
+
+
+def _unreachable(servers: str | Sequence[str], error: Exception) -> Unavailable:
+    return Unavailable("kafka.unreachable", f"Kafka at {servers} does not answer ({type(error).__name__}).", advice="Start it with `mplp up`, or set MPLP_KAFKA_BOOTSTRAP.")

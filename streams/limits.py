@@ -1,0 +1,49 @@
+"""Every cap of the product, in one place, with unit and reason; their relations are asserted at the end."""
+
+from __future__ import annotations
+
+#: Payload of one record (its `data`), bytes of JSON. Beyond it: `payload.too-large`.
+PAYLOAD_BYTES_MAX = 1024 * 1024
+#: Depth of nesting of a JSON payload: deeper documents exhaust parsers further down the line.
+PAYLOAD_DEPTH_MAX = 100
+#: State of one execution, bytes of JSON.
+EXECUTION_STATE_BYTES_MAX = 8 * 1024 * 1024
+#: `max.message.bytes` of log topics: one input's events are one batch, and a batch is one message to the broker.
+LOG_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+#: `max.message.bytes` of all other topics: one payload, its envelope and headers.
+TOPIC_MESSAGE_BYTES_MAX = 2 * 1024 * 1024
+#: Step events decided from one input; then a continuation.
+STEP_EVENTS_PER_INPUT_MAX = 500
+#: Characters of an id (execution, rule, route, step).
+ID_CHARACTERS_MAX = 200
+#: Characters of `type`, `source` and `subject`.
+NAME_CHARACTERS_MAX = 1024
+#: Characters of a CEL expression.
+EXPRESSION_CHARACTERS_MAX = 4096
+#: Records of one chunk: a whole fetch handed to Faust as one event.
+CHUNK_RECORDS_MAX = 1000
+#: Chunks that may wait in the queue of a Faust agent.
+CHUNK_BACKLOG_MAX = 4
+#: How far ahead of its Kafka timestamp a record's `time` may be, milliseconds; beyond it the record moves no clock.
+AHEAD_MS_MAX = 5 * 60 * 1000
+#: Longest `timespan` of a rule, milliseconds.
+TIMESPAN_MS_MAX = 30 * 24 * 3600 * 1000
+#: Groups that a rule keeps before the least recently used is evicted.
+RULE_GROUPS_MAX = 100_000
+#: Records that a rule keeps per group.
+RULE_RECORDS_PER_GROUP_MAX = 10_000
+#: Payload that travels in a `Match`, bytes; beyond it only the fields that the rule reads.
+MATCH_PAYLOAD_BYTES_MAX = 4096
+#: Longest time between two `Position` records of an owner whose position moved without an event, milliseconds.
+POSITION_INTERVAL_MS_MAX = 10_000
+#: How long after a request's deadline a module answers repeats of it from the log, milliseconds.
+ANSWERS_KEPT_MS = 3600 * 1000
+#: Blocks remembered by ClickHouse for deduplication, per table.
+DEDUPLICATION_WINDOW_BLOCKS = 10_000
+#: Result of a query over HTTP, rows.
+QUERY_ROWS_MAX = 1_000_000
+#: Run time of a query, seconds.
+QUERY_SECONDS_MAX = 60
+
+assert PAYLOAD_BYTES_MAX < TOPIC_MESSAGE_BYTES_MAX < EXECUTION_STATE_BYTES_MAX < LOG_MESSAGE_BYTES_MAX
+assert MATCH_PAYLOAD_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -1,0 +1,167 @@
+"""What a machine is: pure `decide` and `evolve` over aggregates, and the values that go in and out.
+
+A machine never sees a broker, a clock or randomness. The host (`streams.log.host`) owns log partitions, feeds inputs to
+machines one by one, appends what they decide, and performs the effects after the acknowledgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from streams.records import InputPosition, LogEvent, Record
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record with its place in a log: what `evolve` folds. `event` is complete (id, sequence, epoch, input)."""
+
+    event: LogEvent
+    position: InputPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """An input: a record from an inbox topic, from another machine's log, or handed over in memory.
+
+    `position` is where it lies (of a local delivery: the log event that contains or caused it); `time_us` is the
+    decision time, microseconds since the epoch: never less than that of an earlier decision of the partition.
+    """
+
+    record: Record
+    position: InputPosition | None
+    time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """An input: the timer of an aggregate that was due at `due_us` (its `Machine.due`) fires at decision time `time_us`."""
+
+    aggregate_id: str
+    due_us: int
+    time_us: int
+
+
+Input: TypeAlias = Received | Due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """An effect: hand `record` to whoever reads logical `topic`, keyed by `key`.
+
+    If a machine of the same host reads that inbox and `key` belongs to the same partition, it is handed over in memory;
+    otherwise it is produced. Either way only after the events decided with it are acknowledged, at least once.
+    """
+
+    topic: str
+    key: str
+    record: Record
+
+
+Effect: TypeAlias = Send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows from one input: events (one atomic batch) and effects.
+
+    Events come with `aggregate_id`, `time` and their own fields set; the host fills `id`, `sequence`, `epoch`, `input`,
+    and `causation_id` and `correlation_id` where they are empty. An event with `sequence=0` belongs to no aggregate (a refusal).
+    """
+
+    events: tuple[LogEvent, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+
+NOTHING = Decision()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """A fact of the log under a key, kept by the host until `expires_us` and found by `View.recall` (answers to repeats)."""
+
+    key: str
+    value: Any
+    expires_us: int
+
+
+class View(Protocol[State]):
+    """What `decide` may see of its partition: states as they are after all earlier decisions."""
+
+    partition: int
+    partitions: int
+
+    def state(self, aggregate_id: str) -> State | None:
+        """The aggregate's state, None if it does not exist."""
+
+    def states(self) -> Iterator[tuple[str, State]]:
+        """All aggregates of the partition, in order of their creation."""
+
+    def recall(self, key: str) -> Any | None:
+        """The value remembered under `key`, None if there is none (any more)."""
+
+    def is_local(self, home: str) -> bool:
+        """Whether `home` belongs to this partition."""
+
+
+class Machine(Protocol[State]):
+    """A deterministic state machine over the aggregates of a partition. All methods are pure and total.
+
+    `source_logs` are other machines' logs whose valid events are inputs, after `concerns` said so.
+    """
+
+    name: str
+    log: str  #: logical topic of its log
+    snapshots: str  #: logical topic of its snapshots
+    inboxes: tuple[str, ...]  #: logical topics
+    source_logs: tuple[str, ...]
+
+    def decide(self, view: View[State], input: Input) -> Decision:
+        """Events and effects that follow from `input`. An input already handled gives nothing new."""
+
+    def evolve(self, state: State | None, entry: Entry) -> State | None:
+        """State of `entry.event.aggregate_id` after the event; None: nothing is left to keep."""
+
+    def due(self, state: State) -> int | None:
+        """When its next timer is due, microseconds since the epoch; None: no timer."""
+
+    def outstanding(self, state: State) -> Iterable[Send]:
+        """Effects that the log does not show as answered: a new owner performs them again."""
+
+    def remember(self, entry: Entry) -> Iterable[Remembered]:
+        """Facts of the event to keep for `View.recall`."""
+
+    def concerns(self, record: Record) -> bool:
+        """Whether an event of a source log is an input of this machine."""
+
+
+@dataclass(slots=True)
+class PartitionView(Generic[State]):
+    """`View` over plain dictionaries; the host's own, also used by tests."""
+
+    partition: int = 0
+    partitions: int = 1
+    aggregates: dict[str, State] = field(default_factory=dict)
+    remembered: dict[str, Remembered] = field(default_factory=dict)
+
+    def state(self, aggregate_id: str) -> State | None:
+        """See `View.state`."""
+        return self.aggregates.get(aggregate_id)
+
+    def states(self) -> Iterator[tuple[str, State]]:
+        """See `View.states`."""
+        return iter(self.aggregates.items())
+
+    def recall(self, key: str) -> Any | None:
+        """See `View.recall`."""
+        found = self.remembered.get(key)
+        return None if found is None else found.value
+
+    def is_local(self, home: str) -> bool:
+        """See `View.is_local`."""
+        from streams.topics import partition_of
+
+        return partition_of(home, self.partitions) == self.partition

@@ -1,0 +1,72 @@
+"""All settings: environment `MPLP_*`, then `mplp.toml` in the working directory, then these defaults; `mplp config` lists them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from streams.topics import TopicNames
+
+#: File in the data folder that says where the running product answers.
+RUN_FILE = "run.json"
+
+
+class Settings(BaseSettings):
+    """Where everything is and how large it is. Unknown keys in `mplp.toml` are refused."""
+
+    model_config = SettingsConfigDict(env_prefix="MPLP_", toml_file="mplp.toml", extra="forbid", frozen=True)
+
+    kafka_bootstrap: str = Field("", description="Kafka servers, host:port, comma separated. Empty: the embedded broker.")
+    kafka_port: int = Field(9092, ge=0, le=65535, description="Port of the embedded broker on loopback; 0: any free one.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="How to talk to Kafka.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="SASL mechanism.")
+    kafka_sasl_username: str = Field("", description="SASL user.")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="SASL password.")
+    kafka_ca_file: str = Field("", description="PEM file of the authority that signed Kafka's certificate; empty: the system's.")
+    replication_factor: int = Field(1, ge=1, description="Replicas of the topics that are created.")
+    partitions: int = Field(4, ge=1, le=1000, description="Partitions of the topics; fixed when they are created.")
+    topic_prefix: str = Field("mplp", pattern=r"^[A-Za-z0-9_-]+$", description="First part of the names of our topics.")
+    schema_registry_url: str = Field("", description="A Confluent-compatible registry. Empty: the built-in one in the topic _schemas.")
+    clickhouse_url: str = Field("", description="ClickHouse server, http(s)://host:port. Empty: embedded (chDB).")
+    clickhouse_user: str = Field("default", description="ClickHouse user.")
+    clickhouse_password: SecretStr = Field(SecretStr(""), description="ClickHouse password.")
+    clickhouse_database: str = Field("mplp", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="ClickHouse database.")
+    data_dir: Path = Field(Path(".mplp"), description="Folder of the embedded Kafka, ClickHouse and run.json.")
+    http_host: str = Field("127.0.0.1", description="Address of the gateway.")
+    http_port: int = Field(8700, ge=0, le=65535, description="Port of the gateway; 0: any free one.")
+    api_keys: SecretStr = Field(SecretStr(""), description="Keys for the gateway, name:role:sha256-of-key, comma separated. Needed beyond loopback.")
+    group_session_timeout_ms: int = Field(6000, ge=1000, description="A silent process loses its partitions after this time.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of the processes' own logs.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource, file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        """Arguments win over the environment, the environment over `mplp.toml`."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def names(self) -> TopicNames:
+        """Names of the topics on the broker."""
+        return TopicNames(self.topic_prefix)
+
+    def run_info(self) -> dict[str, Any]:
+        """What the running `mplp up` wrote to `<data_dir>/run.json`; empty if there is none or it is broken."""
+        try:
+            content = json.loads((self.data_dir / RUN_FILE).read_text())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def bootstrap_servers(self) -> str:
+        """Kafka's address: as set, else where the running `mplp up` has it, else the default port on loopback."""
+        return self.kafka_bootstrap or str(self.run_info().get("kafka", "")) or f"127.0.0.1:{self.kafka_port or 9092}"
+
+    def http_url(self) -> str:
+        """The gateway's address, without a trailing slash: of the running `mplp up`, else as set."""
+        return str(self.run_info().get("http", "")) or f"http://{self.http_host}:{self.http_port or 8700}"

@@ -1,0 +1,140 @@
+"""The catalogue of topics: key, partitions, retention, cleanup and records of each; `mplp topics apply` creates and verifies them.
+
+Names in code, rules and docs are *logical* (`mplp.system.events`). `TopicNames` maps them to names on the broker, where the
+first part is the configured prefix. Topics of users keep their own names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aiokafka.partitioner import murmur2
+
+from streams import limits
+from streams.records import (
+    Block, CompositeEvent, ControlRecord, Delivery, Fence, Heartbeat, Inserted, Match, ModuleMessage, Position, Record, RuleChange,
+    Snapshot, SystemEvent, Watermark, WorkflowCommand, WorkflowTransition,
+)  # fmt: skip
+
+DAY_MS = 24 * 3600 * 1000
+FOREVER = -1
+
+COMMANDS = "mplp.workflow.commands"
+TRANSITIONS = "mplp.workflow.transitions"
+WORKFLOW_SNAPSHOTS = "mplp.workflow.snapshots"
+MESSAGES = "mplp.module.messages"
+MODULE_SNAPSHOTS = "mplp.module.snapshots"
+REQUESTS = "mplp.module.requests"
+RESPONSES = "mplp.module.responses"
+SYSTEM_EVENTS = "mplp.system.events"
+COMPOSITES = "mplp.composite.events"
+DELIVERIES = "mplp.deliveries"
+MATCHES = "mplp.internal.matches"
+BLOCKS = "mplp.internal.blocks"
+INTERNAL_SNAPSHOTS = "mplp.internal.snapshots"
+WORKERS = "mplp.internal.workers"
+CONTROL_RULES = "mplp.control.rules"
+CONTROL_ROUTES = "mplp.control.routes"
+CONTROL_WORKFLOWS = "mplp.control.workflows"
+SCHEMAS = "_schemas"
+
+RETRY_SUFFIX = ".retry"
+DEAD_LETTER_SUFFIX = ".dlq"
+
+#: Header that carries the epoch of a log event.
+EPOCH_HEADER = "mplp_epoch"
+#: Header of a record that was forwarded to the partition of its home once.
+FORWARDED_HEADER = "mplp_forwarded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic of the catalogue."""
+
+    name: str  #: logical name
+    key: str  #: what the key is, in words
+    records: tuple[type[Record], ...]  #: what may lie in it; empty: original bytes
+    cleanup: Literal["delete", "compact"] = "delete"
+    retention_ms: int = FOREVER  #: of cleanup delete
+    single_partition: bool = False  #: control topics: the offset is the version order
+    log_append_time: bool = False  #: inbox topics
+    message_bytes_max: int = limits.TOPIC_MESSAGE_BYTES_MAX
+    sunk: bool = False  #: whether the history keeps it
+    log: bool = False  #: whether it is a log in the sense of the kernel (fences count)
+
+    def config(self) -> dict[str, str]:
+        """The topic's configuration on the broker."""
+        config = {
+            "cleanup.policy": self.cleanup,
+            "max.message.bytes": str(self.message_bytes_max),
+            "message.timestamp.type": "LogAppendTime" if self.log_append_time else "CreateTime",
+        }
+        if self.cleanup == "delete":
+            config["retention.ms"] = str(self.retention_ms)
+        return config
+
+
+CATALOGUE: tuple[Topic, ...] = (
+    Topic(name=COMMANDS, key="execution id (home)", records=(WorkflowCommand,), retention_ms=7 * DAY_MS, log_append_time=True, sunk=True),
+    Topic(
+        name=TRANSITIONS, key="execution id", records=(WorkflowTransition, Fence, Position),
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX, sunk=True, log=True,
+    ),
+    Topic(name=WORKFLOW_SNAPSHOTS, key="epoch/execution id", records=(Snapshot, Fence), cleanup="compact", message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX),
+    Topic(
+        name=MESSAGES, key="home", records=(ModuleMessage, SystemEvent, Fence, Position),
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX, sunk=True, log=True,
+    ),
+    Topic(name=MODULE_SNAPSHOTS, key="epoch/aggregate id", records=(Snapshot, Fence), cleanup="compact", message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX),
+    Topic(name=REQUESTS, key="home of the aggregate", records=(ModuleMessage,), retention_ms=7 * DAY_MS, log_append_time=True, sunk=True),
+    Topic(name=RESPONSES, key="home of the caller", records=(ModuleMessage,), retention_ms=7 * DAY_MS, log_append_time=True, sunk=True),
+    Topic(name=SYSTEM_EVENTS, key="subject", records=(SystemEvent,), retention_ms=30 * DAY_MS, log_append_time=True, sunk=True),
+    Topic(
+        name=COMPOSITES, key="rule + group key", records=(CompositeEvent, Fence, Position), retention_ms=30 * DAY_MS,
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX, sunk=True, log=True,
+    ),
+    Topic(name=DELIVERIES, key="event id", records=(Delivery,), retention_ms=7 * DAY_MS, sunk=True),
+    Topic(name=MATCHES, key="rule + group key", records=(Match, Watermark, RuleChange), retention_ms=7 * DAY_MS, log_append_time=True),
+    Topic(name=BLOCKS, key="topic", records=(Block, Inserted, Fence, Position), retention_ms=7 * DAY_MS, log=True),
+    Topic(name=INTERNAL_SNAPSHOTS, key="epoch/aggregate id", records=(Snapshot, Fence), cleanup="compact", message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX),
+    Topic(name=WORKERS, key="process", records=(Heartbeat,), cleanup="compact"),
+    Topic(name=CONTROL_RULES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
+    Topic(name=CONTROL_ROUTES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
+    Topic(name=CONTROL_WORKFLOWS, key="id, id@hash", records=(ControlRecord,), cleanup="compact", single_partition=True),
+    Topic(name=SYSTEM_EVENTS + RETRY_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS),
+    Topic(name=SYSTEM_EVENTS + DEAD_LETTER_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS, sunk=True),
+)  # fmt: skip
+
+BY_NAME = {topic.name: topic for topic in CATALOGUE}
+
+
+def module_requests(module: str) -> str:
+    """Logical name of the inbox of a module that runs outside the core."""
+    return f"{REQUESTS}.{module}"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """Maps logical names to names on the broker and back: the first part `mplp` becomes the prefix."""
+
+    prefix: str = "mplp"
+
+    def physical(self, logical: str) -> str:
+        """Name on the broker of a logical name."""
+        return self.prefix + logical[4:] if logical.startswith("mplp.") else logical
+
+    def logical(self, physical: str) -> str:
+        """Logical name of a name on the broker."""
+        return "mplp" + physical[len(self.prefix) :] if physical.startswith(self.prefix + ".") else physical
+
+
+def partition_of(key: str | bytes, partitions: int) -> int:
+    """The partition that Kafka's default partitioner (murmur2) gives to `key`."""
+    raw = key.encode() if isinstance(key, str) else key
+    return (murmur2(raw) & 0x7FFFFFFF) % partitions
+
+
+def home_of(aggregate_id: str) -> str:
+    """The home (key, hence partition) of an aggregate: its id up to the first `/`."""
+    return aggregate_id.partition("/")[0]
