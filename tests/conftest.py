@@ -1,0 +1,68 @@
+"""Fixtures that everything shares: one real broker per test session, and for each test its own topic prefix on it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streams.codec.avro import Codec
+from streams.kafka import Kafka
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.topics_apply import AppliedTopics
+
+#: A broker to use instead of starting one, host:port.
+BROKER_VARIABLE = "MPLP_TEST_KAFKA"
+#: Many short-lived topics: give their disk back at once.
+BROKER_OVERRIDES = {"file.delete.delay.ms": "1000", "log.segment.bytes": str(16 * 2**20), "log.index.size.max.bytes": "65536"}
+
+
+@pytest.fixture(scope="session")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Address of a real broker, started when the first test asks for it and stopped after the last."""
+    if existing := os.environ.get(BROKER_VARIABLE):
+        yield existing
+        return
+    from infra.kafka import EmbeddedKafka
+
+    async with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), overrides=BROKER_OVERRIDES) as kafka:
+        yield kafka.bootstrap
+
+
+@pytest.fixture
+def settings(broker: str, tmp_path: Path) -> Settings:
+    """Settings with a topic prefix and a data folder of this test's own, 4 partitions."""
+    return Settings(kafka_bootstrap=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}", partitions=4, data_dir=tmp_path / ".mplp", http_port=0)
+
+
+@pytest.fixture
+async def kafka(settings: Settings) -> AsyncIterator[Kafka]:
+    """Client factory for this test; every topic with its prefix is deleted afterwards."""
+    kafka = Kafka(settings)
+    yield kafka
+    async with kafka.admin() as admin:
+        mine = [topic for topic in await admin.list_topics() if topic.startswith(f"{settings.topic_prefix}.")]
+        if mine:
+            await admin.delete_topics(mine)
+
+
+@pytest.fixture
+async def topics(kafka: Kafka) -> AppliedTopics:
+    """The catalogue's topics, made for this test's prefix, with the schemas registered."""
+    from streams.topics_apply import apply_topics
+
+    return await apply_topics(kafka)
+
+
+@pytest.fixture
+async def codec(kafka: Kafka, topics: AppliedTopics) -> Codec:
+    """A codec that knows the registered schemas."""
+    from streams.codec.registry import connect_codec
+
+    return await connect_codec(kafka)
