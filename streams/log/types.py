@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from streams.records import InputPosition, LogEvent, Record
 
 State = TypeVar("State")
+State_co = TypeVar("State_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,8 @@ class Send:
     topic: str
     key: str
     record: Record
+    #: Which event of the decision it belongs to (index): its place is the `position` of a local delivery. Default: the last.
+    caused_by: int = -1
 
 
 Effect: TypeAlias = Send
@@ -88,16 +91,16 @@ class Remembered:
     expires_us: int
 
 
-class View(Protocol[State]):
+class View(Protocol[State_co]):
     """What `decide` may see of its partition: states as they are after all earlier decisions."""
 
     partition: int
     partitions: int
 
-    def state(self, aggregate_id: str) -> State | None:
+    def state(self, aggregate_id: str) -> State_co | None:
         """The aggregate's state, None if it does not exist."""
 
-    def states(self) -> Iterator[tuple[str, State]]:
+    def states(self) -> Iterator[tuple[str, State_co]]:
         """All aggregates of the partition, in order of their creation."""
 
     def recall(self, key: str) -> Any | None:

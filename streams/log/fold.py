@@ -1,0 +1,198 @@
+"""What one owner knows of one log partition: the fold of its valid events, and how a decision becomes log events. Pure.
+
+`LogFold` is used twice: a takeover feeds it the log (`replay`), and live it feeds itself what its machine decides (`decide`).
+Both go through `_apply`, so that the state of a successor equals that of the owner by construction. Live state runs ahead of
+the acknowledgement; when an append has an unknown outcome the whole fold is thrown away and built anew from the log.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.errors import Defect
+from streams.log.types import Decision, Due, Entry, Input, Machine, PartitionView, Received, Remembered, Send
+from streams.records import InputPosition, LogEvent, Position, derived_id, to_micros
+from streams.topics import home_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A decision with its events as they will lie in the log."""
+
+    entries: tuple[Entry, ...]
+    effects: tuple[tuple[Send, InputPosition | None], ...]  #: with the place of the event that each belongs to
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.effects)
+
+
+class LogFold:
+    """State of one machine on one partition of its log."""
+
+    def __init__(self, machine: Machine[Any], *, log: str, partition: int, partitions: int) -> None:
+        """`log` is the log's name on the broker."""
+        self.machine = machine
+        self.log = log
+        self.view: PartitionView[Any] = PartitionView(partition=partition, partitions=partitions)
+        self.sequences: dict[str, int] = {}  #: last sequence per aggregate
+        self.positions: dict[str, int] = {}  #: highest offset handled, per input topic (name on the broker)
+        self.moved: set[str] = set()  #: topics whose position moved without an event since the last one that tells it
+        self.epoch = 0
+        self.next_offset = 0
+        self.time_us = 0  #: time of the latest decision in the log
+        self._timers: list[tuple[int, str]] = []
+        self._due: dict[str, int] = {}
+        self._expiries: list[tuple[int, str]] = []
+
+    # --- replay -----------------------------------------------------------------------------------------------------
+
+    def replay(self, event: LogEvent, offset: int) -> Entry | None:
+        """Folds a valid event of the log; None if its sequence was seen before (a repeat) and it is ignored."""
+        aggregate_id, sequence = event.aggregate_id, event.sequence
+        if aggregate_id is not None and sequence:
+            expected = self.sequences.get(aggregate_id, 0) + 1
+            if sequence < expected:
+                return None
+            if sequence > expected:
+                raise Defect("log.gap", f"{self.log}/{self.view.partition}@{offset}: sequence {sequence} of {aggregate_id} follows {expected - 1}.")
+        entry = Entry(event=event, position=InputPosition(topic=self.log, partition=self.view.partition, offset=offset))
+        self._apply(entry)
+        return entry
+
+    def replay_position(self, position: Position) -> None:
+        """Takes over positions that an earlier owner wrote."""
+        for at in position.positions:
+            self._move(at.topic, at.offset)
+            self.moved.discard(at.topic)
+
+    # --- decide -----------------------------------------------------------------------------------------------------
+
+    def decide(self, input: Input) -> Decided:
+        """Asks the machine, turns its answer into log events of the current epoch, and folds them."""
+        self._forget_until(input.time_us)
+        decision = self.machine.decide(self.view, input)
+        position = input.position if isinstance(input, Received) else None
+        entries = self._stamp(decision, input, position)
+        for entry in entries:
+            self._apply(entry)
+        self.next_offset += len(entries)
+        if position is not None:
+            self._move(position.topic, position.offset)
+            self.moved.add(position.topic) if not entries else self.moved.discard(position.topic)
+        return Decided(entries=entries, effects=self._place(decision.effects, entries))
+
+    def _place(self, effects: Sequence[Send], entries: Sequence[Entry]) -> tuple[tuple[Send, InputPosition | None], ...]:
+        return tuple((effect, entries[effect.caused_by].position if entries else None) for effect in effects)
+
+    def _stamp(self, decision: Decision, input: Input, position: InputPosition | None) -> tuple[Entry, ...]:
+        cause = input.record if isinstance(input, Received) else None
+        sequences: dict[str, int] = {}
+        entries = []
+        for index, event in enumerate(decision.events):
+            aggregate_id = event.aggregate_id
+            if event.sequence == 0 or aggregate_id is None:
+                sequence = 0
+                origin = (position.topic, position.partition, position.offset) if position else (input.time_us,)
+                event_id = derived_id("refusal", self.log, self.view.partition, self.epoch, *origin, index)
+            else:
+                sequence = sequences.get(aggregate_id, self.sequences.get(aggregate_id, 0)) + 1
+                sequences[aggregate_id] = sequence
+                event_id = derived_id(aggregate_id, self.epoch, sequence)
+            stamped = dataclasses.replace(
+                event,
+                id=event_id,
+                sequence=sequence,
+                epoch=self.epoch,
+                input=position,
+                causation_id=event.causation_id or (cause.id if cause else None),
+                correlation_id=event.correlation_id or (cause.correlation_id if cause else "") or home_of(aggregate_id or event.subject),
+            )
+            place = InputPosition(topic=self.log, partition=self.view.partition, offset=self.next_offset + index)
+            entries.append(Entry(event=stamped, position=place))
+        return tuple(entries)
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def next_due(self) -> tuple[int, str] | None:
+        """The earliest timer: (due, microseconds since the epoch; aggregate id)."""
+        timers = self._timers
+        while timers and self._due.get(timers[0][1]) != timers[0][0]:
+            heapq.heappop(timers)
+        return timers[0] if timers else None
+
+    def drop_timer(self, aggregate_id: str) -> None:
+        """Forgets a timer that fired to no effect, until the aggregate's next event."""
+        self._due.pop(aggregate_id, None)
+
+    # --- positions --------------------------------------------------------------------------------------------------
+
+    def handled(self, topic: str, offset: int) -> bool:
+        """Whether the record at `offset` of this partition of an input topic was decided on before."""
+        return offset <= self.positions.get(topic, -1)
+
+    def skip(self, topic: str, offset: int) -> None:
+        """Moves a position past a record that is no input (forwarded, undecodable, of no concern)."""
+        self._move(topic, offset)
+        self.moved.add(topic)
+
+    def moved_positions(self) -> tuple[InputPosition, ...]:
+        """Positions that no event tells yet."""
+        return tuple(
+            InputPosition(topic=topic, partition=self.view.partition, offset=self.positions[topic]) for topic in sorted(self.moved)
+        )
+
+    # --- shared -----------------------------------------------------------------------------------------------------
+
+    def outstanding(self) -> Iterator[Send]:
+        """Effects that the log does not show as answered."""
+        for _, state in list(self.view.states()):
+            yield from self.machine.outstanding(state)
+
+    def due_of(self, due_us: int, aggregate_id: str, time_us: int) -> Due:
+        """The input of a timer that fires now."""
+        return Due(aggregate_id=aggregate_id, due_us=due_us, time_us=time_us)
+
+    def _apply(self, entry: Entry) -> None:
+        event = entry.event
+        aggregate_id = event.aggregate_id
+        self.time_us = max(self.time_us, to_micros(event.time))
+        if event.input is not None:
+            self._move(event.input.topic, event.input.offset)
+            self.moved.discard(event.input.topic)
+        for fact in self.machine.remember(entry):
+            self._remember(fact)
+        if aggregate_id is None or not event.sequence:
+            return
+        self.sequences[aggregate_id] = event.sequence
+        aggregates = self.view.aggregates
+        state = self.machine.evolve(aggregates.get(aggregate_id), entry)
+        if state is None:
+            aggregates.pop(aggregate_id, None)
+            self._due.pop(aggregate_id, None)
+            return
+        aggregates[aggregate_id] = state
+        due = self.machine.due(state)
+        if due is None:
+            self._due.pop(aggregate_id, None)
+        elif self._due.get(aggregate_id) != due:
+            self._due[aggregate_id] = due
+            heapq.heappush(self._timers, (due, aggregate_id))
+
+    def _move(self, topic: str, offset: int) -> None:
+        if offset > self.positions.get(topic, -1):
+            self.positions[topic] = offset
+
+    def _remember(self, fact: Remembered) -> None:
+        self.view.remembered[fact.key] = fact
+        heapq.heappush(self._expiries, (fact.expires_us, fact.key))
+
+    def _forget_until(self, time_us: int) -> None:
+        while self._expiries and self._expiries[0][0] < time_us:
+            _, key = heapq.heappop(self._expiries)
+            found = self.view.remembered.get(key)
+            if found is not None and found.expires_us < time_us:
+                del self.view.remembered[key]

@@ -1,0 +1,205 @@
+"""The kernel's ports over Kafka (aiokafka): a log partition, a partition's inboxes, and effects.
+
+Facts of aiokafka that matter here: an idempotent batch never expires, so every append has a time-out of its own; a sequence
+number does not roll back after a failed batch, so a producer is thrown away after any failure; `BatchBuilder.append`
+answers None when the batch is full; a producer that cannot reach its broker never finishes `stop()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streams import limits, topics
+from streams.kafka import Kafka, start
+from streams.log.ports import Appender, BatchTooLarge, Outgoing, Stored
+
+FETCH_TIMEOUT_MS = 1000
+CLOSE_TIMEOUT_S = 2.0
+
+#: Where the index of fences of a log lies.
+SNAPSHOTS_OF = {
+    topics.TRANSITIONS: topics.WORKFLOW_SNAPSHOTS,
+    topics.MESSAGES: topics.MODULE_SNAPSHOTS,
+    topics.COMPOSITES: topics.INTERNAL_SNAPSHOTS,
+    topics.BLOCKS: topics.INTERNAL_SNAPSHOTS,
+}
+
+
+class SystemClock:
+    """The wall clock."""
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch."""
+        return time.time_ns() // 1000
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Closes a producer without waiting for what it has in flight longer than `CLOSE_TIMEOUT_S`."""
+    stopping = asyncio.ensure_future(producer.stop())
+    done, _ = await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT_S)
+    if done:
+        stopping.exception()
+        return
+    stopping.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await stopping
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await sender
+    await producer.client.close()
+
+
+class KafkaAppender:
+    """An idempotent producer of its own, for one partition."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partition = partition
+        self._closed = False
+
+    async def append(self, batch: Sequence[Outgoing]) -> int:
+        """See `Appender.append`."""
+        builder = self._producer.create_batch()
+        for record in batch:
+            added = builder.append(key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers))
+            if added is None:
+                raise BatchTooLarge(f"{len(batch)} records do not fit into a batch of {limits.LOG_MESSAGE_BYTES_MAX} bytes.")
+        sent = await self._producer.send_batch(builder, self._topic, partition=self._partition)
+        metadata = await asyncio.shield(sent)
+        return int(metadata.offset) if metadata.offset is not None else -1
+
+    async def close(self) -> None:
+        """See `Appender.close`."""
+        if not self._closed:
+            self._closed = True
+            await abandon(self._producer)
+
+
+class KafkaLog:
+    """A log partition on Kafka. `topic` is given as logical name."""
+
+    def __init__(self, kafka: Kafka, topic: str, partition: int) -> None:
+        self._kafka = kafka
+        self._snapshots = kafka.names.physical(SNAPSHOTS_OF.get(topic, topics.INTERNAL_SNAPSHOTS))
+        self.topic = kafka.names.physical(topic)
+        self.partition = partition
+
+    async def end(self) -> int:
+        """See `LogPort.end`."""
+        tp = TopicPartition(self.topic, self.partition)
+        async with self._kafka.consumer() as consumer:
+            return int((await consumer.end_offsets([tp]))[tp])
+
+    async def read(self, start: int, end: int) -> AsyncIterator[Stored]:
+        """See `LogPort.read`."""
+        if start >= end:
+            return
+        async with self._kafka.consumer() as consumer:
+            async for stored in read_range(consumer, self.topic, self.partition, start, end):
+                yield stored
+
+    async def open(self) -> Appender:
+        """See `LogPort.open`."""
+        producer = self._kafka.new_producer(max_batch_size=limits.LOG_MESSAGE_BYTES_MAX - 1024 * 1024)
+        await start(producer)
+        return KafkaAppender(producer, self.topic, self.partition)
+
+    async def write_fences(self, fences: Sequence[tuple[str, Outgoing]]) -> None:
+        """See `LogPort.write_fences`."""
+        async with self._kafka.producer() as producer:
+            for key, record in fences:
+                await producer.send_and_wait(
+                    self._snapshots, key=key.encode(), value=record.value, headers=list(record.headers), partition=self.partition
+                )
+
+
+async def read_range(consumer: AIOKafkaConsumer, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Stored]:
+    """Records of [start, end) of a partition, in order; gaps (retention, compaction) are skipped. The consumer is assigned anew."""
+    tp = TopicPartition(topic, partition)
+    consumer.assign([tp])
+    first = int((await consumer.beginning_offsets([tp]))[tp])
+    position = max(start, first)
+    if position >= end:
+        return
+    consumer.seek(tp, position)
+    while position < end:
+        fetched = await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS)
+        for record in fetched.get(tp, ()):
+            if record.offset >= end:
+                return
+            yield stored_of(record)
+        position = int(await consumer.position(tp))
+
+
+def stored_of(record: object) -> Stored:
+    """An aiokafka `ConsumerRecord` as the kernel knows it."""
+    return Stored(
+        topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp,  # type: ignore[attr-defined]
+        key=record.key, value=record.value, headers=record.headers,  # type: ignore[attr-defined]
+    )  # fmt: skip
+
+
+class KafkaInboxes:
+    """Partition p of the inbox topics (names on the broker), by manual assignment."""
+
+    def __init__(self, kafka: Kafka, inboxes: Sequence[str], partition: int) -> None:
+        self._kafka = kafka
+        self._topics = tuple(inboxes)
+        self._partition = partition
+        self._consumer: AIOKafkaConsumer | None = None
+        self._positions: dict[str, int] = {}
+
+    async def open(self, positions: Mapping[str, int]) -> Mapping[str, int]:
+        """See `InboxPort.open`."""
+        await self.close()
+        consumer = self._kafka.new_consumer(fetch_max_wait_ms=500, max_poll_records=2000)
+        await start(consumer)
+        self._consumer = consumer
+        partitions = [TopicPartition(topic, self._partition) for topic in self._topics]
+        consumer.assign(partitions)
+        firsts = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        for tp in partitions:
+            at = max(positions.get(tp.topic, -1) + 1, int(firsts[tp]))
+            consumer.seek(tp, at)
+            self._positions[tp.topic] = at
+        return {tp.topic: int(ends[tp]) for tp in partitions}
+
+    async def fetch(self, timeout_ms: int) -> Sequence[Stored]:
+        """See `InboxPort.fetch`."""
+        assert self._consumer is not None
+        fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
+        records: list[Stored] = []
+        for tp, batch in fetched.items():
+            records.extend(stored_of(record) for record in batch)
+            if batch:
+                self._positions[tp.topic] = batch[-1].offset + 1
+        return records
+
+    def pause(self, topic: str) -> None:
+        """See `InboxPort.pause`."""
+        assert self._consumer is not None
+        self._consumer.pause(TopicPartition(topic, self._partition))
+
+    def resume(self, topic: str) -> None:
+        """See `InboxPort.resume`."""
+        assert self._consumer is not None
+        self._consumer.resume(TopicPartition(topic, self._partition))
+
+    def position(self, topic: str) -> int:
+        """See `InboxPort.position`."""
+        return self._positions[topic]
+
+    async def close(self) -> None:
+        """See `InboxPort.close`."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
