@@ -56,16 +56,16 @@ def _reader_schema(name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SchemaIds:
-    """What the registry knows: schema id → schema (as registered), and (subject, record full name) → id for writing."""
+    """What the registry knows: schema id → schema (as registered), and record name → id under which we write it."""
 
     schemas: Mapping[int, dict[str, Any]]
-    subjects: Mapping[str, int]
+    record_ids: Mapping[str, int]
 
     @classmethod
     def local(cls) -> SchemaIds:
         """The shipped schemas numbered in order of their names, as a fresh registry numbers them. For tests without a registry."""
         schemas = dict(enumerate((local_schemas()[name] for name in sorted(RECORDS)), start=1))
-        return cls(schemas=schemas, subjects={full_name(schema): number for number, schema in schemas.items()})
+        return cls(schemas=schemas, record_ids={schema["name"]: number for number, schema in schemas.items()})
 
 
 def full_name(schema: Mapping[str, Any]) -> str:
@@ -88,11 +88,7 @@ class Codec:
             if number not in self._writers:
                 # A schema that is not ours (a user's own) keeps its name; its records are not decoded into ours.
                 self._writers[number] = (str(schema["name"]), fastavro.parse_schema(_without_logical_types(schema)))
-        wanted = {full_name(schema): schema for schema in local_schemas().values()}
-        for number, schema in ids.schemas.items():
-            name = full_name(schema)
-            if name in wanted and schema_text(schema) == schema_text(wanted[name]):
-                self._ids_by_record[wanted[name]["name"]] = number
+        self._ids_by_record.update(ids.record_ids)
 
     def knows(self, schema_id: int) -> bool:
         """Whether a schema id can be decoded."""
@@ -103,7 +99,9 @@ class Codec:
         try:
             return self._ids_by_record[record_name]
         except KeyError:
-            raise InvalidInput("schema.unregistered", f"The schema of {record_name} is not registered.", advice="Run `mplp topics apply`.") from None
+            raise InvalidInput(
+                "schema.unregistered", f"The schema of {record_name} is not registered.", advice="Run `mplp topics apply`."
+            ) from None
 
     def encode(self, record: Record) -> bytes:
         """The record's bytes. Raises `InvalidInput` (`record.invalid`) with the field's name as pointer."""
@@ -137,7 +135,7 @@ class Codec:
                 decoded = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, _reader_schema(name))
             else:
                 decoded = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, None)
-        except Exception as error:  # noqa: BLE001  fastavro raises anything from garbage: EOFError, IndexError, UnicodeError, …
+        except Exception as error:
             raise InvalidInput("avro.invalid", f"The body is no {name}: {type(error).__name__}: {error}") from error
         return name, typing.cast(dict[str, Any], decoded)
 
@@ -213,7 +211,10 @@ def _to_plain(record: Record) -> dict[str, Any]:
 
 
 def _nested(value: Any) -> dict[str, Any]:
-    return {name: (write(item) if write is not None and (item := getattr(value, name)) is not None else getattr(value, name)) for name, write in _plain_writers(type(value)).items()}
+    return {
+        name: (write(item) if write is not None and (item := getattr(value, name)) is not None else getattr(value, name))
+        for name, write in _plain_writers(type(value)).items()
+    }
 
 
 @cache
@@ -265,7 +266,9 @@ def _reader_for(name: str, hint: Any) -> Callable[[Any], Any] | None:
 
 def _nested_reader(cls: Any) -> Callable[[Any], Any]:
     converters = _converters(cls)
-    return lambda plain: cls(**{key: converters[key](value) if key in converters and value is not None else value for key, value in plain.items()})
+    return lambda plain: cls(
+        **{key: converters[key](value) if key in converters and value is not None else value for key, value in plain.items()}
+    )
 
 
 def _core(hint: Any) -> Any:
@@ -274,7 +277,6 @@ def _core(hint: Any) -> Any:
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
         return parts[0] if len(parts) == 1 else hint
     return hint
-
 
 
 __all__ = ["Codec", "SchemaIds", "full_name", "headers_of", "local_schemas", "record_from_plain", "schema_text", "to_json"]

@@ -1,0 +1,152 @@
+"""The schema registry: the topic `_schemas` in Confluent's record layout, or any Confluent-compatible registry by URL.
+
+Writers of the topic exclude each other with the broker's help: whoever wants to write initialises the transactional id
+`_schemas-writer`, which fences every earlier holder, then reads the topic to its end and writes what is missing in one transaction.
+A writer that was overtaken cannot commit; it begins again and finds what the other wrote. So no id is ever given twice and no version
+is overwritten. A registry of Confluent's own does not know this protocol: when one serves the topic, set its URL and write through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import orjson
+from aiokafka import TopicPartition
+from aiokafka.errors import ConcurrentTransactions, InvalidProducerEpoch, KafkaError, ProducerFenced
+
+from streams.codec.avro import Codec, SchemaIds, local_schemas, schema_text
+from streams.codec.compatibility import violations
+from streams.codec.remote import RemoteRegistry
+from streams.codec.store import FULL_TRANSITIVE, SchemaStore, SchemaVersion, config_record
+from streams.codec.subjects import registrations
+from streams.errors import InvalidInput, Refused, Unavailable
+from streams.kafka import Kafka
+from streams.topics import SCHEMAS
+
+T = TypeVar("T")
+
+#: Holding it is the right to write `_schemas`; not prefixed, since the topic is not.
+WRITER_ID = "_schemas-writer"
+_ATTEMPTS = 30
+_READ_TIMEOUT_S = 30.0
+
+Writes = Sequence[tuple[bytes, bytes | None]]
+
+
+async def read_store(kafka: Kafka) -> SchemaStore:
+    """The whole topic `_schemas`; empty if there is none. Raises `Unavailable` (`kafka.unreachable`, `schema.unreadable`)."""
+    store = SchemaStore()
+    async with kafka.consumer(isolation_level="read_committed") as consumer:
+        if SCHEMAS not in await consumer.topics():
+            return store
+        partition = TopicPartition(SCHEMAS, 0)
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                while await consumer.position(partition) < end:
+                    for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, ()):
+                        store.apply(record.key, record.value)
+        except TimeoutError as error:
+            raise Unavailable(
+                "schema.unreadable", f"The topic {SCHEMAS} could not be read to its end in {_READ_TIMEOUT_S:.0f} s."
+            ) from error
+    return store
+
+
+async def change_store(kafka: Kafka, decide: Callable[[SchemaStore], tuple[Writes, T]]) -> T:
+    """Reads the topic, lets `decide` say what to write, writes it, with no other writer in between; returns what `decide` says besides.
+
+    `decide` is called again on the newer content when another writer came first, so it must be free of effects.
+    Raises `Unavailable` (`schema.busy`) if that happens too often.
+    """
+    writes, result = decide(await read_store(kafka))
+    if not writes:
+        return result
+    for attempt in range(_ATTEMPTS):
+        try:
+            async with kafka.producer(transactional_id=WRITER_ID) as producer:
+                writes, result = decide(await read_store(kafka))
+                if writes:
+                    async with producer.transaction():
+                        sent = [await producer.send(SCHEMAS, key=key, value=value, partition=0) for key, value in writes]
+                        await asyncio.gather(*sent)
+            return result
+        except (ProducerFenced, InvalidProducerEpoch, ConcurrentTransactions):
+            # Random enough: contenders were started at different times, and the wait grows with the attempts already lost.
+            await asyncio.sleep(0.05 * (attempt + 1))
+        except KafkaError as error:
+            raise Unavailable("schema.not-written", f"The topic {SCHEMAS} cannot be written: {error}") from error
+    raise Unavailable("schema.busy", f"Other writers of {SCHEMAS} kept coming first.", advice="Try again.")
+
+
+async def register(kafka: Kafka, wanted: Sequence[tuple[str, str]]) -> list[SchemaVersion]:
+    """Registers (subject, schema text) pairs that are not yet there; gives the version of each, in order.
+
+    Raises `Refused` (`schema.incompatible`), `InvalidInput` (`schema.invalid`); then nothing is written.
+    """
+    return await change_store(kafka, lambda store: plan_registration(store, wanted))
+
+
+def plan_registration(store: SchemaStore, wanted: Sequence[tuple[str, str]]) -> tuple[Writes, list[SchemaVersion]]:
+    """What `register` writes, and the versions that it gives (pure, on a store of its own)."""
+
+    writes: list[tuple[bytes, bytes | None]] = []
+    result: list[SchemaVersion] = []
+    if store.own_compatibility(None) is None:
+        writes.append(config_record(FULL_TRANSITIVE))
+        store.apply(*writes[-1])
+    for subject, text in wanted:
+        schema = orjson.loads(text)
+        entry = store.find(subject, schema)
+        if entry is None:
+            found = violations(text, [version.schema for version in store.versions(subject)], store.compatibility(subject))
+            if found:
+                raise Refused("schema.incompatible", f"{subject}: {found[0]}")
+            entry = store.next_version(subject, schema, text)
+            writes.append((entry.key(), entry.value()))
+            store.apply(*writes[-1])
+        result.append(entry)
+    return writes, result
+
+
+async def load_schemas(kafka: Kafka) -> SchemaIds:
+    """All schemas by id, and the ids under which our records are written.
+
+    Raises `Unavailable` if the registry cannot be read.
+    """
+    if kafka.settings.schema_registry_url:
+        async with RemoteRegistry(kafka.settings.schema_registry_url) as remote:
+            return await remote.load(registrations(kafka.names))
+    return ids_of(await read_store(kafka))
+
+
+def ids_of(store: SchemaStore) -> SchemaIds:
+    """What a codec needs from a store."""
+    schemas = {number: entry.parsed for number, entry in store.ids().items() if isinstance(entry.parsed, dict)}
+    own = {name: store.id_of(schema) for name, schema in local_schemas().items()}
+    return SchemaIds(schemas=schemas, record_ids={name: number for name, number in own.items() if number is not None})
+
+
+async def connect_codec(kafka: Kafka) -> Codec:
+    """A codec ready for all our records. Raises `Unavailable`, or `InvalidInput` (`schema.unregistered`) before `mplp topics apply` ran."""
+    ids = await load_schemas(kafka)
+    missing = sorted(set(local_schemas()) - set(ids.record_ids))
+    if missing:
+        raise InvalidInput(
+            "schema.unregistered", f"The registry lacks the schemas of {', '.join(missing)}.", advice="Run `mplp topics apply`."
+        )  # fmt: skip
+    return Codec(ids)
+
+
+async def register_schemas(kafka: Kafka) -> Mapping[str, SchemaVersion]:
+    """Registers every record of the catalogue under its subjects; subject → version. Repeating it changes nothing."""
+    wanted = [(subject, schema_text(local_schemas()[name])) for subject, name in registrations(kafka.names)]
+    if kafka.settings.schema_registry_url:
+        async with RemoteRegistry(kafka.settings.schema_registry_url) as remote:
+            return {subject: await remote.register(subject, text) for subject, text in wanted}
+    versions = await register(kafka, wanted)
+    return {version.subject: version for version in versions}
