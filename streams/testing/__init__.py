@@ -1,0 +1,1 @@
+"""What tests of machines, rules and routes share: example records, in-memory ports, a runner of machines without a broker."""
