@@ -22,7 +22,7 @@ from streams.kafka import Kafka
 from streams.log.kafka_log import KafkaLog
 from streams.log.ports import Appender, BatchTooLarge, LogPort, Outgoing, Stored
 from streams.log.rule import FENCED, ReadersRule, Verdict, type_and_epoch
-from streams.records import Fence, Record, derived_id, from_micros, now, to_micros
+from streams.records import Fence, Record, derived_id, now, to_micros
 
 APPEND_TIMEOUT_S = 30.0
 CLAIMS_MAX = 20
@@ -123,7 +123,9 @@ class FencedLog:
                 await read_to(offset + 1)
                 if found and found[-1][:2] == (offset, wanted):
                     self.epoch, self.next_offset = wanted, offset + 1
-                    await self._port.write_fences([(self._fence_key(epoch), self._index_entry(at, epoch, owner)) for at, epoch, owner in found])
+                    await self._port.write_fences(
+                        [(self._fence_key(epoch), self._index_entry(at, epoch, owner)) for at, epoch, owner in found]
+                    )
                     self._appender = appender
                     return
         except BaseException:
@@ -142,7 +144,10 @@ class FencedLog:
     def outgoing(self, key: str, record: Record) -> Outgoing:
         """A record as it is appended: encoded, with headers and its own time as timestamp."""
         return Outgoing(
-            key=key.encode(), value=self._codec.encode(record), headers=headers_of(record), timestamp_ms=max(0, to_micros(record.time) // 1000)
+            key=key.encode(),
+            value=self._codec.encode(record),
+            headers=headers_of(record),
+            timestamp_ms=max(0, to_micros(record.time) // 1000),
         )
 
     async def append_encoded(self, batch: Sequence[Outgoing]) -> int:
@@ -157,13 +162,17 @@ class FencedLog:
             raise TooLarge("batch.too-large", str(error)) from error
         except Exception as error:  # every other end of an append is an unknown outcome
             await self.close()
-            raise UnknownOutcome("log.append-failed", f"An append to {self.topic}/{self.partition} ended in {type(error).__name__}: {error}") from error
+            raise UnknownOutcome(
+                "log.append-failed", f"An append to {self.topic}/{self.partition} ended in {type(error).__name__}: {error}"
+            ) from error
         except BaseException:
             await self.close()
             raise
         if offset != self.next_offset:
             await self.close()
-            raise UnknownOutcome("log.offset-unexpected", f"An append to {self.topic}/{self.partition} got offset {offset} instead of {self.next_offset}.")
+            raise UnknownOutcome(
+                "log.offset-unexpected", f"An append to {self.topic}/{self.partition} got offset {offset} instead of {self.next_offset}."
+            )
         self.next_offset += len(batch)
         return offset
 
@@ -191,18 +200,27 @@ class FencedLog:
         except (TimeoutError, OSError):
             return None
         except Exception as error:
-            raise UnknownOutcome("log.fence-failed", f"{self.topic}/{self.partition} could not be fenced: {type(error).__name__}: {error}") from error
+            raise UnknownOutcome(
+                "log.fence-failed", f"{self.topic}/{self.partition} could not be fenced: {type(error).__name__}: {error}"
+            ) from error
         return offset if offset >= 0 else None
 
     def _fence_key(self, epoch: int) -> str:
         return fence_key(self.topic, self.partition, epoch)
 
     def _index_entry(self, offset: int, epoch: int, owner: str) -> Outgoing:
-        time = now()
         entry = Fence(
-            id=derived_id("fence-index", self.topic, self.partition, epoch), type=FENCED, source="mplp/log", subject=f"{self.topic}/{self.partition}",
-            time=from_micros(to_micros(time)), log=self.topic, partition=self.partition, epoch=epoch, owner=owner, offset=offset,
-        )  # fmt: skip
+            id=derived_id("fence-index", self.topic, self.partition, epoch),
+            type=FENCED,
+            source="mplp/log",
+            subject=f"{self.topic}/{self.partition}",
+            time=now(),
+            log=self.topic,
+            partition=self.partition,
+            epoch=epoch,
+            owner=owner,
+            offset=offset,
+        )
         return self.outgoing(self._fence_key(epoch), entry)
 
 

@@ -58,7 +58,9 @@ class LogFold:
             if sequence < expected:
                 return None
             if sequence > expected:
-                raise Defect("log.gap", f"{self.log}/{self.view.partition}@{offset}: sequence {sequence} of {aggregate_id} follows {expected - 1}.")
+                raise Defect(
+                    "log.gap", f"{self.log}/{self.view.partition}@{offset}: sequence {sequence} of {aggregate_id} follows {expected - 1}."
+                )
         entry = Entry(event=event, position=InputPosition(topic=self.log, partition=self.view.partition, offset=offset))
         self._apply(entry)
         return entry

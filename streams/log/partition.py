@@ -38,11 +38,13 @@ DECISIONS_AHEAD_MAX = 2000
 APPEND_BYTES_MAX = 4 * 1024 * 1024
 #: Inputs at hand per inbox before it is paused.
 INBOX_BACKLOG_MAX = 5000
+#: How long appends in flight may take to end when a rebalance left us the partition.
+RESUME_TIMEOUT_S = 5.0
 #: Inputs decided before the event loop gets its turn.
 SLICE_INPUTS = 64
 
 
-class Lost(Exception):  # noqa: N818  it is a fact, not a fault
+class Lost(Exception):
     """The partition belongs to somebody else now, or may; it must be claimed anew while the group gives it to us."""
 
 
@@ -141,10 +143,15 @@ class PartitionRunner:
     async def resume(self) -> None:
         """Goes on after a rebalance that left us the partition: with the same epoch, unless somebody else appended."""
         for lane in self._lanes.values():
-            while lane.waiting:
-                await lane.idle.wait()
-            if not await lane.log.still_ours():
-                await lane.log.close()  # the next append, or the check in the decider, ends the hold
+            try:
+                async with asyncio.timeout(RESUME_TIMEOUT_S):
+                    while lane.waiting:
+                        await lane.idle.wait()
+                    ours = await lane.log.still_ours()
+            except TimeoutError:
+                ours = False
+            if not ours:
+                await lane.log.close()  # the decider sees that the hold is gone, and the partition is claimed anew
         self._active.set()
         self._work.set()
 
@@ -169,7 +176,9 @@ class PartitionRunner:
             lane = self._lanes[machine.name] = Lane(machine=machine, fold=fold, log=log)
             inputs.add(f"local/{machine.name}", RANK_ANSWER)
             readers = [other for other in self._lanes.values() if machine.log in other.machine.source_logs]
-            replayed = {other.machine.name: inputs.add(f"{machine.log}/{other.machine.name}", RANKS.get(machine.log, 0)) for other in readers}
+            replayed = {
+                other.machine.name: inputs.add(f"{machine.log}/{other.machine.name}", RANKS.get(machine.log, 0)) for other in readers
+            }
             await log.claim(lambda record, lane=lane, readers=readers, replayed=replayed: self._replay(record, lane, readers, replayed))  # type: ignore[misc]
             fold.epoch, fold.next_offset = log.epoch, log.next_offset
         await self._open_inboxes()
@@ -249,7 +258,9 @@ class PartitionRunner:
                 raise
             fault = (error.code, error.message)
         time_us = stored.timestamp_ms * 1000
-        return Arrived(lane=self._readers[stored.topic], time_us=time_us, record=record, position=position_of(stored), stored=stored, fault=fault)
+        return Arrived(
+            lane=self._readers[stored.topic], time_us=time_us, record=record, position=position_of(stored), stored=stored, fault=fault
+        )
 
     async def _decide(self) -> None:
         slice_left = SLICE_INPUTS
@@ -305,7 +316,11 @@ class PartitionRunner:
         fault = arrived.fault
         if fault is None and stored.key is None:
             fault = ("key.missing", "A record of an inbox needs its home as key.")
-        if fault is None and stored.key is not None and partition_of(home_of(stored.key.decode(errors="replace")), self._partitions) != self._partition:
+        if (
+            fault is None
+            and stored.key is not None
+            and partition_of(home_of(stored.key.decode(errors="replace")), self._partitions) != self._partition
+        ):
             if any(name == FORWARDED_HEADER for name, _ in stored.headers):
                 fault = ("home.misplaced", "The record was forwarded to the partition of its home, yet it is not there.")
             else:

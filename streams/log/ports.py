@@ -33,7 +33,7 @@ class Outgoing:
     timestamp_ms: int
 
 
-class BatchTooLarge(Exception):  # noqa: N818  a fact about a batch; the kernel turns it into a refusal
+class BatchTooLarge(Exception):
     """The records do not fit into one batch; nothing was sent."""
 
 

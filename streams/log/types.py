@@ -62,6 +62,8 @@ class Send:
     record: Record
     #: Which event of the decision it belongs to (index): its place is the `position` of a local delivery. Default: the last.
     caused_by: int = -1
+    #: False: always produce it, since the reader is outside of the host (the answer to a caller that waits at the topic).
+    hand_over: bool = True
 
 
 Effect: TypeAlias = Send

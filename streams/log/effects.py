@@ -1,0 +1,133 @@
+"""Effects that leave the partition: an outbox with a producer of its own, never the one that appends to logs.
+
+Bounded: when the broker is slow the partition that decides waits. At least once while the process lives; what was in the
+outbox of a killed process is performed again by the successor, which finds it unanswered in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
+
+from streams import topics
+from streams.codec.avro import Codec, headers_of
+from streams.errors import BackboneError
+from streams.kafka import Kafka, start
+from streams.log.ports import Stored
+from streams.log.types import Send
+from streams.records import iso, now
+
+_log = structlog.get_logger("log.effects")
+
+OUTBOX_MAX = 10_000
+
+
+class KafkaEffects:
+    """`EffectsPort` over Kafka. Start it before use; `run` ends when it is cancelled or the producer fails for good."""
+
+    def __init__(self, kafka: Kafka, codec: Codec) -> None:
+        self._kafka = kafka
+        self._codec = codec
+        self._room = asyncio.Semaphore(OUTBOX_MAX)
+        self._producer: AIOKafkaProducer | None = None
+        self._unacknowledged: set[asyncio.Future[object]] = set()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> None:
+        """Connects."""
+        self._producer = self._kafka.new_producer()
+        await start(self._producer)
+
+    async def stop(self) -> None:
+        """Waits shortly for what is under way, then closes."""
+        if self._unacknowledged:
+            await asyncio.wait(list(self._unacknowledged), timeout=2)
+        if self._producer is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._producer.stop(), 3)
+
+    async def send(self, effect: Send) -> None:
+        """See `EffectsPort.send`."""
+        await self._room.acquire()
+        try:
+            await self._put(
+                self._kafka.names.physical(effect.topic), effect.key.encode(), self._codec.encode(effect.record), headers_of(effect.record)
+            )
+        except UnknownTopicOrPartitionError:
+            # The module never started: its inbox does not exist. The step's time-out tells the caller.
+            self._room.release()
+            _log.warning("effect.no-topic", topic=effect.topic, record=effect.record.id)
+        except BackboneError as error:
+            self._room.release()
+            _log.error("effect.invalid", topic=effect.topic, record=effect.record.id, code=error.code, message=error.message)
+
+    async def forward(self, stored: Stored) -> None:
+        """See `EffectsPort.forward`."""
+        assert self._producer is not None
+        headers = [*stored.headers, (topics.FORWARDED_HEADER, b"1")]
+        await self._producer.send_and_wait(stored.topic, key=stored.key, value=stored.value, headers=headers)
+
+    async def dead_letter(self, stored: Stored, code: str, message: str) -> None:
+        """See `EffectsPort.dead_letter`."""
+        assert self._producer is not None
+        topic = stored.topic + topics.DEAD_LETTER_SUFFIX
+        await self._ensure(topic)
+        headers = [
+            *stored.headers,
+            ("__streams.errors.topic", stored.topic.encode()),
+            ("__streams.errors.partition", str(stored.partition).encode()),
+            ("__streams.errors.offset", str(stored.offset).encode()),
+            ("__streams.errors.exception", code.encode()),
+            ("__streams.errors.message", message.encode()),
+            ("mplp.errors.stage", b"decide"),
+            ("mplp.errors.attempts", b"1"),
+            ("mplp.errors.first_time", iso(now()).encode()),
+        ]
+        await self._producer.send_and_wait(topic, key=stored.key, value=stored.value, headers=headers)
+        _log.warning("input.dead-letter", topic=stored.topic, partition=stored.partition, offset=stored.offset, code=code)
+
+    async def _put(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        assert self._producer is not None
+        if not await self._exists(topic):
+            raise UnknownTopicOrPartitionError(topic)
+        sent = await self._producer.send(topic, key=key, value=value, headers=headers)
+        self._unacknowledged.add(sent)
+        sent.add_done_callback(self._done)
+
+    def _done(self, sent: asyncio.Future[object]) -> None:
+        self._unacknowledged.discard(sent)
+        self._room.release()
+        if sent.cancelled():
+            return
+        error = sent.exception()
+        if error is not None and not self.failed.done():
+            # Not retriable, or the producer is broken: the process ends, and its successor performs what is unanswered.
+            self.failed.set_exception(error)
+
+    async def _exists(self, topic: str) -> bool:
+        assert self._producer is not None
+        cluster = self._producer.client.cluster
+        if cluster.partitions_for_topic(topic):
+            return True
+        self._producer.client.add_topic(topic)
+        await self._producer.client.force_metadata_update()
+        return bool(cluster.partitions_for_topic(topic))
+
+    async def _ensure(self, topic: str) -> None:
+        if await self._exists(topic):
+            return
+        settings = self._kafka.settings
+        async with self._kafka.admin() as admin:
+            with contextlib.suppress(TopicAlreadyExistsError):
+                await admin.create_topics([NewTopic(topic, settings.partitions, settings.replication_factor)])
+        async with asyncio.timeout(10):
+            while not await self._exists(topic):  # noqa: ASYNC110  metadata has no event to wait for
+                await asyncio.sleep(0.05)
+
+
+__all__ = ["KafkaEffects"]

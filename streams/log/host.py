@@ -1,0 +1,184 @@
+"""The host: takes part in a consumer group, and runs a `PartitionRunner` for every partition that the group gives it.
+
+The group is used for ownership alone: its assignment of one topic (the first inbox of the first machine) says which
+partitions are ours. A rebalance suspends all; a partition that comes back goes on with its epoch if nobody else appended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from streams.codec.avro import Codec
+from streams.errors import NotFound
+from streams.kafka import Kafka, start
+from streams.log.effects import KafkaEffects
+from streams.log.fenced import FencedLog
+from streams.log.kafka_log import KafkaInboxes, SystemClock
+from streams.log.partition import Observer, PartitionRunner, Ports, Prepare
+from streams.log.types import Machine
+
+_log = structlog.get_logger("log.host")
+
+COMMIT_INTERVAL_S = 5.0
+
+
+class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """Runs machines on the partitions that a consumer group gives to this process.
+
+    `name` must be unique among living hosts and stable over restarts: it is the static member of the group, so that a
+    process that comes back within the session timeout gets its partitions back without a rebalance.
+    """
+
+    def __init__(
+        self, kafka: Kafka, codec: Codec, machines: Sequence[Machine[Any]], *, name: str, group: str,
+        prepare: Prepare | None = None, observer: Observer | None = None,
+    ) -> None:  # fmt: skip
+        self._kafka = kafka
+        self._codec = codec
+        self._machines = tuple(machines)
+        self._name = name
+        self._group = group
+        self._prepare = prepare
+        self._observer = observer
+        self._topic = kafka.names.physical(machines[0].inboxes[0])
+        self._partitions = 0
+        self._effects: KafkaEffects | None = None
+        self._runners: dict[int, PartitionRunner] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] | None = None
+        self.assigned = asyncio.Event()  #: set once the group has given us partitions (or none) for the first time
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions that we run now."""
+        return tuple(sorted(self._runners))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition of ours is taken over and has decided its backlog."""
+        return self.assigned.is_set() and all(runner.serving.is_set() for runner in self._runners.values())
+
+    async def wait_ready(self) -> None:
+        """Returns when `ready`."""
+        await self.assigned.wait()
+        while not self.ready:
+            await asyncio.gather(*(runner.serving.wait() for runner in self._runners.values()))
+
+    async def run(self) -> None:
+        """Serves until cancelled. Raises what makes going on impossible (a fenced instance, a defect of a machine)."""
+        self._failed = asyncio.get_running_loop().create_future()
+        self._effects = KafkaEffects(self._kafka, self._codec)
+        await self._effects.start()
+        consumer = self._kafka.new_consumer(
+            group_id=self._group,
+            group_instance_id=self._name,
+            session_timeout_ms=self._kafka.settings.group_session_timeout_ms,
+            heartbeat_interval_ms=max(300, self._kafka.settings.group_session_timeout_ms // 10),
+            rebalance_timeout_ms=10_000,
+        )
+        try:
+            await start(consumer)
+            found = await consumer._client.fetch_all_metadata()
+            self._partitions = len(found.partitions_for_topic(self._topic) or ())
+            if not self._partitions:
+                raise NotFound("topic.unknown", f"The topic {self._topic} does not exist.", advice="Run `mplp topics apply`.")
+            self._consumer = consumer
+            consumer.subscribe([self._topic], listener=self)
+            await self._serve(consumer)
+        finally:
+            await self._stop_all()
+            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
+                await asyncio.wait_for(consumer.stop(), 5)
+            await self._effects.stop()
+
+    async def _serve(self, consumer: AIOKafkaConsumer) -> None:
+        assert self._failed is not None
+        assert self._effects is not None
+        polling = asyncio.create_task(self._poll(consumer))
+        try:
+            done, _ = await asyncio.wait([polling, self._failed, self._effects.failed], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Keeps the membership alive and tells lag tools how far we are; group errors leave from here."""
+        loop = asyncio.get_running_loop()
+        committed = loop.time()
+        while True:
+            await consumer.getmany(timeout_ms=1000)
+            if loop.time() - committed > COMMIT_INTERVAL_S:
+                committed = loop.time()
+                offsets = {}
+                for partition, runner in self._runners.items():
+                    position = runner.positions().get(self._topic)
+                    if position:
+                        offsets[TopicPartition(self._topic, partition)] = position
+                if offsets:
+                    with contextlib.suppress(CommitFailedError, IllegalStateError):
+                        await consumer.commit(offsets)
+
+    # --- ConsumerRebalanceListener ----------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """A rebalance begins: nothing more is decided until it has ended."""
+        for tp in revoked:
+            if tp.partition in self._runners:
+                self._runners[tp.partition].suspend()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """A rebalance ended: gives up what went, goes on with what stayed, takes over what is new."""
+        ours = {tp.partition for tp in assigned}
+        self._consumer.pause(*assigned)
+        for partition in set(self._runners) - ours:
+            await self._stop(partition)
+        for partition in ours & set(self._runners):
+            await self._runners[partition].resume()
+        for partition in ours - set(self._runners):
+            self._start(partition)
+        self.assigned.set()
+        _log.info("host.assigned", partitions=sorted(ours))
+
+    def _start(self, partition: int) -> None:
+        assert self._effects is not None
+        ports = Ports(
+            codec=self._codec,
+            names=self._kafka.names,
+            clock=SystemClock(),
+            effects=self._effects,
+            open_log=lambda topic, number: FencedLog(self._kafka, self._codec, topic=topic, partition=number, owner=self._name),
+            open_inboxes=lambda inboxes, number: KafkaInboxes(self._kafka, inboxes, number),
+            prepare=self._prepare,
+            observer=self._observer,
+        )
+        runner = PartitionRunner(self._machines, ports, partition=partition, partitions=self._partitions)
+        self._runners[partition] = runner
+        task = self._tasks[partition] = asyncio.create_task(runner.run())
+        task.add_done_callback(self._runner_ended)
+
+    def _runner_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._failed is None or self._failed.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed.set_exception(error)
+
+    async def _stop(self, partition: int) -> None:
+        self._runners.pop(partition, None)
+        task = self._tasks.pop(partition, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _stop_all(self) -> None:
+        for partition in list(self._runners):
+            await self._stop(partition)
