@@ -1,0 +1,234 @@
+"""A partition in memory: crashes, unknown outcomes and zombies at any moment; what was asked happens once, and all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from streams import topics
+from streams.codec.avro import Codec, SchemaIds, headers_of
+from streams.log.fenced import FencedLog
+from streams.log.partition import PartitionRunner, Ports
+from streams.log.ports import Outgoing
+from streams.log.rule import ReadersRule, Verdict
+from streams.records import ModuleMessage, Record, WorkflowCommand, WorkflowTransition
+from streams.testing.memory_log import Fault, MemoryBroker, MemoryClock, MemoryEffects, MemoryInboxes, MemoryLog
+from streams.testing.toys import TIMEOUT_US, EchoMachine, FlowMachine, request, start
+from streams.topics import TopicNames
+
+CODEC = Codec(SchemaIds.local())
+
+
+@dataclass
+class World:
+    """A broker, and owners of its one partition that come and go."""
+
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    effects: MemoryEffects = field(default_factory=MemoryEffects)
+    local: bool = True  #: whether the module runs in the same host
+    owners: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def own(self, name: str) -> PartitionRunner:
+        machines = [FlowMachine(), EchoMachine()] if self.local else [FlowMachine()]
+        ports = Ports(
+            codec=CODEC,
+            names=TopicNames(),
+            clock=MemoryClock(self.broker),
+            effects=self.effects,
+            open_log=lambda topic, p: FencedLog(None, CODEC, topic=topic, partition=p, owner=name, port=MemoryLog(self.broker, topic)),
+            open_inboxes=lambda inboxes, p: MemoryInboxes(self.broker, inboxes),
+        )
+        runner = PartitionRunner(machines, ports, partition=0, partitions=1)
+        self.owners.append(asyncio.create_task(runner.run()))
+        return runner
+
+    async def kill(self, number: int = -1) -> None:
+        task = self.owners.pop(number)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def put(self, topic: str, key: str, record: Record) -> None:
+        outgoing = Outgoing(key=key.encode(), value=CODEC.encode(record), headers=headers_of(record), timestamp_ms=0)
+        self.broker.store(topic, 0, [outgoing], append_time=True)
+
+    def valid(self, topic: str = topics.TRANSITIONS) -> list[Record]:
+        rule = ReadersRule()
+        records = self.broker.records(topic)
+        return [CODEC.decode(stored.value or b"") for stored in records if rule.judge_headers(stored.headers) is Verdict.VALID]
+
+    def completed(self) -> Counter[str]:
+        return Counter(event.subject for event in self.valid() if event.type == "execution.completed")
+
+    async def until_completed(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.completed()) < count:
+                await asyncio.sleep(0.001)
+
+
+def check_sequences(world: World) -> None:
+    for topic in (topics.TRANSITIONS, topics.MESSAGES):
+        last: Counter[str] = Counter()
+        for event in world.valid(topic):
+            assert isinstance(event, WorkflowTransition | ModuleMessage)
+            if event.aggregate_id is not None:
+                assert event.sequence == last[event.aggregate_id] + 1
+                last[event.aggregate_id] += 1
+
+
+async def test_flows_complete_and_every_event_tells_its_input() -> None:
+    world = World()
+    world.own("one")
+    for number in range(20):
+        world.put(topics.COMMANDS, f"flow-{number}", start(f"flow-{number}", steps=3))
+    await world.until_completed(20)
+    assert set(world.completed().values()) == {1}
+    check_sequences(world)
+    inputs = {(event.input.topic, event.input.offset) for event in world.valid() if isinstance(event, WorkflowTransition) and event.input}
+    assert {offset for topic, offset in inputs if topic == topics.COMMANDS} == set(range(20))
+    assert len([1 for topic, _ in inputs if topic == topics.MESSAGES]) == 60
+    assert not world.effects.sent, "everything was handed over in memory"
+    await world.kill()
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_crashes_zombies_and_unknown_outcomes_lose_and_repeat_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World()
+    world.own("owner-0")
+    flows, sent = 15, 0
+    for round_ in range(200):
+        if sent < flows and chance.random() < 0.5:
+            world.put(topics.COMMANDS, f"flow-{sent}", start(f"flow-{sent}", steps=2))
+            sent += 1
+        if chance.random() < 0.15:
+            world.broker.faults.append(chance.choice([Fault.LOST, Fault.UNKNOWN, Fault.REPEAT]))
+        if chance.random() < 0.1:
+            if chance.random() < 0.6:
+                await world.kill()
+            world.own(f"owner-{round_}")  # else the older one goes on as a zombie
+            while len(world.owners) > 2:
+                await world.kill(0)
+        for _ in range(chance.randrange(12)):
+            await asyncio.sleep(0)
+    world.broker.faults.clear()
+    while len(world.owners) > 1:
+        await world.kill(0)
+    for number in range(sent, flows):
+        world.put(topics.COMMANDS, f"flow-{number}", start(f"flow-{number}", steps=2))
+    await world.until_completed(flows)
+    assert set(world.completed().values()) == {1}
+    steps = Counter((event.subject, event.attempt) for event in world.valid() if event.type == "step.completed")
+    assert set(steps.values()) == {1}
+    assert len(steps) == flows * 2
+    answers = Counter(event.subject for event in world.valid(topics.MESSAGES))
+    assert set(answers.values()) == {1}, "each request was handled once"
+    check_sequences(world)
+    await world.kill()
+
+
+async def test_an_effect_is_performed_only_after_its_events_are_acknowledged() -> None:
+    world = World(local=False)
+    world.own("one")
+    world.broker.faults.extend([Fault.NONE, Fault.STUCK])  # the fence, then the first events
+    world.put(topics.COMMANDS, "flow", start("flow"))
+    for _ in range(300):
+        await asyncio.sleep(0)
+    assert not world.effects.sent
+    await world.kill()
+    world.own("two")
+    async with asyncio.timeout(5):
+        while not world.effects.sent:
+            await asyncio.sleep(0.001)
+    assert [event.type for event in world.valid()] == ["execution.started", "step.started"]
+    await world.kill()
+
+
+async def test_a_successor_performs_unanswered_effects_again_with_the_same_id() -> None:
+    world = World(local=False)
+    for owner in ("one", "two"):
+        runner = world.own(owner)
+        if owner == "one":
+            world.put(topics.COMMANDS, "flow", start("flow"))
+        async with asyncio.timeout(5):
+            await runner.serving.wait()
+            while len(world.effects.sent) < (1 if owner == "one" else 2):
+                await asyncio.sleep(0.001)
+        await world.kill()
+    first, second = world.effects.sent
+    assert first.record.id == second.record.id == request("flow", 1, 0).record.id
+
+
+async def test_an_answer_that_arrived_before_the_timeout_counts_after_a_takeover() -> None:
+    world = World(local=False)
+    runner = world.own("one")
+    world.put(topics.COMMANDS, "flow", start("flow"))
+    async with asyncio.timeout(5):
+        while not world.effects.sent:
+            await asyncio.sleep(0.001)
+    await runner.serving.wait()
+    await world.kill()
+    answer = ModuleMessage(
+        type="x", kind="response", source_module="echo", operation="echo", execution_id="flow", attempt=1, status="success"
+    )
+    world.broker.now_ms += TIMEOUT_US // 1000
+    world.put(topics.RESPONSES, "flow", answer)  # at the very moment of the time-out
+    world.broker.now_ms += TIMEOUT_US // 1000
+    world.own("two")
+    await world.until_completed(1)
+    assert [event.type for event in world.valid()][-2:] == ["step.completed", "execution.completed"]
+    await world.kill()
+
+
+async def test_a_timer_fires_once_when_it_is_due() -> None:
+    world = World(local=False)
+    runner = world.own("one")
+    world.put(topics.COMMANDS, "flow", start("flow"))
+    async with asyncio.timeout(5):
+        await runner.serving.wait()
+        while not world.effects.sent:
+            await asyncio.sleep(0.001)
+        world.broker.now_ms += TIMEOUT_US // 1000
+        world.broker.arrived.set()
+        world.put(topics.COMMANDS, "other", start("other"))
+        while "step.timed_out" not in [event.type for event in world.valid()]:
+            await asyncio.sleep(0.001)
+    assert [event.type for event in world.valid()].count("step.timed_out") == 1
+    await world.kill()
+
+
+async def test_garbage_and_misplaced_records_stop_nothing() -> None:
+    world = World()
+    world.own("one")
+    broker = world.broker
+    broker.store(topics.COMMANDS, 0, [Outgoing(key=b"k", value=b"garbage", headers=[], timestamp_ms=0)], append_time=True)
+    world.put(topics.COMMANDS, "flow", start("flow"))
+    value = CODEC.encode(start("later"))
+    broker.store(topics.COMMANDS, 0, [Outgoing(key=None, value=value, headers=[], timestamp_ms=0)], append_time=True)  # type: ignore[arg-type]
+    await world.until_completed(1)
+    async with asyncio.timeout(5):
+        while len(world.effects.dead) < 2:
+            await asyncio.sleep(0.001)
+    assert [(stored.offset, code) for stored, code, _ in world.effects.dead] == [(0, "avro.framing"), (2, "key.missing")]
+    assert world.effects.dead[0][0].value == b"garbage"
+    await world.kill()
+
+
+async def test_a_refusal_without_an_aggregate_has_sequence_zero_and_an_id_of_its_own() -> None:
+    world = World()
+    world.own("one")
+    for _ in range(2):
+        world.put(
+            topics.COMMANDS, "nobody", WorkflowCommand(type="workflow.cancel", subject="nobody", execution_id="nobody", command="cancel")
+        )
+    async with asyncio.timeout(5):
+        while len(world.valid()) < 2:
+            await asyncio.sleep(0.001)
+    first, second = world.valid()
+    assert isinstance(first, WorkflowTransition)
+    assert (first.type, first.sequence, first.aggregate_id) == ("command.refused", 0, None)
+    assert first.id != second.id
+    await world.kill()
