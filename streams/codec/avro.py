@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import struct
-import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -20,11 +19,12 @@ import fastavro
 import orjson
 
 from schemas import AVRO
+from streams.codec.compiled import READ_ERRORS, CompiledRecord, Unreadable
 from streams.errors import InvalidInput
-from streams.records import RECORDS, Record, from_micros, iso, to_micros
+from streams.records import RECORDS, Record, iso
+from streams.topics import EPOCH_HEADER
 
-MAGIC = b"\x00"
-_HEADER = struct.Struct(">bI")
+_FRAME = struct.Struct(">bI")
 
 CONTENT_TYPE = b"application/avro"
 
@@ -58,7 +58,7 @@ def _reader_schema(name: str) -> Any:
 class SchemaIds:
     """What the registry knows: schema id → schema (as registered), and record name → id under which we write it."""
 
-    schemas: Mapping[int, dict[str, Any]]
+    schemas: Mapping[int, Any]
     record_ids: Mapping[str, int]
 
     @classmethod
@@ -78,17 +78,21 @@ class Codec:
     """Encodes and decodes records with the ids that a registry gave. Immutable but for `learn`."""
 
     def __init__(self, ids: SchemaIds) -> None:
-        self._writers: dict[int, tuple[str, Any]] = {}
+        self._writers: dict[int, _WriterSchema] = {}
         self._ids_by_record: dict[str, int] = {}
+        self._frames: dict[str, bytes] = {}
+        self._own: dict[int, CompiledRecord] = {}
         self.learn(ids)
 
     def learn(self, ids: SchemaIds) -> None:
         """Takes over what the registry knows now (schemas of newer writers)."""
         for number, schema in ids.schemas.items():
             if number not in self._writers:
-                # A schema that is not ours (a user's own) keeps its name; its records are not decoded into ours.
-                self._writers[number] = (str(schema["name"]), fastavro.parse_schema(_without_logical_types(schema)))
-        self._ids_by_record.update(ids.record_ids)
+                self._writers[number] = _WriterSchema(schema)
+        for name, number in ids.record_ids.items():
+            self._ids_by_record[name] = number
+            self._frames[name] = _FRAME.pack(0, number)
+            self._own[number] = compiled(name)
 
     def knows(self, schema_id: int) -> bool:
         """Whether a schema id can be decoded."""
@@ -99,78 +103,158 @@ class Codec:
         try:
             return self._ids_by_record[record_name]
         except KeyError:
-            raise InvalidInput(
-                "schema.unregistered", f"The schema of {record_name} is not registered.", advice="Run `mplp topics apply`."
-            ) from None
+            raise _unregistered(record_name) from None
 
     def encode(self, record: Record) -> bytes:
-        """The record's bytes. Raises `InvalidInput` (`record.invalid`) with the field's name as pointer."""
+        """The record's bytes.
+
+        Raises `InvalidInput` (`record.invalid`, `payload.too-deep`) with the field's name as pointer, `TooLarge` (`payload.too-large`).
+        """
         name = type(record).__name__
-        return self.encode_raw(name, _to_plain(record))
+        frame = self._frames.get(name)
+        if frame is None:
+            raise _unregistered(name)
+        return frame + compiled(name).write(record)
 
     def encode_raw(self, name: str, plain: Mapping[str, Any]) -> bytes:
-        """The bytes of a record given as a plain dict: times in microseconds, `data` as JSON text."""
-        out = io.BytesIO()
-        out.write(_HEADER.pack(0, self.schema_id(name)))
-        try:
-            fastavro.schemaless_writer(out, _reader_schema(name), plain)
-        except (ValueError, TypeError, AttributeError, OverflowError, KeyError, struct.error) as error:
-            raise InvalidInput("record.invalid", f"This is no {name}: {error}") from error
-        return out.getvalue()
+        """The bytes of a record given as a plain dict: times in microseconds, `data` as JSON text. Raises as `encode`."""
+        frame = self._frames.get(name)
+        if frame is None:
+            raise _unregistered(name)
+        return frame + compiled(name).write_plain(plain)
 
-    def decode_raw(self, value: bytes) -> tuple[str, dict[str, Any]]:
+    def decode_raw(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
         """Record name and fields: times in microseconds, `data` as JSON text.
 
         Raises `InvalidInput`: `avro.framing` (not the wire format), `schema.unknown`, `avro.invalid`.
         """
-        if len(value) < 5 or value[0] != 0:
+        number, writer, value = self._writer_of(value)
+        name = writer.name
+        own = self._own.get(number)
+        if own is None:
+            return name, writer.read(value)
+        try:
+            plain, end = own.read_plain(value, _FRAME.size)
+        except READ_ERRORS as error:
+            raise _no_such(name, error) from error
+        _check_end(name, value, end)
+        return name, plain
+
+    def decode(self, value: bytes | None) -> Record:
+        """The record.
+
+        Raises as `decode_raw`, `schema.foreign` for a schema that is not ours, `record.invalid` if a time or `data` cannot be read.
+        """
+        number, writer, value = self._writer_of(value)
+        name = writer.name
+        own = self._own.get(number)
+        if own is None:
+            if name not in RECORDS:
+                raise InvalidInput("schema.foreign", f"{name} is not one of our records.")
+            return record_from_plain(name, writer.read(value))
+        try:
+            record, end = own.read(value, _FRAME.size)
+        except Unreadable as error:
+            raise InvalidInput("record.invalid", f"The {name} cannot be read: {error}") from error
+        except READ_ERRORS as error:
+            raise _no_such(name, error) from error
+        _check_end(name, value, end)
+        return typing.cast(Record, record)
+
+    def _writer_of(self, value: bytes | None) -> tuple[int, _WriterSchema, bytes]:
+        """Schema id, writer schema and bytes of an encoded record."""
+        if value is None or len(value) < _FRAME.size or value[0] != 0:
             raise InvalidInput("avro.framing", "The value does not begin with a zero byte and a schema id.")
-        _, number = _HEADER.unpack_from(value)
+        _, number = _FRAME.unpack_from(value)
         found = self._writers.get(number)
         if found is None:
             raise InvalidInput("schema.unknown", f"Schema id {number} is not in the registry.")
-        name, writer = found
-        try:
-            if name in RECORDS and self._ids_by_record.get(name) != number:
-                decoded = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, _reader_schema(name))
-            else:
-                decoded = fastavro.schemaless_reader(io.BytesIO(value[5:]), writer, None)
-        except Exception as error:
-            raise InvalidInput("avro.invalid", f"The body is no {name}: {type(error).__name__}: {error}") from error
-        return name, typing.cast(dict[str, Any], decoded)
+        return number, found, value
 
-    def decode(self, value: bytes) -> Record:
-        """The record. Raises as `decode_raw`, and `record.invalid` if a time or `data` cannot be read."""
-        name, plain = self.decode_raw(value)
-        if name not in RECORDS:
-            raise InvalidInput("schema.foreign", f"{name} is not one of our records.")
-        return record_from_plain(name, plain)
+
+class _WriterSchema:
+    """A schema that records may be written with: ours, another version of ours (resolved to ours), or a user's own.
+
+    It is parsed when the first record needs it: a schema that this version cannot read must not keep it from starting.
+    """
+
+    __slots__ = ("_parsed", "_schema", "name")
+
+    def __init__(self, schema: Any) -> None:
+        full = full_name(schema) if isinstance(schema, dict) and "name" in schema else "value"
+        short = full.removeprefix("mplp.")
+        self.name = short if short in RECORDS and short != full else full
+        self._schema = schema
+        self._parsed: Any = None
+
+    def read(self, value: bytes) -> dict[str, Any]:
+        """The record as a plain dict, with our fields if it is one of ours. Raises `InvalidInput`."""
+        body = io.BytesIO(value)
+        body.seek(_FRAME.size)
+        try:
+            if self._parsed is None:
+                self._parsed = fastavro.parse_schema(_without_logical_types(self._schema))
+            decoded = fastavro.schemaless_reader(body, self._parsed, _reader_schema(self.name) if self.name in RECORDS else None)
+        except Exception as error:
+            raise _no_such(self.name, error) from error
+        _check_end(self.name, value, body.tell())
+        if not isinstance(decoded, dict):
+            raise InvalidInput("schema.foreign", f"The schema {self.name} is no record.")
+        return decoded
+
+
+def _check_end(name: str, value: bytes, end: int) -> None:
+    if end != len(value):
+        raise InvalidInput("avro.invalid", f"The body is no {name}: {len(value) - end} bytes follow it.")
+
+
+def _no_such(name: str, error: Exception) -> InvalidInput:
+    return InvalidInput("avro.invalid", f"The body is no {name}: {type(error).__name__}: {error}")
+
+
+def _unregistered(name: str) -> InvalidInput:
+    return InvalidInput("schema.unregistered", f"The schema of {name} is not registered.", advice="Run `mplp topics apply`.")
 
 
 def record_from_plain(name: str, plain: Mapping[str, Any]) -> Record:
-    """The frozen dataclass of a record given as `decode_raw` gives it."""
-    cls = RECORDS[name]
-    converters = _converters(cls)
+    """The frozen dataclass of a record given as `decode_raw` gives it. Raises `InvalidInput` (`record.invalid`, `avro.invalid`)."""
+    own = compiled(name)
     try:
-        return cls(**{key: converters[key](value) if key in converters and value is not None else value for key, value in plain.items()})
-    except (ValueError, TypeError, OverflowError) as error:
+        record, _ = own.read(own.write_plain(plain), 0)
+    except Unreadable as error:
         raise InvalidInput("record.invalid", f"The {name} cannot be read: {error}") from error
+    except READ_ERRORS as error:
+        raise _no_such(name, error) from error
+    return typing.cast(Record, record)
+
+
+@cache
+def compiled(name: str) -> CompiledRecord:
+    """The composed functions of a record of ours."""
+    return CompiledRecord(local_schemas()[name], RECORDS[name])
 
 
 def headers_of(record: Record) -> list[tuple[str, bytes]]:
-    """CloudEvents 1.0 binary-mode headers of the record, and `mplp_epoch` of a log event."""
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", record.id.encode()),
-        ("ce_type", record.type.encode()),
-        ("ce_source", (record.source or "mplp").encode()),
-        ("ce_subject", record.subject.encode()),
-        ("ce_time", iso(record.time).encode()),
-        ("content-type", CONTENT_TYPE),
-    ]
+    """CloudEvents 1.0 binary-mode headers of the record, and `mplp_epoch` of a log event.
+
+    `ce_subject` is left out if it is empty, as CloudEvents wants it. Raises `InvalidInput` (`record.invalid`) for text that is no Unicode.
+    """
+    try:
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", record.id.encode()),
+            ("ce_type", record.type.encode()),
+            ("ce_source", (record.source or "mplp").encode()),
+            ("ce_time", iso(record.time).encode()),
+            ("content-type", CONTENT_TYPE),
+        ]
+        if record.subject:
+            headers.append(("ce_subject", record.subject.encode()))
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
+        raise InvalidInput("record.invalid", f"The {type(record).__name__} has no headers: {error}") from error
     epoch = getattr(record, "epoch", None)
     if epoch is not None:
-        headers.append(("mplp_epoch", str(epoch).encode()))
+        headers.append((EPOCH_HEADER, str(epoch).encode()))
     return headers
 
 
@@ -191,92 +275,6 @@ def to_json(record: Record) -> dict[str, Any]:
         return value
 
     return typing.cast(dict[str, Any], plain(record))
-
-
-def _data_text(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _to_plain(record: Record) -> dict[str, Any]:
-    cls = type(record)
-    plain: dict[str, Any] = {}
-    writers = _plain_writers(cls)
-    for name, write in writers.items():
-        value = getattr(record, name)
-        try:
-            plain[name] = write(value) if write is not None and value is not None else value
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InvalidInput("record.invalid", f"{name} of {cls.__name__} cannot be written: {error}", pointer=f"/{name}") from error
-    return plain
-
-
-def _nested(value: Any) -> dict[str, Any]:
-    return {
-        name: (write(item) if write is not None and (item := getattr(value, name)) is not None else getattr(value, name))
-        for name, write in _plain_writers(type(value)).items()
-    }
-
-
-@cache
-def _plain_writers(cls: type) -> Mapping[str, Callable[[Any], Any] | None]:
-    hints = typing.get_type_hints(cls)
-    return {field.name: _writer_for(field.name, hints[field.name]) for field in dataclasses.fields(cls)}
-
-
-def _writer_for(name: str, hint: Any) -> Callable[[Any], Any] | None:
-    core = _core(hint)
-    if name == "data":
-        return _data_text
-    if core is datetime:
-        return to_micros
-    if dataclasses.is_dataclass(core):
-        return _nested
-    if typing.get_origin(core) is tuple:
-        item = typing.get_args(core)[0]
-        return (lambda values: [_nested(value) for value in values]) if dataclasses.is_dataclass(item) else list
-    origin = typing.get_origin(core)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return dict
-    return None
-
-
-@cache
-def _converters(cls: type) -> Mapping[str, Callable[[Any], Any]]:
-    hints = typing.get_type_hints(cls)
-    found = {field.name: _reader_for(field.name, hints[field.name]) for field in dataclasses.fields(cls)}
-    return {name: convert for name, convert in found.items() if convert is not None}
-
-
-def _reader_for(name: str, hint: Any) -> Callable[[Any], Any] | None:
-    core = _core(hint)
-    if name == "data":
-        return orjson.loads
-    if core is datetime:
-        return from_micros
-    if dataclasses.is_dataclass(core):
-        return _nested_reader(core)
-    if typing.get_origin(core) is tuple:
-        item = typing.get_args(core)[0]
-        if dataclasses.is_dataclass(item):
-            read = _nested_reader(item)
-            return lambda values: tuple(read(value) for value in values)
-        return tuple
-    return None
-
-
-def _nested_reader(cls: Any) -> Callable[[Any], Any]:
-    converters = _converters(cls)
-    return lambda plain: cls(
-        **{key: converters[key](value) if key in converters and value is not None else value for key, value in plain.items()}
-    )
-
-
-def _core(hint: Any) -> Any:
-    """The type without `| None`."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        parts = [part for part in typing.get_args(hint) if part is not type(None)]
-        return parts[0] if len(parts) == 1 else hint
-    return hint
 
 
 __all__ = ["Codec", "SchemaIds", "full_name", "headers_of", "local_schemas", "record_from_plain", "schema_text", "to_json"]

@@ -25,7 +25,8 @@ def parse(text: str) -> Any:
 
 def incompatibilities(reader: str, writer: str) -> list[str]:
     """Why `reader` cannot read what `writer` wrote; empty if it can. Both are schema texts."""
-    result = ReaderWriterCompatibilityChecker().get_compatibility(parse(reader), parse(writer))
+    checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+    result = checker.get_compatibility(parse(reader), parse(writer))
     if result.compatibility is SchemaCompatibilityType.compatible:
         return []
     return [f"{message} (at {location})" for message, location in zip(sorted(result.messages), sorted(result.locations), strict=False)] or [

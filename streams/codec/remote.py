@@ -34,7 +34,10 @@ class RemoteRegistry:
         await self._client.aclose()
 
     async def register(self, subject: str, text: str) -> SchemaVersion:
-        """Registers a schema, with `FULL_TRANSITIVE` for its subject. Raises `Refused` (`schema.incompatible`), `InvalidInput`, `Unavailable`."""
+        """Registers a schema, with `FULL_TRANSITIVE` for its subject.
+
+        Raises `Refused` (`schema.incompatible`), `InvalidInput` (`schema.invalid`), `Unavailable`.
+        """
         path = f"/subjects/{_part(subject)}"
         found = await self._call("POST", path, {"schema": text}, missing_ok=True)
         if found is None:

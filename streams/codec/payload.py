@@ -1,0 +1,61 @@
+"""The open payload of a record: a JSON value in Python, JSON text on the wire; what no other JSON parser would read is refused (pure)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streams import limits
+from streams.errors import InvalidInput, TooLarge
+
+# Times and dataclasses would come back as something else than what was put in: a decision that reads them would not repeat.
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def payload_text(value: Any) -> str:
+    """The JSON text of a payload.
+
+    Raises `TooLarge` (`payload.too-large`), `InvalidInput` (`payload.too-deep`), and ValueError or TypeError for what JSON has not:
+    NaN, infinities, whole numbers beyond 64 bits, half surrogates, keys that are no text, objects.
+    """
+    raw = orjson.dumps(value, option=_OPTIONS)
+    if len(raw) > limits.PAYLOAD_BYTES_MAX:
+        raise TooLarge("payload.too-large", f"A payload of {len(raw)} bytes is larger than {limits.PAYLOAD_BYTES_MAX}.", pointer="/data")
+    # Both tests are a guess that is quick and never wrong in its no; only then the value is walked.
+    if b"null" in raw and _has_no_number(value):
+        raise ValueError("JSON has neither NaN nor infinities")
+    if raw.count(b"[") + raw.count(b"{") > limits.PAYLOAD_DEPTH_MAX and _depth(value) > limits.PAYLOAD_DEPTH_MAX:
+        raise InvalidInput("payload.too-deep", f"A payload is nested deeper than {limits.PAYLOAD_DEPTH_MAX}.", pointer="/data")
+    return raw.decode()
+
+
+def payload_of(text: str) -> Any:
+    """The value of a payload's text. Raises ValueError. A whole number beyond 64 bits comes as the nearest float, as in JavaScript."""
+    return orjson.loads(text)
+
+
+def _children(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _has_no_number(value: Any) -> bool:
+    """Whether a NaN or an infinity is in it; orjson writes them as null."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return True
+        waiting.extend(_children(item))
+    return False
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [child for item in level for child in _children(item)]:
+        depth += 1
+    return depth
