@@ -29,6 +29,7 @@ from infra.jars import Progress
 from infra.runtime import JVM_FLAGS, aot_flags, java
 from streams.errors import BackboneError, Refused, Unavailable
 
+LOG_READ_BYTES_MAX = 2**20
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 #: A port that was free may be taken before the broker binds it: how often another one is tried.
@@ -103,6 +104,7 @@ class EmbeddedKafka:
         self._overrides = dict(overrides or {})
         self._jvm_flags = jvm_flags
         self._progress = progress
+        self._log_start = 0
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -153,14 +155,9 @@ class EmbeddedKafka:
             raise Refused("kafka.not-started", "The broker was not started.")
         return await self._process.wait()
 
-    def failure(self, since: int = 0) -> BackboneError:
-        """Why the broker ended, from what its log says after byte `since`."""
-        text = ""
-        for path in (self.log_file, self._output_file):
-            if path.is_file():
-                with path.open("rb") as file:
-                    file.seek(since if path == self.log_file and since <= path.stat().st_size else 0)
-                    text += file.read(1_000_000).decode(errors="replace")
+    def failure(self) -> BackboneError:
+        """Why the broker ended, from what its log says since its last start."""
+        text = _read_from(self.log_file, self._log_start) + _read_from(self._output_file, 0)
         for pattern, code, sentence in _CAUSES:
             if pattern.search(text):
                 return Refused(code, sentence, advice=f"The broker's log is {self.log_file}.")
@@ -218,7 +215,7 @@ class EmbeddedKafka:
         properties = self._write_properties()
         if not self._is_formatted():
             await self._format(java_command, properties)
-        since = self.log_file.stat().st_size if self.log_file.exists() else 0
+        self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self._output_file.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *guarded([*java_command, *self._cache_flags(), "kafka.Kafka", str(properties)]),
@@ -232,7 +229,7 @@ class EmbeddedKafka:
                 answers.result()
                 return
             if ended.done():
-                raise self.failure(since)
+                raise self.failure()
             raise Unavailable(
                 "kafka.failed", f"The broker did not answer within {START_TIMEOUT_S:.0f} s.", advice=f"Its log is {self.log_file}."
             )
@@ -268,7 +265,17 @@ class EmbeddedKafka:
         output, _ = await process.communicate()
         if process.returncode != 0:
             self._output_file.write_bytes(output)
-            raise self.failure(self.log_file.stat().st_size if self.log_file.exists() else 0)
+            raise self.failure()
+
+
+def _read_from(path: Path, start: int) -> str:
+    """The text of a log after byte `start`, the end of it if that is much; from its beginning if it was rotated since."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        file.seek(max(start if start <= size else 0, size - LOG_READ_BYTES_MAX))
+        return file.read().decode(errors="replace")
 
 
 async def _answers(bootstrap: str) -> None:
