@@ -1,0 +1,224 @@
+"""The ports in memory: for tests, and to describe the routes without a server (the generated reference)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.gateway.ports import Item, Ports
+from streams.bus.validate import parse_event
+from streams.errors import InvalidInput, NotFound, Refused, Violation
+from streams.records import Json, SystemEvent, WorkflowTransition, derived_id
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A place in a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass
+class MemoryExecutions:
+    """Executions that a start brings to `running`; cancel is allowed once, nothing else is."""
+
+    log: dict[str, list[WorkflowTransition]] = field(default_factory=dict)
+
+    def record(self, execution_id: str, type: str, status: Any, data: Json = None) -> WorkflowTransition:
+        """Appends a transition."""
+        story = self.log.setdefault(execution_id, [])
+        transition = WorkflowTransition(
+            type=type,
+            execution_id=execution_id,
+            workflow_id="w",
+            status=status,
+            sequence=len(story) + 1,
+            epoch=1,
+            aggregate_id=execution_id,
+            data=data or {},
+        )
+        story.append(transition)
+        return transition
+
+    async def start(
+        self, definition: Json, workflow: str | None, input: Json, execution_id: str | None, idempotency_key: str | None, by: str
+    ) -> str:
+        """See `ports.Executions`."""
+        execution_id = execution_id or derived_id("execution", idempotency_key or len(self.log))
+        if execution_id not in self.log:
+            self.record(execution_id, "execution.started", "running", {"input": input, "by": by})
+        return execution_id
+
+    async def command(self, execution_id: str, command: str, data: Mapping[str, Any]) -> WorkflowTransition:
+        """See `ports.Executions`."""
+        if execution_id not in self.log:
+            raise NotFound("execution.unknown", f"There is no execution {execution_id}.")
+        if command != "cancel" or self.log[execution_id][-1].status == "cancelled":
+            raise Refused("execution.wrong-state", "Not now.")
+        return self.record(execution_id, "execution.cancelled", "cancelled", dict(data))
+
+    async def transitions(self, execution_id: str, *, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
+        """See `ports.Executions`."""
+        for transition in self.log.get(execution_id, []):
+            yield transition
+
+
+@dataclass
+class MemoryLive:
+    """Follows a list that is given; afterwards waits for ever."""
+
+    items: list[Item] = field(default_factory=list)
+    closed: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    async def follow(
+        self, topic: str, *, since: str, where: str | None, type: str | None, source: str | None
+    ) -> AsyncGenerator[Item, None]:
+        """See `ports.Live`."""
+        self.asked.append({"topic": topic, "since": since, "where": where, "type": type, "source": source})
+        if not topic.startswith("mplp."):
+            raise NotFound("topic.unknown", f"There is no topic {topic}.")
+        return self._items()
+
+    async def _items(self) -> AsyncGenerator[Item, None]:
+        try:
+            for item in self.items:
+                yield item
+        finally:
+            self.closed += 1
+
+
+class MemoryRows:
+    """Rows in batches of `size`; the batch number `fails_after` raises instead."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], size: int, fails_after: int | None = None) -> None:
+        self.columns = tuple(rows[0]) if rows else ()
+        self._rows, self._size, self._fails_after = rows, size, fails_after
+        self.closed = False
+
+    async def batches(self) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """See `ports.Rows`."""
+        for number, first in enumerate(range(0, len(self._rows), self._size)):
+            if number == self._fails_after:
+                raise InvalidInput("query.failed", "It broke in the middle.")
+            yield list(self._rows[first : first + self._size])
+
+    async def close(self) -> None:
+        """See `ports.Rows`."""
+        self.closed = True
+
+
+@dataclass
+class MemoryHistory:
+    """Answers every query with what `answer` gives; remembers what was asked."""
+
+    answer: Callable[[str, Mapping[str, Any]], MemoryRows] = lambda sql, parameters: MemoryRows([], 1)
+    lag: int | None = 0
+    asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    given: list[MemoryRows] = field(default_factory=list)
+
+    async def query(self, sql: str, parameters: Mapping[str, Any]) -> MemoryRows:
+        """See `ports.History`."""
+        self.asked.append((sql, parameters))
+        self.given.append(self.answer(sql, parameters))
+        return self.given[-1]
+
+    async def caught_up(self, timeout: float) -> int | None:
+        """See `ports.History`."""
+        self.lag = 0 if self.lag is not None else None
+        return self.lag
+
+    def behind(self) -> int | None:
+        """See `ports.History`."""
+        return self.lag
+
+
+@dataclass
+class MemoryRules:
+    """Rules in a dictionary; a rule needs an id and nothing else."""
+
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def list(self) -> list[dict[str, Any]]:
+        """See the ports."""
+        return [self.stored[rule_id] for rule_id in sorted(self.stored)]
+
+    async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        for document in documents:
+            if not isinstance(document.get("id"), str):
+                raise InvalidInput("rule.invalid", "A rule needs an id.", pointer="/id")
+            self.stored[document["id"]] = document
+            self.changes.append((document["id"], who, why))
+        return {"applied": [document["id"] for document in documents], "missing": []}
+
+    async def delete(self, rule_id: str, *, who: str, why: str) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        if rule_id not in self.stored:
+            raise NotFound("rule.unknown", f"There is no rule {rule_id}.")
+        del self.stored[rule_id]
+        self.changes.append((rule_id, who, why))
+        return {"deleted": rule_id}
+
+
+class MemoryModules:
+    """One module with one operation, which answers with what it was given."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """See the ports."""
+        return [{"module": "context", "operations": ["create-context"]}]
+
+    async def call(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
+        """See `ports.Modules`."""
+        if (module, operation) != ("context", "create-context"):
+            raise NotFound("operation.unknown", f"There is no operation {module}.{operation}.")
+        return {"contextId": f"{home or 'h'}/context-1", "given": dict(parameters)}
+
+
+@dataclass
+class Memory:
+    """Everything behind the gateway."""
+
+    executions: MemoryExecutions = field(default_factory=MemoryExecutions)
+    live: MemoryLive = field(default_factory=MemoryLive)
+    history: MemoryHistory = field(default_factory=MemoryHistory)
+    rules: MemoryRules = field(default_factory=MemoryRules)
+    published: list[SystemEvent] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
+
+    async def publish(self, events: Iterable[SystemEvent]) -> list[At]:
+        """See `ports.Ports`."""
+        first = len(self.published)
+        self.published.extend(events)
+        return [At("mplp.system.events", 0, offset) for offset in range(first, len(self.published))]
+
+    def validate(self, definition: Json) -> list[Violation]:
+        """A definition has steps."""
+        given = definition.get("workflow", definition)
+        if not isinstance(given, dict) or not isinstance(given.get("steps"), list):
+            return [Violation(code="definition.no-steps", pointer="/steps", message="A workflow has steps.")]
+        return []
+
+    def fold(self, transitions: Iterable[WorkflowTransition]) -> dict[str, Any]:
+        """The last status."""
+        story = list(transitions)
+        return {"execution_id": story[0].execution_id, "status": story[-1].status, "steps": []}
+
+    def ports(self) -> Ports:
+        """All of it."""
+        return Ports(
+            executions=self.executions,
+            live=self.live,
+            history=self.history,
+            rules=self.rules,
+            modules=MemoryModules(),
+            publish=self.publish,
+            parse_event=parse_event,
+            validate=self.validate,
+            fold=self.fold,
+            checks=self.checks,
+        )

@@ -1,0 +1,43 @@
+"""The gateway's metrics, for Prometheus at `/metrics`. Names and meanings are public (docs/reference)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+class Metrics:
+    """One registry per application, so that several may live in one process."""
+
+    def __init__(self, behind: Callable[[], int | None]) -> None:
+        """`behind` gives the records that the sink is behind, None if that is not known (then the gauge says NaN)."""
+        self.registry = CollectorRegistry()
+        self.http_seconds = Histogram(
+            "mplp_http_request_seconds",
+            "Time until a response begins.",
+            ("method", "route", "status"),
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+        self.events_accepted = Counter("mplp_events_accepted", "Events taken by POST /v1/events.", registry=self.registry)
+        self.events_rejected = Counter(
+            "mplp_events_rejected", "Events refused by POST /v1/events, by code.", ("code",), registry=self.registry
+        )
+        self.queries = Counter(
+            "mplp_queries", "Queries by how they ended (done, refused, failed, cancelled).", ("outcome",), registry=self.registry
+        )
+        self.query_rows = Counter("mplp_query_rows", "Rows that queries returned.", registry=self.registry)
+        self.streams_open = Gauge("mplp_streams_open", "Live streams that are open now.", registry=self.registry)
+        self.stream_records = Counter("mplp_stream_records", "Records sent on live streams.", registry=self.registry)
+        self.executions_started = Counter("mplp_executions_started", "Executions started over HTTP.", registry=self.registry)
+        self.sink_behind = Gauge("mplp_sink_behind_records", "Records that the history is behind the topics.", registry=self.registry)
+        self.sink_behind.set_function(lambda: float("nan") if (records := behind()) is None else records)
+        ProcessCollector(registry=self.registry)
+
+    def render(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

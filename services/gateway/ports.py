@@ -1,0 +1,142 @@
+"""What the gateway needs of the rest of the product: callables and small protocols, wired in `services.processes.gateway`.
+
+Tests give in-memory ones. Every method raises `BackboneError` and nothing else for what may go wrong in operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fastapi import APIRouter
+
+from streams.errors import Violation
+from streams.records import Json, SystemEvent, WorkflowTransition
+
+
+class Placed(Protocol):
+    """Where a published record lies."""
+
+    @property
+    def topic(self) -> str:
+        """Logical topic."""
+
+    @property
+    def partition(self) -> int:
+        """Partition."""
+
+    @property
+    def offset(self) -> int:
+        """Offset."""
+
+
+class Executions(Protocol):
+    """Workflow executions: commands go in, transitions come out."""
+
+    async def start(
+        self, definition: Json, workflow: str | None, input: Json, execution_id: str | None, idempotency_key: str | None, by: str
+    ) -> str:
+        """Starts an execution of a definition, or of the stored one with id `workflow`; its id. A repeat gives the id of the first."""
+
+    async def command(self, execution_id: str, command: str, data: Mapping[str, Any]) -> WorkflowTransition:
+        """Sends a command and waits for the transition that it causes. Raises `Refused` with the code of `command.refused`."""
+
+    def transitions(self, execution_id: str, *, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
+        """The transitions of an execution in order, from the log; with `follow` goes on with those to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One record of a live stream: its id (`topic/partition/offset`) and the record as JSON people get."""
+
+    id: str
+    record: Mapping[str, Any]
+
+
+class Live(Protocol):
+    """Live streams."""
+
+    async def follow(
+        self, topic: str, *, since: str, where: str | None, type: str | None, source: str | None
+    ) -> AsyncGenerator[Item, None]:
+        """Opens the records of a logical topic from `since` (now, beginning or RFC 3339) on, without end.
+
+        Raises `NotFound` (`topic.unknown`) before there is anything to read; closing the iterator closes its connection.
+        """
+
+
+class Rows(Protocol):
+    """An answer of the history: the names of its columns, and its rows by the batch."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns."""
+
+    def batches(self) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """The rows, as objects, in batches."""
+
+    async def close(self) -> None:
+        """Gives the query up, also in the middle."""
+
+
+class History(Protocol):
+    """SQL over what was."""
+
+    async def query(self, sql: str, parameters: Mapping[str, Any]) -> Rows:
+        """Runs one read-only statement. Raises `InvalidInput`, `Denied` (`query.refused`), `Unavailable` (`history.unavailable`)."""
+
+    async def caught_up(self, timeout: float) -> int | None:
+        """Waits until the sink has reached the end offsets of now, at most `timeout` seconds; records that it is behind,
+        None if that is not known."""
+
+    def behind(self) -> int | None:
+        """Records that the sink is behind, as last seen; None if that is not known."""
+
+
+class Rules(Protocol):
+    """Correlation rules in the control topic."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """All rules, ordered by id."""
+
+    async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
+        """Stores rules and waits until the workers use them; the report says which do not. Raises `InvalidDocument`."""
+
+    async def delete(self, rule_id: str, *, who: str, why: str) -> dict[str, Any]:
+        """Deletes a rule. Raises `NotFound` (`rule.unknown`)."""
+
+
+class Modules(Protocol):
+    """Modules and their operations."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Modules with the names of their operations, ordered by name."""
+
+    async def call(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
+        """The operation's result. Raises `NotFound`, `Refused` and what the module answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What a readiness check saw."""
+
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything that the gateway is given."""
+
+    executions: Executions
+    live: Live
+    history: History
+    rules: Rules
+    modules: Modules
+    publish: Callable[[Iterable[SystemEvent]], Awaitable[Sequence[Placed]]]
+    parse_event: Callable[[bytes | dict[str, Any]], SystemEvent]  #: raises `InvalidInput` with code and pointer
+    validate: Callable[[Json], Sequence[Violation]]  #: all faults of a workflow definition
+    fold: Callable[[Iterable[WorkflowTransition]], dict[str, Any]]  #: an execution as JSON
+    checks: Mapping[str, Callable[[], Awaitable[Check]]] = field(default_factory=dict)
+    registry: APIRouter | None = None  #: the schema registry's routes, at the root
