@@ -1,0 +1,56 @@
+"""The core process: the host of all machines (orchestrator, modules). Several cores share the partitions.
+
+`python -m services.processes.core`
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.modules.machine import ModulesMachine
+from services.orchestrator.machine import OrchestratorMachine
+from services.orchestrator.shell import DefinitionKeeper
+from services.processes.runtime import connected, process_name, run_process, say_ready, send_heartbeats
+from streams import topics
+from streams.log.host import Host
+from streams.operations import CONTRACT
+from streams.settings import Settings
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until cancelled."""
+    kafka, codec = await connected(settings)
+    name = process_name("core")
+    keeper = DefinitionKeeper(kafka, codec)
+    await keeper.start()
+    machines = [OrchestratorMachine(keeper.store, CONTRACT), ModulesMachine()]
+    host = Host(kafka, codec, machines, name=name, group=f"{settings.topic_prefix}-core", prepare=keeper.prepare)
+
+    def state() -> tuple[dict[str, int], list[str]]:
+        commands = kafka.names.physical(topics.COMMANDS)
+        return {}, [f"{commands}/{partition}" for partition in host.partitions]
+
+    async def tell_ready() -> None:
+        await host.wait_ready()
+        say_ready()
+        await send_heartbeats(kafka, codec, name, state)
+
+    tasks = [asyncio.create_task(host.run()), asyncio.create_task(tell_ready()), asyncio.create_task(keeper.run())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await keeper.stop()
+
+
+def main() -> None:
+    """Entry point."""
+    run_process(serve)
+
+
+if __name__ == "__main__":
+    main()

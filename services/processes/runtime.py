@@ -1,0 +1,123 @@
+"""What every process of ours does alike: logs to stderr, one event loop, a clean end on SIGTERM, and the line `ready` on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+import uvloop
+
+from streams import topics
+from streams.codec.avro import Codec, headers_of
+from streams.errors import BackboneError
+from streams.kafka import Kafka
+from streams.records import Heartbeat, derived_id
+from streams.settings import Settings
+
+HEARTBEAT_INTERVAL_S = 1.0
+#: How long a process waits for Kafka and its topics at its start: the broker boots beside it.
+START_TIMEOUT_S = 60.0
+
+_log = structlog.get_logger("process")
+
+
+def process_name(default: str) -> str:
+    """Name of this process, unique among the living and stable over restarts (`MPLP_PROCESS_NAME`, set by `mplp up`)."""
+    return os.environ.get("MPLP_PROCESS_NAME") or f"{default}-{socket.gethostname()}-{os.getpid()}"
+
+
+def configure_logs(settings: Settings) -> None:
+    """Structured lines on stderr: JSON when it is a file or pipe, coloured text on a terminal."""
+    level = logging.getLevelName(settings.log_level.upper())
+    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def say_ready() -> None:
+    """Tells the supervisor that this process serves."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+def run_process(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
+    """Runs `main` until it ends or SIGTERM or SIGINT cancels it. An error ends the process with its code on stderr and exit code 1."""
+    settings = Settings()
+    configure_logs(settings)
+    try:
+        uvloop.run(_until_signalled(main(settings)))
+    except BackboneError as error:
+        _log.error("process.failed", code=error.code, message=error.message, advice=error.advice)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _until_signalled(main: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(main)
+    loop = asyncio.get_running_loop()
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+
+
+async def connected(settings: Settings) -> tuple[Kafka, Codec]:
+    """Clients and codec, once Kafka answers and the schemas are registered; waits up to `START_TIMEOUT_S` for both."""
+    from streams.codec.registry import connect_codec
+
+    kafka = Kafka(settings)
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+    while True:
+        try:
+            return kafka, await connect_codec(kafka)
+        except BackboneError as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            _log.debug("process.waiting", code=error.code)
+        await asyncio.sleep(0.1)
+
+
+async def send_heartbeats(kafka: Kafka, codec: Codec, name: str, state: Callable[[], tuple[dict[str, int], list[str]]]) -> None:
+    """Says once a second on `mplp.internal.workers` that the process lives, with what `state` tells: control offsets, partitions."""
+    topic = kafka.names.physical(topics.WORKERS)
+    host = f"{socket.gethostname()}:{os.getpid()}"
+    async with kafka.producer() as producer:
+        number = 0
+        while True:
+            offsets, partitions = state()
+            number += 1
+            beat = Heartbeat(
+                id=derived_id("heartbeat", name, host, number), type="process.lived", source=f"mplp/{name}", subject=name,
+                process=name, host=host, control_offsets=offsets, partitions=tuple(partitions),
+            )  # fmt: skip
+            with contextlib.suppress(BackboneError):
+                await producer.send_and_wait(topic, key=name.encode(), value=codec.encode(beat), headers=headers_of(beat))
+            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
