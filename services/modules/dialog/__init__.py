@@ -1,0 +1,1 @@
+"""Module dialog: participants talk; what was said stays in order."""

@@ -1,0 +1,71 @@
+"""What is wrong with parameters, as pydantic found it, in the product's words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.alias_generators import to_snake
+
+from services.modules.operation import Refusal
+from streams.errors import Violation
+
+#: Faults that an answer names; there may be one per element of a long list.
+FAULTS_MAX = 20
+
+#: pydantic's types of the fault "this is no text, no object": said of each member of a union that a value does not fit.
+_WRONG_KIND = frozenset({"string_type", "model_type", "dict_type", "model_attributes_type"})
+
+
+def refusal_of(error: ValidationError, given: Any) -> Refusal:
+    """The refusal `invalid` of the parameters `given`: faults (at most `FAULTS_MAX`) with the JSON pointer of the smallest wrong value.
+
+    What is missing is said of the object that lacks it.
+    """
+    found = [
+        (each["type"], _pointer(each["loc"], given), _sentence(each["type"], each["loc"], each["msg"]))
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    telling = {pointer for kind, pointer, _ in found if kind not in _WRONG_KIND}
+    faults: dict[tuple[str, str], Violation] = {}
+    for kind, pointer, message in found:
+        if kind in _WRONG_KIND and (_has_more(pointer, telling) or any(key[0] == pointer for key in faults)):
+            continue  # a value that fits one member of a union better is not told about the others
+        faults[pointer, message] = Violation(code="invalid", pointer=pointer, message=message)
+    kept = tuple(faults.values())[:FAULTS_MAX]
+    first = kept[0]
+    where = f" (at {first.pointer})" if first.pointer else ""
+    more = f" There are {len(faults) - 1} more faults." if len(faults) > 1 else ""
+    return Refusal(code="invalid", message=f"{first.message}{where}{more}", pointer=first.pointer, faults=kept)
+
+
+def _has_more(pointer: str, telling: Iterable[str]) -> bool:
+    return any(other == pointer or other.startswith(f"{pointer}/") for other in telling)
+
+
+def _sentence(kind: str, location: Sequence[int | str], message: str) -> str:
+    if kind == "missing":
+        return f"{location[-1]} is missing."
+    if kind == "extra_forbidden":
+        return f"{location[-1]} is not a parameter."
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "This should be an object."
+    return f"{message.removeprefix('Value error, ').rstrip('.')}."
+
+
+def _pointer(location: Sequence[int | str], given: Any) -> str:
+    """The JSON pointer of the part of `given` at pydantic's `location`, which also names members of unions: those are left out."""
+    parts: list[int | str] = []
+    here = given
+    for part in location:
+        if isinstance(part, int):
+            if isinstance(here, list) and part < len(here):
+                here = here[part]
+                parts.append(part)
+        elif isinstance(here, dict):
+            name = part if part in here else to_snake(part)
+            if name in here:
+                here = here[name]
+                parts.append(name)
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)

@@ -1,0 +1,1 @@
+"""Module plan: tasks with dependencies, approved, activated, worked off."""

@@ -1,0 +1,94 @@
+"""State and events of traces, and the table of their life cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+from streams.records import Json, Severity
+
+Status: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
+RecordType: TypeAlias = Literal["start", "progress", "checkpoint", "completion", "failure", "timeout", "interrupt"]
+
+TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
+    "running": ("completed", "failed", "cancelled"),
+    "completed": (),
+    "failed": (),
+    "cancelled": (),
+}
+
+#: Records that end what a record of type `start` began.
+ENDS: frozenset[RecordType] = frozenset({"completion", "failure", "timeout", "interrupt"})
+
+#: Records of one trace; beyond it a new trace is needed.
+RECORDS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceRecord:
+    """One record of a trace; its payload stays in the log."""
+
+    record_id: str
+    type: RecordType
+    name: str
+    span: str  #: what begin and end have in common; the name if nothing else is given
+    severity: Severity
+    at_us: int
+    duration_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A trace as it is now."""
+
+    trace_id: str
+    name: str
+    plan_id: str | None
+    context_id: str | None
+    status: Status
+    started_us: int
+    ended_us: int | None = None
+    records: tuple[TraceRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceStarted:
+    """Monitoring began."""
+
+    TYPE: ClassVar[str] = "trace.started"
+    name: str
+    plan_id: str | None = None
+    context_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceRecorded:
+    """Something was recorded. `duration_ms` is as given by the caller."""
+
+    TYPE: ClassVar[str] = "trace.recorded"
+    record_id: str
+    type: RecordType
+    name: str
+    span: str
+    severity: Severity = "info"
+    duration_ms: float | None = None
+    payload: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceStopped:
+    """Monitoring ended."""
+
+    TYPES: ClassVar[Mapping[Status, str]] = {"completed": "trace.completed", "failed": "trace.failed", "cancelled": "trace.cancelled"}
+    after: Status
+    reason: str = ""
+
+    @property
+    def TYPE(self) -> str:
+        """The record's type tells the state after it."""
+        return self.TYPES[self.after]
+
+
+TraceEvent: TypeAlias = TraceStarted | TraceRecorded | TraceStopped
+EVENTS = (TraceStarted, TraceRecorded, TraceStopped)
