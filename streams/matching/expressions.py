@@ -1,13 +1,15 @@
 """CEL expressions (Common Expression Language): compiled once, evaluated over named values, without I/O, bounded in length.
 
-JSON integers become CEL ints, other numbers doubles. With `numbers_alike` (rules, filters) int and double literals compare
-alike, as people expect of JSON: an int is bound as it is and arithmetic that mixes both is retried with doubles.
+JSON integers become CEL ints, other numbers doubles, and CEL refuses arithmetic that mixes them. JSON has one kind of number,
+so with `numbers_alike` (rules, filters) an expression that fails for that reason is tried again with every whole number, in
+the values and in the expression itself (but not as an index), as a double.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import cel
@@ -15,24 +17,27 @@ import cel
 from streams import limits
 from streams.errors import InvalidInput
 
+#: Tokens of CEL as far as needed to find whole-number literals: texts, names, numbers, anything else.
+_TOKEN = re.compile(
+    r"""[rRbB]{0,2}(?:\"\"\"(?s:.*?)\"\"\"|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|//[^\n]*|[A-Za-z_][A-Za-z0-9_]*"""
+    r"""|0[xX][0-9a-fA-F]+[uU]?|[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[uU]?|\s+|.""",
+    re.DOTALL,
+)
 
-class ExpressionFailed(Exception):  # noqa: N818  it is a fact about a record, not a defect
+
+class ExpressionFailed(Exception):
     """An expression has no value here: a missing key, a wrong type, a division by zero. The text says which."""
 
 
 class Expression:
     """A compiled CEL expression. `variables` are the names of the roots that it reads (and of its comprehension variables)."""
 
-    __slots__ = ("_program", "text", "variables")
-
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, numbers_alike: bool = False) -> None:
         """Compiles `text`. Raises `InvalidInput` (`expression.invalid`): too long, or not CEL."""
         if len(text) > limits.EXPRESSION_CHARACTERS_MAX:
             raise InvalidInput("expression.invalid", f"An expression has at most {limits.EXPRESSION_CHARACTERS_MAX} characters.")
-        try:
-            self._program = cel.compile(text)
-        except Exception as error:  # noqa: BLE001  the binding raises ValueError, RuntimeError and others for bad syntax
-            raise InvalidInput("expression.invalid", f"This is not a CEL expression: {str(error).strip().splitlines()[0] if str(error).strip() else text}") from error
+        self._program = _compile(text)
+        self._numbers_alike = numbers_alike
         self.text = text
         self.variables = frozenset(self._program.variables())
 
@@ -41,7 +46,14 @@ class Expression:
         bound = {name: values[name] for name in self.variables if name in values}
         try:
             return self._program.execute(bound)
-        except Exception as error:  # noqa: BLE001  the binding raises TypeError, ValueError, RuntimeError, KeyError by fault
+        except TypeError as error:
+            if not self._numbers_alike:
+                raise ExpressionFailed(f"{self.text}: {error}") from error
+        except Exception as error:
+            raise ExpressionFailed(f"{self.text}: {error}") from error
+        try:
+            return self._widened_program.execute(widened(bound))
+        except Exception as error:
             raise ExpressionFailed(f"{self.text}: {error}") from error
 
     def holds(self, values: Mapping[str, Any]) -> bool:
@@ -51,8 +63,47 @@ class Expression:
             raise ExpressionFailed(f"{self.text}: the value is {type(value).__name__}, not true or false")
         return value
 
+    @cached_property
+    def _widened_program(self) -> Any:
+        return _compile(widened_text(self.text))
+
+
+def _compile(text: str) -> Any:
+    try:
+        return cel.compile(text)
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), text)
+        raise InvalidInput("expression.invalid", f"This is not a CEL expression: {reason}") from error
+
+
+def widened(value: Any) -> Any:
+    """The value with every int as a float, all the way down; truth values stay."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: widened(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [widened(item) for item in value]
+    return value
+
+
+def widened_text(text: str) -> str:
+    """The expression with its whole-number literals as doubles, except a literal that is all there is between brackets (an index)."""
+    tokens = [match.group() for match in _TOKEN.finditer(text)]
+    solid = [index for index, token in enumerate(tokens) if not token.isspace()]
+    for place, index in enumerate(solid):
+        if not tokens[index].isdigit():
+            continue
+        before = tokens[solid[place - 1]] if place else ""
+        after = tokens[solid[place + 1]] if place + 1 < len(solid) else ""
+        if not (before == "[" and after == "]"):
+            tokens[index] += ".0"
+    return "".join(tokens)
+
 
 @lru_cache(maxsize=4096)
-def compiled(text: str) -> Expression:
+def compiled(text: str, *, numbers_alike: bool = False) -> Expression:
     """`Expression(text)`, compiled once per process."""
-    return Expression(text)
+    return Expression(text, numbers_alike=numbers_alike)

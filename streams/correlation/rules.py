@@ -1,0 +1,85 @@
+"""What a rule is: frozen values, complete and valid. `streams.correlation.parse` makes them from documents."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from streams.matching.matchers import Matcher
+from streams.records import Json, Severity
+
+#: Every correlation type of the language.
+TYPES = (
+    "event_count", "value_count", "value_sum", "value_avg", "value_min", "value_max", "value_percentile", "rate_change", "temporal",
+    "temporal_ordered", "absence", "anomaly",
+)  # fmt: skip
+
+Window: TypeAlias = Literal["sliding", "tumbling", "session"]
+
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le, "eq": operator.eq, "neq": operator.ne,
+}  # fmt: skip
+_SIGNS = {"gt": "more than", "gte": "at least", "lt": "less than", "lte": "at most", "eq": "exactly", "neq": "other than"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What a figure must satisfy: all of `tests`."""
+
+    tests: tuple[tuple[str, float], ...] = ()
+    field: str | None = None  #: path of the figure's values
+    percentile: float | None = None
+
+    def holds(self, figure: float) -> bool:
+        """Whether the figure satisfies every test."""
+        return all(_OPERATORS[name](figure, bound) for name, bound in self.tests)
+
+    @property
+    def only_lower_bounds(self) -> bool:
+        """Whether more can never make it false again (`gt` and `gte` alone)."""
+        return all(name in ("gt", "gte") for name, _ in self.tests)
+
+    def text(self) -> str:
+        """The tests in words: `at least 3 and less than 10`."""
+        return " and ".join(f"{_SIGNS[name]} {bound:g}" for name, bound in self.tests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A complete, valid rule. Durations are microseconds."""
+
+    id: str
+    title: str = ""
+    severity: Severity = "warning"
+    enabled: bool = True
+    matchers: tuple[Matcher, ...]
+    type: str
+    names: tuple[str, ...]  #: the matchers that the correlation speaks about, as written
+    group_by: tuple[str, ...] = ()  #: paths or aliases, as written
+    aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  #: alias → matcher name → path
+    condition: Condition = Condition()
+    window: Window = "sliding"
+    timespan_us: int = 0
+    gap_us: int = 0
+    grace_us: int = 0
+    after_match: Literal["reset", "continue"] = "reset"
+    output: Literal["eager", "final"] = "eager"
+    suppress_us: int = 0
+    confidence: float | str | None = None  #: a number, CEL, or None: the type's own measure
+    document: Json = None  #: as it was given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveRule:
+    """A version of a rule that is in use."""
+
+    rule: Rule
+    version: int  #: grows by one with each change; what people see
+    order: int  #: offset in the control topic; orders versions, also of concurrent changes
+
+    @property
+    def id(self) -> str:
+        """The rule's id."""
+        return self.rule.id

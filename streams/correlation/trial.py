@@ -1,0 +1,160 @@
+"""Trying rules on records from a file: the same index and engine as in the worker, one partition, no server. Pure.
+
+Memory does not grow with the number of records: lines go in one by one, composites come out one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from streams import limits
+from streams.correlation.engine import Engine
+from streams.correlation.explain import composite
+from streams.correlation.index import RuleIndex
+from streams.correlation.rules import ActiveRule, Rule
+from streams.correlation.seen import Draft, Seen
+from streams.errors import InvalidInput
+from streams.matching.matchers import RecordView
+from streams.records import CompositeEvent, iso, to_micros
+
+_FIELDS = {"source": "", "subject": "", "tenant": "default", "correlation_id": "", "severity": "info"}
+
+
+@dataclass(slots=True)
+class Summary:
+    """What happened to the lines of a trial."""
+
+    records: int = 0
+    matched: int = 0  #: matches: a record counts once per rule and group
+    late: int = 0
+    duplicates: int = 0
+    errors: int = 0  #: broken lines, and records on which an expression of a rule failed
+    broken: list[tuple[int, str]] = field(default_factory=list)  #: the first broken lines: number from 1, reason
+    composites: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "records": self.records, "matched": self.matched, "late": self.late, "duplicates": self.duplicates, "errors": self.errors,
+            "composites": self.composites, "broken": [{"line": number, "message": reason} for number, reason in self.broken],
+        }  # fmt: skip
+
+
+_BROKEN_NAMED_MAX = 100
+
+
+class Trial:
+    """One run of some rules over records in the order in which they arrive."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        active = [ActiveRule(rule=rule, version=1, order=0) for rule in rules]
+        self._rules = {rule.id: rule for rule in active}
+        self._index = RuleIndex(active, any_topic=True)
+        self._engine = Engine()
+        for rule in active:
+            self._engine.use(rule)
+        self._last_us: int | None = None
+        self._lines = 0
+        self.summary = Summary()
+
+    def line(self, text: bytes | str) -> Iterator[CompositeEvent]:
+        """The next line; the composites that it leads to. A broken line is counted and named in `summary`; an empty one is skipped."""
+        self._lines += 1
+        if not text.strip():
+            return
+        try:
+            topic, plain = read_record(text, default_id=f"line-{self._lines:012d}")
+        except InvalidInput as error:
+            self.summary.errors += 1
+            if len(self.summary.broken) < _BROKEN_NAMED_MAX:
+                self.summary.broken.append((self._lines, error.message))
+            return
+        self.summary.records += 1
+        time_us = plain["time"]
+        self._last_us = time_us if self._last_us is None else max(self._last_us, time_us)
+        yield from self._composites(self._engine.advance(self._last_us))
+        for hit in self._index.hits(topic, RecordView(plain)):
+            yield from self._composites(self._engine.feed(hit.active.id, hit.group_key, seen_of(plain, hit.names)))
+
+    def finish(self, until: datetime | None = None) -> Iterator[CompositeEvent]:
+        """The end of the records: the watermark moves to `until`, by default far enough for everything to be decided."""
+        if until is not None:
+            yield from self._composites(self._engine.finish(to_micros(until)))
+        elif self._last_us is not None:
+            rules = [active.rule for active in self._rules.values()]
+            longest = max(rule.timespan_us + rule.gap_us + rule.grace_us for rule in rules) if rules else 0
+            yield from self._composites(self._engine.finish(self._last_us + longest))
+        for rule_id in self._rules:
+            counters = self._engine.counters(rule_id)
+            self.summary.matched += counters.matched
+            self.summary.late += counters.late
+            self.summary.duplicates += counters.duplicates
+        self.summary.errors += sum(self._index.errors.values())
+
+    def _composites(self, drafts: Iterable[Draft]) -> Iterator[CompositeEvent]:
+        for draft in drafts:
+            self.summary.composites += 1
+            yield composite(self._rules[draft.rule_id], draft)
+
+
+def seen_of(plain: dict[str, Any], names: tuple[str, ...]) -> Seen:
+    """What the engine keeps of a record given as plain fields; a large payload is not kept."""
+    data = plain["data"]
+    return Seen(
+        plain["time"], 0, plain["id"], plain["type"], plain.get("source") or "", plain.get("tenant") or "default",
+        plain.get("correlation_id") or "", names, data if len(data) <= limits.MATCH_PAYLOAD_BYTES_MAX else "{}",
+    )  # fmt: skip
+
+
+def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict[str, Any]]:
+    """Topic (if given) and plain fields of a record written as a JSON object. Raises `InvalidInput` (`record.invalid`)."""
+    try:
+        record = orjson.loads(text)
+    except ValueError as error:
+        raise InvalidInput("record.invalid", f"This is no JSON: {error}.") from error
+    if not isinstance(record, dict):
+        raise InvalidInput("record.invalid", "A record is a JSON object.")
+    topic = record.pop("topic", None)
+    if topic is not None and not isinstance(topic, str):
+        raise InvalidInput("record.invalid", "topic is a text.", pointer="/topic")
+    if not isinstance(record.get("type"), str) or not record["type"]:
+        raise InvalidInput("record.invalid", "A record needs a type.", pointer="/type")
+    plain = {**_FIELDS, "id": default_id, **{name: value for name, value in record.items() if value is not None}}
+    for name in ("id", "source", "subject", "tenant", "correlation_id"):
+        if not isinstance(plain[name], str):
+            raise InvalidInput("record.invalid", f"{name} is a text.", pointer=f"/{name}")
+    plain["time"] = _time(record.get("time"))
+    data = plain.get("data", {})
+    if isinstance(data, str):
+        try:
+            orjson.loads(data)
+        except ValueError as error:
+            raise InvalidInput("record.invalid", f"data is a text, but no JSON: {error}.", pointer="/data") from error
+        plain["data"] = data
+    else:
+        plain["data"] = orjson.dumps(data).decode()
+    return topic, plain
+
+
+def _time(value: Any) -> int:
+    if isinstance(value, str):
+        try:
+            return to_micros(datetime.fromisoformat(value))
+        except (ValueError, OverflowError):
+            pass
+    raise InvalidInput("record.invalid", "A record needs a time, e.g. 2026-01-31T12:00:00Z.", pointer="/time")
+
+
+def parse_until(text: str) -> datetime:
+    """An instant as text. Raises `InvalidInput` (`time.invalid`)."""
+    try:
+        time = datetime.fromisoformat(text)
+        iso(time)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput("time.invalid", f"{text!r} is not a time: write e.g. 2026-01-31T12:00:00Z.") from error
+    return time
