@@ -399,7 +399,8 @@ class PartitionRunner:
 
     async def _perform(self, send: Send, position: InputPosition | None, now_us: int) -> None:
         reader = self._readers.get(self._ports.names.physical(send.topic))
-        if reader is not None and partition_of(home_of(send.key), self._partitions) == self._partition:
+        is_local = send.hand_over and partition_of(home_of(send.key), self._partitions) == self._partition
+        if reader is not None and is_local:
             self._hand_over(self._lanes[reader], send.record, position, now_us)
         else:
             await self._ports.effects.send(send)
