@@ -71,9 +71,9 @@ class FlowMachine:
         event = entry.event
         assert isinstance(event, WorkflowTransition)
         time_us = to_micros(event.time)
-        if state is None:
-            return FlowState(flow_id=event.execution_id, step=0, steps=event.data["steps"], since_us=time_us)
         ended = event.status in ("completed", "failed")
+        if state is None:
+            return FlowState(flow_id=event.execution_id, step=0, steps=event.data["steps"], since_us=time_us, ended=ended)
         return FlowState(flow_id=state.flow_id, step=event.attempt or state.step, steps=state.steps, since_us=time_us, ended=ended)
 
     def due(self, state: FlowState) -> int | None:
