@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jgo
+from jgo import constants
 from jgo.config import GlobalSettings
-from jgo.constants import MAVEN_CENTRAL_URL, default_maven_repo
+from jgo.constants import default_maven_repo
 from jgo.maven import MavenContext
 
 from streams.errors import Unavailable
@@ -44,8 +45,8 @@ class Jar:
 
     @property
     def filename(self) -> str:
-        """Name of the file in our cache; artifact names of different groups are told apart by the group."""
-        return f"{self.group}.{self.artifact}-{self.version}.jar"
+        """Name of the file in our cache: two jars never share one."""
+        return f"{self.group}.{self.artifact}-{self.version}-{self.sha256[:8]}.jar"
 
 
 def cache_dir() -> Path:
@@ -60,33 +61,28 @@ def locked_jars(lock_file: Path = LOCK_FILE) -> list[Jar]:
 
 
 def lock_digest(lock_file: Path = LOCK_FILE) -> str:
-    """Short digest of what is locked: changes with every version and checksum."""
-    return hashlib.sha256("\n".join(jar.sha256 for jar in locked_jars(lock_file)).encode()).hexdigest()[:12]
+    """Short digest of what is locked: changes with every version and checksum, since file names have both."""
+    return hashlib.sha256("\n".join(jar.filename for jar in locked_jars(lock_file)).encode()).hexdigest()[:12]
 
 
-def class_path(cache: Path | None = None) -> list[Path] | None:
-    """The jars in the cache in class-path order, or None if any is missing. Checksums were verified when they came."""
-    folder = (cache or cache_dir()) / "jars"
-    paths = [folder / jar.filename for jar in locked_jars()]
-    return paths if all(path.is_file() for path in paths) else None
-
-
-def resolve(progress: Progress, *, cache: Path | None = None) -> list[Path]:
-    """The class path, after getting the jars that the cache lacks.
+def resolve(progress: Progress, *, lock_file: Path = LOCK_FILE) -> list[Path]:
+    """The class path, in the order of the lock file, after getting the jars that the cache lacks.
 
     Raises `Unavailable` (`jars.missing`) when a jar cannot be had or is not what the lock file says.
     """
-    root = cache or cache_dir()
-    if found := class_path(root):
-        return found
+    root = cache_dir()
     folder = root / "jars"
+    jars = locked_jars(lock_file)
+    paths = [folder / jar.filename for jar in jars]
+    if all(path.is_file() for path in paths):
+        return paths
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(root / "jars.lock"):
-        wanted = [jar for jar in locked_jars() if not (folder / jar.filename).is_file()]
+        wanted = [jar for jar, path in zip(jars, paths, strict=True) if not path.is_file()]
         if wanted:
-            progress(f"Getting {len(wanted)} jars of {COORDINATES} into {folder} …")
+            progress(f"Getting {len(wanted)} of {len(jars)} jars of Kafka into {folder} …")
             _get_all(wanted, folder, root / "maven", progress)
-    return [folder / jar.filename for jar in locked_jars()]
+    return paths
 
 
 @contextmanager
@@ -107,8 +103,8 @@ def write_lock(progress: Progress) -> None:
 
 
 def _get_all(jars: list[Jar], folder: Path, repository: Path, progress: Progress) -> None:
-    settings = GlobalSettings.load()
-    context = MavenContext(repo_cache=repository, remote_repos={"central": MAVEN_CENTRAL_URL, **settings.repositories}, timeout=30)
+    repositories = {"central": constants.MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    context = MavenContext(repo_cache=repository, remote_repos=repositories, timeout=30)
     done = 0
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
         for _ in pool.map(lambda jar: _get(jar, folder, context), jars):
