@@ -8,6 +8,7 @@ Two forms of a record: an *object* is its frozen dataclass; a *plain* one is a d
 
 from __future__ import annotations
 
+import math
 import struct
 import types
 import typing
@@ -117,8 +118,8 @@ def _read_bytes(buffer: bytes, position: int) -> tuple[bytes, int]:
 
 
 def _write_double(value: float) -> bytes:
-    if type(value) is bool:
-        raise TypeError("a truth value is no number")
+    if type(value) is bool or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
     return _DOUBLE.pack(value)
 
 

@@ -9,11 +9,12 @@ is overwritten. A registry of Confluent's own does not know this protocol: when 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import orjson
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ConcurrentTransactions, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from streams.codec.avro import Codec, SchemaIds, local_schemas, schema_text
@@ -21,7 +22,7 @@ from streams.codec.compatibility import violations
 from streams.codec.remote import RemoteRegistry
 from streams.codec.store import FULL_TRANSITIVE, SchemaStore, SchemaVersion, config_record
 from streams.codec.subjects import registrations
-from streams.errors import InvalidInput, Refused, Unavailable
+from streams.errors import InvalidInput, Refused, TooLarge, Unavailable
 from streams.kafka import Kafka
 from streams.topics import SCHEMAS
 
@@ -71,16 +72,28 @@ async def change_store(kafka: Kafka, decide: Callable[[SchemaStore], tuple[Write
             async with kafka.producer(transactional_id=WRITER_ID) as producer:
                 writes, result = decide(await read_store(kafka))
                 if writes:
-                    async with producer.transaction():
-                        sent = [await producer.send(SCHEMAS, key=key, value=value, partition=0) for key, value in writes]
-                        await asyncio.gather(*sent)
+                    await _write(producer, writes)
             return result
         except (ProducerFenced, InvalidProducerEpoch, ConcurrentTransactions):
-            # Random enough: contenders were started at different times, and the wait grows with the attempts already lost.
-            await asyncio.sleep(0.05 * (attempt + 1))
+            # Contenders that all come back at once would overtake each other for ever.
+            await asyncio.sleep(random.uniform(0, 0.1) * (attempt + 1))
         except KafkaError as error:
             raise Unavailable("schema.not-written", f"The topic {SCHEMAS} cannot be written: {error}") from error
     raise Unavailable("schema.busy", f"Other writers of {SCHEMAS} kept coming first.", advice="Try again.")
+
+
+async def _write(producer: AIOKafkaProducer, writes: Writes) -> None:
+    """All of it in one transaction, in as few batches as it fits in."""
+    async with producer.transaction():
+        waiting = list(writes)
+        while waiting:
+            batch = producer.create_batch()
+            while waiting and batch.append(key=waiting[0][0], value=waiting[0][1], timestamp=None) is not None:
+                del waiting[0]
+            if not batch.record_count():
+                raise TooLarge("schema.too-large", "The schema does not fit into a record.")
+            batch.close()
+            await (await producer.send_batch(batch, SCHEMAS, partition=0))
 
 
 async def register(kafka: Kafka, wanted: Sequence[tuple[str, str]]) -> list[SchemaVersion]:

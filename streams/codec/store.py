@@ -80,15 +80,17 @@ class SchemaStore:
                 self._apply_schema(parsed_key, parsed)
             case "CONFIG":
                 self._apply_config(parsed_key.get("subject"), parsed)
-            case "DELETE_SUBJECT" if parsed is not None:
-                self._hide(str(parsed.get("subject")), up_to=int(parsed.get("version") or 0))
+            case "DELETE_SUBJECT" if parsed is not None and isinstance(parsed.get("version"), int):
+                self._hide(str(parsed.get("subject")), up_to=parsed["version"])
             case "CLEAR_SUBJECT" if parsed is not None:
                 self._versions.pop(str(parsed.get("subject")), None)
             case _:
                 pass
 
     def _apply_schema(self, key: Mapping[str, Any], value: Mapping[str, Any] | None) -> None:
-        subject, version = str(key.get("subject")), int(key.get("version") or 0)
+        subject, version = key.get("subject"), key.get("version")
+        if not isinstance(subject, str) or not isinstance(version, int):
+            return
         if value is None:
             self._versions.get(subject, {}).pop(version, None)
             return
@@ -105,7 +107,9 @@ class SchemaStore:
         self._versions.setdefault(subject, {})[version] = entry
         self._ids.setdefault(entry.id, entry)  # an id never changes its meaning: the first in the log wins
 
-    def _apply_config(self, subject: str | None, value: Mapping[str, Any] | None) -> None:
+    def _apply_config(self, subject: Any, value: Mapping[str, Any] | None) -> None:
+        if subject is not None and not isinstance(subject, str):
+            return
         if value is None:
             self._configs.pop(subject, None)
         elif value.get("compatibilityLevel"):
