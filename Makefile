@@ -1,0 +1,46 @@
+# The first `make` of anything sets up .venv; Python 3.11 to 3.14 is all that is assumed. PYTHON=python3.12 chooses another one.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check lint types tests bench lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1|/' | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
+
+setup: ## Make .venv, get Java and Kafka (repeating it costs nothing)
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not there. Install Python 3.11 to 3.14." >&2; exit 1; }
+	@$(PYTHON) infra/bootstrap.py
+
+demo: setup ## Run the whole thing once: workflow, composite event, SQL answer
+	@$(BIN)/python -m services.processes.demo
+
+up: setup ## Start everything in the foreground; Ctrl-C stops it
+	@$(BIN)/mplp up
+
+test: lint types tests ## Lint, types and all tests: what CI runs
+
+check: test ## The same as test
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+tests: setup
+	$(BIN)/python -m pytest
+
+bench: setup ## Run the benchmarks; results go to docs/benchmarks/
+	$(BIN)/python -m tests.benchmarks
+
+lock: setup ## Resolve all versions anew: Python packages and Kafka's jars
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --extra dev pyproject.toml --output-file requirements-dev.lock
+	$(BIN)/python -m infra.setup --lock
+
+clean: ## Remove .venv and caches (not .mplp, your data)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
