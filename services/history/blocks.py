@@ -1,0 +1,93 @@
+"""Blocks: which offsets are one insert, decided in the log before the insert. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from streams.records import Block, Inserted, Record, derived_id
+
+#: Offsets of one block: large enough for ClickHouse, small enough to hold in memory several times.
+BLOCK_OFFSETS_MAX = 50_000
+#: Bytes of one block: about what one insert may weigh.
+BLOCK_BYTES_MAX = 16 * 1024 * 1024
+
+BLOCK_DECIDED = "block.decided"
+BLOCK_INSERTED = "block.inserted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The offsets [first, end) of a partition of a topic (name on the broker), and the log's epoch before and after them."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+    epoch_before: int = 0
+    epoch_after: int = 0
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets it has."""
+        return self.end - self.first
+
+
+def token(span: Span, table: str, month: int) -> str:
+    """What ClickHouse recognises the insert by."""
+    return f"{span.topic}/{span.partition}/{span.first}/{span.end}/{table}/{month}"
+
+
+def block_record(span: Span, *, epoch: int, time: datetime, source: str) -> Block:
+    """The decision as it is appended."""
+    return Block(
+        id=derived_id("block", span.topic, span.partition, span.first, span.end, epoch), type=BLOCK_DECIDED, source=source,
+        subject=span.topic, time=time, data={"epoch_after": span.epoch_after}, topic=span.topic, partition=span.partition,
+        first_offset=span.first, end_offset=span.end, epoch=epoch, reader_epoch=span.epoch_before,
+    )  # fmt: skip
+
+
+def inserted_record(span: Span, *, rows: int, epoch: int, time: datetime, source: str) -> Inserted:
+    """The note that a block is in ClickHouse."""
+    return Inserted(
+        id=derived_id("inserted", span.topic, span.partition, span.first, span.end, epoch), type=BLOCK_INSERTED, source=source,
+        subject=span.topic, time=time, topic=span.topic, partition=span.partition, first_offset=span.first, end_offset=span.end,
+        epoch=epoch, rows=rows,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the log of blocks says of one partition."""
+
+    end: int = 0  #: offset after the last block
+    epoch: int = 0  #: epoch of the partition's log there
+    pending: deque[Span] = field(default_factory=deque)  #: decided, not known as inserted; in order
+
+
+def fold(progress: dict[tuple[str, int], Progress], record: Record) -> None:
+    """Takes over one valid record of the log of blocks."""
+    match record:
+        case Block():
+            seen = progress.setdefault((record.topic, record.partition), Progress())
+            epoch_after = int(record.data.get("epoch_after", 0)) if isinstance(record.data, dict) else 0
+            span = Span(
+                topic=record.topic, partition=record.partition, first=record.first_offset, end=record.end_offset,
+                epoch_before=record.reader_epoch or 0, epoch_after=epoch_after,
+            )  # fmt: skip
+            if span.end > seen.end:
+                seen.end, seen.epoch = span.end, epoch_after
+                seen.pending.append(span)
+        case Inserted():
+            done = progress.get((record.topic, record.partition))
+            if done is not None:
+                done.pending = deque(span for span in done.pending if (span.first, span.end) != (record.first_offset, record.end_offset))
+        case _:
+            return
+
+
+def behind(ends: Iterable[tuple[tuple[str, int], int]], inserted: dict[tuple[str, int], int]) -> int:
+    """How many offsets before `ends` are not inserted yet."""
+    return sum(max(0, end - inserted.get(place, 0)) for place, end in ends)

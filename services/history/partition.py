@@ -1,0 +1,90 @@
+"""One partition of a sunk topic as the sink sees it: what was read and waits for its block. Pure but for the time it is given."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_OFFSETS_MAX, Span
+from services.history.rows import Raw, SeenIds, Source
+
+#: Bytes that a record costs beside its value: what Python keeps for it.
+RECORD_OVERHEAD_BYTES = 600
+
+
+@dataclass(slots=True, kw_only=True)
+class Partition:
+    """Buffer and positions of one partition (topic by its name on the broker)."""
+
+    topic: str
+    partition: int
+    source: Source
+    decided: int  #: offset after the last decided block
+    epoch: int = 0  #: epoch of the log there
+    pending: deque[Span] = field(default_factory=deque)  #: decided by an earlier sink, perhaps not inserted
+    inserted: int = 0  #: offset after the last inserted block
+    read: int = 0  #: offset after the last that was read, gaps included
+    records: deque[Raw] = field(default_factory=deque)
+    bytes: int = 0  #: of `records`
+    oldest_s: float = 0.0  #: when the first of the waiting offsets was read (monotonic)
+    seen: SeenIds | None = None
+
+    @property
+    def start(self) -> int:
+        """First offset that has not been taken into a block of ours."""
+        return self.pending[0].first if self.pending else self.decided
+
+    @property
+    def waiting(self) -> int:
+        """Offsets that were read and wait."""
+        return max(0, self.read - self.start)
+
+    def take(self, records: list[Raw], position: int, now_s: float) -> None:
+        """Takes what the consumer gave; `position` is the offset that it will read next."""
+        if not self.waiting:
+            self.oldest_s = now_s
+        for record in records:
+            if record.offset >= self.read:
+                self.records.append(record)
+                self.bytes += size_of(record)
+        self.read = max(self.read, position, records[-1].offset + 1 if records else 0)
+
+    def due(self, now_s: float, *, age_s: float, hurry: bool) -> bool:
+        """Whether there is a block to insert now."""
+        if self.pending:
+            return self.read >= self.pending[0].end
+        waiting = self.waiting
+        return waiting > 0 and (hurry or waiting >= BLOCK_OFFSETS_MAX or self.bytes >= BLOCK_BYTES_MAX or now_s - self.oldest_s >= age_s)
+
+    def cut(self, now_s: float) -> tuple[Span, list[Raw], bool]:
+        """The next block, its records, and whether it was decided before (then its boundaries are those)."""
+        if self.pending:
+            span = self.pending.popleft()
+            return span, self._records_before(span.end), True
+        taken: list[Raw] = []
+        first, weight = self.decided, 0
+        end = min(self.read, first + BLOCK_OFFSETS_MAX)
+        while self.records and self.records[0].offset < end:
+            if taken and weight + size_of(self.records[0]) > BLOCK_BYTES_MAX:
+                end = self.records[0].offset
+                break
+            record = self.records.popleft()
+            weight += size_of(record)
+            taken.append(record)
+        self.bytes -= weight
+        self.decided = end
+        self.oldest_s = now_s
+        return Span(topic=self.topic, partition=self.partition, first=first, end=end, epoch_before=self.epoch), taken, False
+
+    def _records_before(self, end: int) -> list[Raw]:
+        taken: list[Raw] = []
+        while self.records and self.records[0].offset < end:
+            record = self.records.popleft()
+            self.bytes -= size_of(record)
+            taken.append(record)
+        return taken
+
+
+def size_of(record: Raw) -> int:
+    """About how much memory a record takes, bytes."""
+    return len(record.value or b"") + len(record.key or b"") + RECORD_OVERHEAD_BYTES
