@@ -68,7 +68,8 @@ def load(name: str) -> TyperCommand | TyperGroup:
     return found  # type: ignore[no-any-return]
 
 
-def _exists(entry: Entry) -> bool:
+def exists(entry: Entry) -> bool:
+    """Whether this version has it."""
     return importlib.util.find_spec(entry.module) is not None
 
 
@@ -78,7 +79,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, entry in ENTRIES.items():
-            if _exists(entry):
+            if exists(entry):
                 self.commands[name] = TyperCommand(name, help=entry.help, callback=None, rich_help_panel=entry.panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:

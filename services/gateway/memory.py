@@ -170,7 +170,7 @@ class MemoryModules:
 
     async def list(self) -> list[dict[str, Any]]:
         """See the ports."""
-        return [{"module": "context", "operations": ["create-context"]}]
+        return [{"name": "context", "built_in": True, "operations": ["create-context"]}]
 
     async def call(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
         """See `ports.Modules`."""

@@ -32,12 +32,14 @@ class UnsupportedMediaType(InvalidInput):
 class Unauthenticated(BackboneError):
     """No key, or an unknown one."""
 
+    fault = Fault.CALLER
     http_status = 401
 
 
 class TooMany(BackboneError):
     """The gateway has as many of these open as it allows; try again later."""
 
+    fault = Fault.CALLER
     http_status = 429
 
 

@@ -225,7 +225,7 @@ class TestRulesAndModules:
         assert memory.rules.stored == {}
 
     async def test_an_operation_is_called(self, http: httpx.AsyncClient) -> None:
-        assert (await http.get("/v1/modules")).json()["items"] == [{"module": "context", "operations": ["create-context"]}]
+        assert (await http.get("/v1/modules")).json()["items"] == [{"name": "context", "built_in": True, "operations": ["create-context"]}]
         done = await http.post("/v1/modules/context/create-context?home=h7", json={"name": "n"})
         assert done.json() == {"result": {"contextId": "h7/context-1", "given": {"name": "n"}}}
         assert problem(await http.post("/v1/modules/context/nope")) == (404, "operation.unknown")

@@ -1,0 +1,27 @@
+"""The generated reference says what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.cli.reference import pages
+from services.processes.reference import codes_in_use
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference"
+
+
+@pytest.mark.parametrize("name", ["cli.md", "http.md", "settings.md", "errors.md"])
+def test_the_page_is_up_to_date(name: str) -> None:
+    assert (DOCS / name).read_text() == pages()[name], "make it again: python -m services.cli.reference"
+
+
+def test_codes_are_found_however_they_are_given() -> None:
+    found = {code.code for code in codes_in_use()}
+    assert {
+        "bind.unprotected",  # to a class
+        "schema.unregistered",  # to a class, after a condition
+        "sql.timeout",  # in a table
+        "dependency.cycle",  # to a violation
+    } <= found
