@@ -80,7 +80,8 @@ def install_packages() -> None:
     say(f"Installing {total} packages of {LOCK.name} (the first time this takes a minute or two) …")
     command = [str(PYTHON), "-m", "pip", "install", "--no-deps", "--progress-bar", "off", "--requirement", str(LOCK)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=str(ROOT))
-    seen, tail = 0, []
+    seen = 0
+    tail: list[str] = []
     assert process.stdout is not None
     for line in process.stdout:
         tail = [*tail[-30:], line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 from contextlib import suppress
@@ -54,9 +55,15 @@ async def make_aot_cache(progress: Progress) -> None:
 
 async def train(output: Path) -> None:
     """Runs a broker on a throw-away folder, gives it some of everything to do, and lets Java write the cache as it ends."""
-    with tempfile.TemporaryDirectory(prefix="mplp-aot-") as folder:
-        async with EmbeddedKafka(Path(folder), jvm_flags=(f"-XX:AOTCacheOutput={output}",)) as kafka:
-            await _exercise(kafka.bootstrap)
+    chatter = logging.getLogger("aiokafka")
+    level = chatter.level
+    chatter.setLevel(logging.CRITICAL)  # a group coordinator that is not there yet is no news here
+    try:
+        with tempfile.TemporaryDirectory(prefix="mplp-aot-") as folder:
+            async with EmbeddedKafka(Path(folder), jvm_flags=(f"-XX:AOTCacheOutput={output}",)) as kafka:
+                await _exercise(kafka.bootstrap)
+    finally:
+        chatter.setLevel(level)
 
 
 async def _exercise(bootstrap: str) -> None:
