@@ -1,0 +1,323 @@
+"""One step: how it begins, and what follows when an attempt ends: completion, another attempt, a fallback, failure.
+
+Nothing here starts another step; lists that have changed are noted in the draft and looked at by `progress`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from services.orchestrator import effects
+from services.orchestrator.checks import parse_instant
+from services.orchestrator.definition import (
+    Approval,
+    Conditional,
+    Emit,
+    Fallback,
+    ModuleOperation,
+    Parallel,
+    Step,
+    StepList,
+    Transform,
+    Wait,
+    lists_of,
+)  # fmt: skip
+from services.orchestrator.draft import Draft, too_large
+from services.orchestrator.references import ReferenceMissing
+from services.orchestrator.retries import delay_ms, is_retryable
+from services.orchestrator.state import ENDED, Error
+from streams import limits
+from streams.durations import parse_duration_ms
+from streams.errors import InvalidInput
+from streams.matching.expressions import ExpressionFailed
+from streams.records import Json, iso, to_micros
+
+#: Fallbacks that may still be taken when the list around the step has failed.
+_QUIET_ACTIONS = frozenset({"skip", "use-value", "fail"})
+
+
+class StepError(Exception):
+    """An attempt cannot go on; `error` is what its step fails with."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.error = Error(code=code, message=message)
+
+
+def start(draft: Draft, step: Step, suffix: str) -> None:
+    """Begins an attempt of a step."""
+    instance = step.id + suffix
+    try:
+        _perform(draft, step, instance, suffix)
+    except (ReferenceMissing, ExpressionFailed, StepError) as fault:
+        if isinstance(fault, StepError):
+            error = fault.error
+        else:
+            code = "reference.missing" if isinstance(fault, ReferenceMissing) else "expression.failed"
+            error = Error(code=code, message=str(fault))
+        if draft.state.step(instance).status != "running":
+            _begin(draft, step, instance, None)
+        fail_attempt(draft, instance, error)
+
+
+def _begin(draft: Draft, step: Step, instance: str, parameters: Json, **more: Any) -> None:
+    """Records `step.started`; time-outs stand in it, so that a replay never depends on defaults."""
+    before = draft.state.step(instance)
+    data: dict[str, Any] = {"parameters": parameters, **more}
+    if before.begun_us is None and step.timeout_ms is not None:
+        data["timeout_ms"] = step.timeout_ms
+    if step.attempt_timeout_ms is not None:
+        data["attempt_timeout_ms"] = step.attempt_timeout_ms
+    draft.record("step.started", data, step=instance, attempt=before.attempt + 1)
+
+
+def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
+    scope = draft.scope(suffix)
+    match step.action:
+        case ModuleOperation() as action:
+            _ask(draft, step, instance, action, suffix)
+        case Parallel(steps=children):
+            _begin(draft, step, instance, {})
+            draft.changed.append((children, suffix))
+        case Conditional() as action:
+            _branch(draft, step, instance, action, suffix)
+        case Wait() as action:
+            _wait(draft, step, instance, action, suffix)
+        case Approval() as action:
+            title, assignees = scope.resolve(action.title), scope.resolve(action.assignees)
+            _begin(draft, step, instance, {"title": title, "assignees": assignees, "choices": list(action.choices)})
+            _ask_people(draft, instance, title, list(action.choices), assignees, action.deadline_ms)
+        case Emit(event=template):
+            event = scope.resolve(template)
+            _check_size(event)
+            fault = effects.event_fault(event)
+            if fault is not None:
+                raise StepError("invalid", fault)
+            _begin(draft, step, instance, event, emits=True)
+            draft.effects.append(effects.emission(draft.state, draft.state.emitted[-1]))
+            complete(draft, instance, None)
+        case Transform(value=expression):
+            _begin(draft, step, instance, {})
+            complete(draft, instance, draft.scope(suffix).evaluate(expression))
+        case _:
+            assert_never(step.action)
+
+
+def _ask(draft: Draft, step: Step, instance: str, action: ModuleOperation, suffix: str) -> None:
+    parameters = draft.scope(suffix).resolve(action.parameters)
+    _check_size(parameters)
+    if action.module not in draft.known_modules:
+        _begin(draft, step, instance, parameters)
+        raise StepError("module.unknown", f"There is no module {action.module!r}.")
+    _begin(draft, step, instance, parameters, module=action.module, operation=action.operation)
+    state = draft.state
+    draft.effects.append(effects.request(state, instance, state.step(instance), draft.local_modules))
+
+
+def _check_size(value: Json) -> None:
+    if too_large(value):
+        raise StepError("payload.too-large", f"The payload is larger than {limits.PAYLOAD_BYTES_MAX} bytes of JSON.")
+
+
+def _branch(draft: Draft, step: Step, instance: str, action: Conditional, suffix: str) -> None:
+    taken = draft.scope(suffix).holds(action.condition)
+    chosen, other = (action.then, action.otherwise) if taken else (action.otherwise, action.then)
+    _begin(draft, step, instance, {}, branch="then" if taken else "else" if chosen is not None else "")
+    if other is not None:
+        skip_list(draft, other, suffix)
+    if chosen is None:
+        complete(draft, instance, None)
+    else:
+        draft.changed.append((chosen, suffix))
+
+
+def skip_list(draft: Draft, steps: StepList, suffix: str) -> None:
+    """Records the steps of a branch that is not taken as skipped, at any depth."""
+    for step in steps.steps:
+        if draft.state.step(step.id + suffix).status not in ENDED:
+            draft.record_step("step.skipped", step.id + suffix, {"reason": "branch"})
+        match step.action:
+            case Parallel(steps=children):
+                skip_list(draft, children, suffix)
+            case Conditional(then=then, otherwise=otherwise):
+                skip_list(draft, then, suffix)
+                if otherwise is not None:
+                    skip_list(draft, otherwise, suffix)
+            case _:
+                pass
+
+
+def _wait(draft: Draft, step: Step, instance: str, action: Wait, suffix: str) -> None:
+    scope = draft.scope(suffix)
+    if action.until is not None:
+        given = scope.resolve(action.until)
+        instant = parse_instant(given) if isinstance(given, str) else None
+        if instant is None:
+            raise StepError("invalid", f"{str(given)[:80]!r} is not a time with offset (RFC 3339).")
+        due, movable, shown = to_micros(instant), False, iso(instant)
+    else:
+        given = scope.resolve(action.duration)
+        try:
+            due = draft.now_us + parse_duration_ms(given) * 1000
+        except InvalidInput as error:
+            raise StepError("invalid", error.message) from error
+        movable, shown = True, given
+    _begin(draft, step, instance, {"until" if action.until is not None else "for": shown})
+    if due <= draft.now_us:
+        complete(draft, instance, None)
+        return
+    draft.record_step("timer.set", instance, {"due_us": due, "movable": movable})
+    draft.record_step("step.waiting", instance, {"for": "timer"})
+
+
+def _ask_people(
+    draft: Draft, instance: str, title: Json, choices: list[str], assignees: Json, deadline_ms: int | None, **more: Any
+) -> None:
+    data: dict[str, Any] = {"title": title, "choices": choices, "assignees": assignees, **more}
+    if deadline_ms is not None:
+        data["deadline_ms"] = deadline_ms
+    draft.record_step("approval.requested", instance, data)
+    draft.record_step("step.waiting", instance, {"for": "approval"})
+
+
+def complete(draft: Draft, instance: str, result: Json, *, gathered: dict[str, Any] | None = None, answered: bool = False) -> None:
+    """The step has ended well with `result` (of a container: with the recipe that makes it)."""
+    if too_large(result):
+        fail_attempt(draft, instance, _too_large("result"), answered=answered)
+        return
+    if draft.state.results_bytes > limits.EXECUTION_STATE_BYTES_MAX - limits.PAYLOAD_BYTES_MAX and result is not None:
+        fail_attempt(draft, instance, _too_large("execution's state"), answered=answered)
+        return
+    data: dict[str, Any] = {"gathered": gathered} if gathered is not None else {"result": result}
+    draft.record_step("step.completed", instance, data | _flag(answered))
+    draft.touch(instance)
+
+
+def _too_large(what: str) -> Error:
+    return Error(code="payload.too-large", message=f"The {what} would be larger than its limit.")
+
+
+def _flag(answered: bool) -> dict[str, Any]:
+    return {"answered": True} if answered else {}
+
+
+def fail_attempt(
+    draft: Draft, instance: str, error: Error, *, answered: bool = False, timed_out: bool = False, retriable: bool = True
+) -> None:
+    """An attempt has failed: tries again, falls back, or fails the step.
+
+    `timed_out`: the step ends as `timed_out` if it ends; `retriable` is false where the step as a whole has failed.
+    """
+    place, suffix = draft.place(instance)
+    step, state = place.step, draft.state.step(instance)
+    stopping = draft.is_stopping(place.steps, suffix)
+    retry = state.attempt - state.attempts_before
+    policy = step.retry
+    if policy is not None and retriable and not stopping and retry <= policy.max_retries and is_retryable(policy, error):
+        delay = delay_ms(policy, retry, f"{draft.state.id}/{instance}/{state.attempt}")
+        data: dict[str, Any] = {"delay_ms": delay, "error": error.to_json(), **_flag(answered)}
+        inside = inside_of(draft, step, suffix)
+        draft.record_step("step.retried", instance, data | ({"reset": inside} if inside else {}))
+        return
+    fallback = None if state.fallback is not None else _fallback(draft, step, suffix, error, stopping)
+    if fallback is None:
+        fail(draft, instance, error, timed_out=timed_out, answered=answered)
+    else:
+        _apply(draft, instance, step, fallback, error, suffix, timed_out=timed_out, answered=answered)
+
+
+def inside_of(draft: Draft, step: Step, suffix: str) -> list[str]:
+    """Instances inside a container that something has happened to: what a new attempt begins anew."""
+    names: set[str] = set()
+    waiting = [step]
+    while waiting:
+        for steps in lists_of(waiting.pop()):
+            names.update(inner.id for inner in steps.steps)
+            waiting.extend(steps.steps)
+    if not names:
+        return []
+    return [
+        found for found in draft.state.steps if found.split("[", 1)[0] in names and found[len(found.split("[", 1)[0]) :].startswith(suffix)
+    ]
+
+
+def fail(draft: Draft, instance: str, error: Error, *, timed_out: bool = False, answered: bool = False) -> None:
+    """The step has failed for good."""
+    draft.record_step("step.timed_out" if timed_out else "step.failed", instance, {"error": error.to_json(), **_flag(answered)})
+    draft.touch(instance)
+
+
+def _fallback(draft: Draft, step: Step, suffix: str, error: Error, stopping: bool) -> Fallback | None:
+    """The first fallback whose condition holds, among those that may be taken."""
+    for fallback in step.fallbacks:
+        if (not stopping or fallback.action in _QUIET_ACTIONS) and _holds(draft, fallback, suffix, error):
+            return fallback
+    return None
+
+
+def _holds(draft: Draft, fallback: Fallback, suffix: str, error: Error) -> bool:
+    if fallback.expression is None:
+        return fallback.condition == "error" or fallback.condition == error.code
+    values = {**draft.scope(suffix).variables(fallback.expression), "error": error.to_json()}
+    try:
+        return fallback.expression.holds(values)
+    except ExpressionFailed:
+        return False
+
+
+def _apply(
+    draft: Draft, instance: str, step: Step, fallback: Fallback, error: Error, suffix: str, *, timed_out: bool, answered: bool
+) -> None:
+    data = {
+        "index": fallback.index,
+        "condition": fallback.condition,
+        "action": fallback.action,
+        "error": error.to_json(),
+        **_flag(answered),
+    }
+    draft.record_step("fallback.applied", instance, data)
+    match fallback.action:
+        case "use-value":
+            try:
+                value = draft.scope(suffix).resolve(fallback.value)
+            except ReferenceMissing as fault:
+                fail(draft, instance, Error(code="reference.missing", message=str(fault)))
+            else:
+                if too_large(value):
+                    fail(draft, instance, _too_large("result"))
+                else:
+                    complete(draft, instance, value)
+        case "skip":
+            skip(draft, instance, "fallback")
+        case "fail":
+            fail(draft, instance, error, timed_out=timed_out)
+        case "compensate":
+            fail(draft, instance, error, timed_out=timed_out)
+            draft.changed.append((draft.definition.steps, ""))
+        case "run-step":
+            assert fallback.steps is not None, "the schema requires it"
+            draft.changed.append((fallback.steps, suffix))
+        case "escalate-to-human":
+            _escalate(draft, instance, fallback, error, suffix, timed_out=timed_out)
+        case _:
+            assert_never(fallback.action)
+
+
+def skip(draft: Draft, instance: str, reason: str) -> None:
+    """The step is skipped: what depends on it goes on, its result is `null`."""
+    draft.record_step("step.skipped", instance, {"reason": reason})
+    draft.touch(instance)
+
+
+def _escalate(draft: Draft, instance: str, fallback: Fallback, error: Error, suffix: str, *, timed_out: bool) -> None:
+    scope = draft.scope(suffix)
+    try:
+        title = scope.resolve(fallback.title) or f"{instance} failed: {error.message}"
+        assignees = scope.resolve(fallback.assignees)
+    except ReferenceMissing as fault:
+        fail(draft, instance, Error(code="reference.missing", message=str(fault)))
+        return
+    _ask_people(
+        draft, instance, title, list(fallback.choices), assignees, fallback.deadline_ms,
+        escalated=True, timed_out=timed_out, error=error.to_json(),
+    )  # fmt: skip

@@ -1,0 +1,328 @@
+"""`evolve`: how each transition changes an execution. It reads nothing but the state and the event, and derives nothing anew.
+
+The table `EVOLVERS` is the whole story: one small function per transition type. Unknown types change nothing but the sequence,
+so that an older version can read a log that a newer one has begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import orjson
+
+from services.orchestrator.state import ENDED_BADLY, UNTOUCHED, Emitted, Error, Execution, OpenApproval, StepState, StepStatus
+from streams.records import WorkflowTransition, to_micros
+
+
+def evolve(state: Execution | None, event: WorkflowTransition) -> Execution | None:
+    """The execution after `event`; None if it has not begun."""
+    if state is None:
+        return _started(event) if event.type == "execution.started" else None
+    change = EVOLVERS.get(event.type)
+    if change is None:
+        return replace(state, sequence=state.sequence + 1)
+    return replace(state, sequence=state.sequence + 1, status=event.status, **change(state, event))
+
+
+def _started(event: WorkflowTransition) -> Execution:
+    data = event.data
+    begun = to_micros(event.time)
+    timeout_ms = data.get("timeout_ms")
+    return Execution(
+        id=event.execution_id,
+        workflow_id=event.workflow_id,
+        workflow_version=event.workflow_version,
+        definition_hash=data["definition_hash"],
+        tenant=event.tenant,
+        correlation_id=event.correlation_id,
+        status=event.status,
+        started_us=begun,
+        sequence=1,
+        input=data.get("input"),
+        timeout_us=None if timeout_ms is None else begun + timeout_ms * 1000,
+        results_bytes=json_bytes(data.get("input")),
+    )
+
+
+def json_bytes(value: Any) -> int:
+    """Size of a value as compact JSON, bytes."""
+    return len(orjson.dumps(value))
+
+
+def _with(state: Execution, event: WorkflowTransition, step: StepState, **more: Any) -> dict[str, Any]:
+    """The change that puts `step` in place and keeps the books of live and failed steps."""
+    instance = event.step_id or ""
+    change: dict[str, Any] = {"steps": {**state.steps, instance: step}, **more}
+    is_live = step.status in ("scheduled", "running", "waiting")
+    if is_live != (instance in state.live):
+        change["live"] = (*state.live, instance) if is_live else tuple(other for other in state.live if other != instance)
+    is_bad = step.status in ENDED_BADLY
+    if is_bad != (instance in state.failed):
+        change["failed"] = (*state.failed, instance) if is_bad else tuple(other for other in state.failed if other != instance)
+    return change
+
+
+def _before(state: Execution, event: WorkflowTransition) -> StepState:
+    return state.steps.get(event.step_id or "", UNTOUCHED)
+
+
+def _step_scheduled(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return _with(state, event, replace(_before(state, event), status="scheduled"))
+
+
+def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    step, data, now = _before(state, event), event.data, to_micros(event.time)
+    begun = now if step.begun_us is None else step.begun_us
+    timeout_ms, attempt_timeout_ms = data.get("timeout_ms"), data.get("attempt_timeout_ms")
+    begins = step.begun_us is None
+    after = replace(
+        step,
+        status="running",
+        attempt=event.attempt,
+        begun_us=begun,
+        attempt_us=now,
+        timeout_us=(None if timeout_ms is None else now + timeout_ms * 1000) if begins else step.timeout_us,
+        attempt_timeout_us=None if attempt_timeout_ms is None else now + attempt_timeout_ms * 1000,
+        wake_us=None,
+        module=data.get("module", ""),
+        operation=data.get("operation", ""),
+        parameters=data.get("parameters"),
+        branch=data.get("branch") or "",
+    )
+    if data.get("emits"):
+        emitted = Emitted(instance=event.step_id or "", attempt=event.attempt, event=data["parameters"], time_us=now)
+        return _with(state, event, after, emitted=(*state.emitted, emitted))
+    return _with(state, event, after)
+
+
+def _step_retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    now = to_micros(event.time)
+    step = replace(
+        _before(state, event),
+        status="scheduled",
+        error=Error.from_json(event.data["error"]),
+        attempt_timeout_us=None,
+        wake_us=now + event.data["delay_ms"] * 1000,
+        timer_set_us=now,
+        movable=True,
+        parameters=None,
+        branch="",
+        answered=_answered(state, event),
+    )
+    change = _with(state, event, step)
+    _reset(change, state, event.data.get("reset", ()))
+    return change
+
+
+def _reset(change: dict[str, Any], state: Execution, instances: Any) -> None:
+    """Begins `instances` anew in `change`: what is inside a container that is tried again."""
+    if not instances:
+        return
+    gone = frozenset(instances)
+    for instance in gone:
+        change["steps"][instance] = anew(state.step(instance))
+    change["live"] = tuple(other for other in change.get("live", state.live) if other not in gone)
+    change["failed"] = tuple(other for other in change.get("failed", state.failed) if other not in gone)
+
+
+def anew(step: StepState) -> StepState:
+    """A step that begins a new life: pending, with fresh time-outs and retries; attempts go on."""
+    return StepState(attempt=step.attempt, attempts_before=step.attempt, answered=step.answered)
+
+
+def _answered(state: Execution, event: WorkflowTransition) -> tuple[int, ...]:
+    """Attempts whose answer is in the log, after an event that an answer may have caused."""
+    step = _before(state, event)
+    return (*step.answered, event.attempt) if event.data.get("answered") else step.answered
+
+
+def _ended(state: Execution, event: WorkflowTransition, status: StepStatus, **more: Any) -> dict[str, Any]:
+    step = replace(
+        _before(state, event),
+        status=status,
+        ended_us=to_micros(event.time),
+        ended_sequence=state.sequence + 1,
+        timeout_us=None,
+        attempt_timeout_us=None,
+        wake_us=None,
+        approval=None,
+        parameters=None,
+        answered=_answered(state, event),
+        **more,
+    )
+    return _with(state, event, step)
+
+
+def _step_completed(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    result = event.data.get("result")
+    change = _ended(state, event, "completed", result=result, gathered=event.data.get("gathered"), error=None)
+    change["results_bytes"] = state.results_bytes + json_bytes(result)
+    return change
+
+
+def _step_failed(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return _ended(state, event, "failed", error=Error.from_json(event.data["error"]))
+
+
+def _step_timed_out(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return _ended(state, event, "timed_out", error=Error.from_json(event.data["error"]))
+
+
+def _step_skipped(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return _ended(state, event, "skipped", result=None)
+
+
+def _step_cancelled(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    error = event.data.get("error")
+    return _ended(state, event, "cancelled", error=None if error is None else Error.from_json(error)) | _ending(event)
+
+
+def _step_waiting(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return _with(state, event, replace(_before(state, event), status="waiting"))
+
+
+def _timer_set(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    step = replace(
+        _before(state, event), wake_us=event.data["due_us"], timer_set_us=to_micros(event.time), movable=event.data.get("movable", True)
+    )
+    return _with(state, event, step)
+
+
+def _timer_fired(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return _with(state, event, replace(_before(state, event), wake_us=None))
+
+
+def _fallback_applied(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    error = Error.from_json(event.data["error"])
+    running = event.data["index"] if event.data["action"] == "run-step" else None
+    step = replace(
+        _before(state, event),
+        error=error,
+        fallback=running,
+        attempt_timeout_us=None,
+        wake_us=None,
+        parameters=None,
+        answered=_answered(state, event),
+        status="running" if running is not None else _before(state, event).status,
+    )
+    if running is not None:
+        # The fallback's step has time-outs of its own; the failed one's may be what brought us here.
+        step = replace(step, timeout_us=None)
+    more = {"doomed": error} if event.data["action"] == "compensate" and state.doomed is None else {}
+    return _with(state, event, step, **more)
+
+
+def _approval_requested(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    data, now = event.data, to_micros(event.time)
+    deadline_ms = data.get("deadline_ms")
+    approval = OpenApproval(
+        choices=tuple(data["choices"]),
+        escalated=data.get("escalated", False),
+        timed_out=data.get("timed_out", False),
+        deadline_us=None if deadline_ms is None else now + deadline_ms * 1000,
+    )
+    step = replace(
+        _before(state, event), status="waiting", approval=approval, approval_answered=False, attempt_timeout_us=None, timer_set_us=now
+    )
+    return _with(state, event, step)
+
+
+def _approval_answered(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    step = replace(_before(state, event), approval=None, approval_answered=True, status="running")
+    if event.data.get("escalated") and event.data["choice"] == "retry":
+        step = replace(anew(step), approval_answered=True)
+        change = _with(state, event, step)
+        _reset(change, state, event.data.get("reset", ()))
+        return change
+    return _with(state, event, step)
+
+
+def _compensation(status: Literal["running", "completed", "failed"]) -> Callable[[Execution, WorkflowTransition], dict[str, Any]]:
+    def change(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+        step = replace(_before(state, event), compensation=status)
+        return _with(state, event, step) | _ending(event)
+
+    return change
+
+
+def _ending(event: WorkflowTransition) -> dict[str, Any]:
+    """The end that is certain from this event on, if it says so."""
+    ending = event.data.get("ending")
+    if ending is None:
+        return {}
+    error = event.data.get("ending_error")
+    return {"ending": ending, "paused_us": None, "ending_error": None if error is None else Error.from_json(error)}
+
+
+def _execution_paused(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return {"paused_us": to_micros(event.time)}
+
+
+def _execution_resumed(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    now, paused = to_micros(event.time), state.paused_us or 0
+    steps = dict(state.steps)
+    for instance in state.live:
+        steps[instance] = _moved(steps[instance], now, paused)
+    return {"paused_us": None, "steps": steps}
+
+
+def _moved(step: StepState, now: int, paused: int) -> StepState:
+    """A waiting or scheduled step after a pause: its timers go on with what was left. Running attempts' time-outs went on."""
+    if step.status == "running":
+        return step
+    stood = now - max(paused, step.timer_set_us)
+
+    def later(instant: int | None) -> int | None:
+        return None if instant is None else instant + stood
+
+    approval = step.approval
+    if approval is not None:
+        approval = replace(approval, deadline_us=later(approval.deadline_us))
+    wake = later(step.wake_us) if step.movable else step.wake_us
+    return replace(step, wake_us=wake, timeout_us=later(step.timeout_us), approval=approval)
+
+
+def _execution_ended(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    error = event.data.get("error")
+    return {
+        "ended_us": to_micros(event.time),
+        "output": event.data.get("output"),
+        "error": None if error is None else Error.from_json(error),
+        "timeout_us": None,
+        "paused_us": None,
+    }
+
+
+def _answered_late(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    step = _before(state, event)
+    return _with(state, event, replace(step, answered=(*step.answered, event.attempt)))
+
+
+EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]] = {
+    "step.scheduled": _step_scheduled,
+    "step.started": _step_started,
+    "step.retried": _step_retried,
+    "step.completed": _step_completed,
+    "step.failed": _step_failed,
+    "step.timed_out": _step_timed_out,
+    "step.skipped": _step_skipped,
+    "step.cancelled": _step_cancelled,
+    "step.waiting": _step_waiting,
+    "step.answered_late": _answered_late,
+    "timer.set": _timer_set,
+    "timer.fired": _timer_fired,
+    "fallback.applied": _fallback_applied,
+    "approval.requested": _approval_requested,
+    "approval.answered": _approval_answered,
+    "compensation.started": _compensation("running"),
+    "compensation.completed": _compensation("completed"),
+    "compensation.failed": _compensation("failed"),
+    "execution.paused": _execution_paused,
+    "execution.resumed": _execution_resumed,
+    "execution.completed": _execution_ended,
+    "execution.failed": _execution_ended,
+    "execution.cancelled": _execution_ended,
+    "execution.timed_out": _execution_ended,
+}

@@ -1,0 +1,168 @@
+"""The orchestrator as the log kernel runs it: inputs to drafts, drafts to decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from services.orchestrator import attempts, commands, effects, progress, timers
+from services.orchestrator.definition import Definition
+from services.orchestrator.draft import Draft
+from services.orchestrator.evolve import evolve
+from services.orchestrator.schema import schema_faults
+from services.orchestrator.state import Error, Execution
+from services.orchestrator.store import DefinitionStore
+from streams import limits
+from streams.errors import Defect, InvalidDocument, Refused
+from streams.log.types import NOTHING, Decision, Due, Entry, Input, Received, Remembered, Send, View
+from streams.records import ModuleMessage, Record, WorkflowCommand, WorkflowTransition
+from streams.topics import COMMANDS, MESSAGES, RESPONSES, TRANSITIONS, WORKFLOW_SNAPSHOTS
+
+
+class OrchestratorMachine:
+    """`streams.log.types.Machine` over executions. `local_modules` are the modules whose machines share its host."""
+
+    name = "workflow"
+    log = TRANSITIONS
+    snapshots = WORKFLOW_SNAPSHOTS
+    inboxes = (COMMANDS, RESPONSES)
+    source_logs = (MESSAGES,)
+
+    def __init__(self, definitions: DefinitionStore, local_modules: Collection[str]) -> None:
+        self.definitions = definitions
+        self.local_modules = frozenset(local_modules)
+
+    def decide(self, view: View[Execution], input: Input) -> Decision:
+        """Events and effects that follow from a command, an answer of a module, or a timer."""
+        if isinstance(input, Due):
+            return self._timer(view, input)
+        match input.record:
+            case WorkflowCommand() as command:
+                return self._command(view, command, input)
+            case ModuleMessage(kind="response") as message:
+                return self._answer(view, message, input.time_us)
+            case _:
+                return NOTHING
+
+    def evolve(self, state: Execution | None, entry: Entry) -> Execution | None:
+        """The execution after a transition."""
+        return evolve(state, entry.event) if isinstance(entry.event, WorkflowTransition) else state
+
+    def due(self, state: Execution) -> int | None:
+        """When the execution's next timer is due."""
+        return timers.due(state)
+
+    def outstanding(self, state: Execution) -> Iterable[Send]:
+        """Requests of running attempts without an answer, and emitted events: a new owner performs them again."""
+        return effects.outstanding(state, self.local_modules)
+
+    def remember(self, entry: Entry) -> Iterable[Remembered]:
+        """Nothing: repeats are recognised by the state."""
+        return ()
+
+    def concerns(self, record: Record) -> bool:
+        """Whether a module's log event is an answer to a step."""
+        return isinstance(record, ModuleMessage) and record.kind == "response" and record.execution_id is not None
+
+    # --- inputs -------------------------------------------------------------------------------------------------------
+
+    def _draft(self, state: Execution, now_us: int) -> Draft:
+        definition = self.definitions.get(state.definition_hash)
+        if definition is None:
+            raise Defect(
+                "definition.missing",
+                f"The definition {state.workflow_id}@{state.definition_hash} of the execution {state.id} is not in the control topic.",
+            )
+        return Draft(definition, state, now_us, local_modules=self.local_modules, known_modules=self.definitions.operations)
+
+    def _timer(self, view: View[Execution], input: Due) -> Decision:
+        state = view.state(input.aggregate_id)
+        if state is None:
+            return NOTHING
+        draft = self._draft(state, input.time_us)
+        timers.fire_due(draft)
+        return draft.decision()
+
+    def _answer(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
+        """A module's answer: of the running attempt it counts, of an ended one it is recorded as late, a repeat is nothing."""
+        state = view.state(message.execution_id or "")
+        if state is None or message.step_id is None:
+            return NOTHING
+        step = state.step(message.step_id)
+        if not 1 <= message.attempt <= step.attempt or message.attempt in step.answered:
+            return NOTHING
+        if message.causation_id != effects.request_id(state.id, message.step_id, message.attempt):
+            return NOTHING  # not an answer to what we asked: the names agree by chance or by malice
+        draft = self._draft(state, now_us)
+        if not effects.is_asking(step) or message.attempt != step.attempt:
+            data = (
+                {"status": message.status, "result": message.data}
+                if message.status == "success"
+                else {"status": "error", "error": _error(message).to_json()}
+            )
+            draft.record("step.answered_late", data, step=message.step_id, attempt=message.attempt)
+            return draft.decision()
+        if message.status == "success":
+            attempts.complete(draft, message.step_id, message.data, answered=True)
+        else:
+            attempts.fail_attempt(draft, message.step_id, _error(message), answered=True)
+        progress.settle(draft)
+        return draft.decision()
+
+    def _command(self, view: View[Execution], command: WorkflowCommand, input: Received) -> Decision:
+        state = view.state(command.execution_id)
+        try:
+            if command.command == "start":
+                return NOTHING if state is not None else self._start(command, input.time_us)
+            if state is None:
+                raise Refused("execution.unknown", f"There is no execution {command.execution_id!r}.")
+            draft = self._draft(state, input.time_us)
+            commands.apply(draft, command)
+            return draft.decision()
+        except Refused as error:
+            return Decision(events=(commands.refusal(command, state, error, input.time_us),))
+
+    def _start(self, command: WorkflowCommand, now_us: int) -> Decision:
+        _check_id(command.execution_id)
+        definition = self._wanted(command)
+        if definition.input_schema is not None:
+            faults = list(schema_faults(definition.input_schema, command.data.get("input", {}), code="input"))
+            if faults:
+                raise commands.RefusedDocument("input.invalid", "The input does not fit the workflow's input-schema.", faults)
+        event, state = commands.started(command, definition.id, definition.version, definition.hash, definition.timeout_ms, now_us)
+        draft = Draft(
+            definition, state, now_us, local_modules=self.local_modules, known_modules=self.definitions.operations, events=[event]
+        )
+        draft.changed.append((definition.steps, ""))
+        progress.settle(draft)
+        return draft.decision()
+
+    def _wanted(self, command: WorkflowCommand) -> Definition:
+        """The definition that a start names or brings along. Raises `Refused`."""
+        data = command.data if isinstance(command.data, dict) else {}
+        if "definition" in data:
+            try:
+                return self.definitions.admit(data["definition"])
+            except InvalidDocument as error:
+                raise commands.RefusedDocument(error.code, error.message, error.violations) from error
+        found = None
+        if isinstance(data.get("definition_hash"), str):
+            found = self.definitions.get(data["definition_hash"])
+        elif isinstance(data.get("workflow"), str):
+            found = self.definitions.latest(data["workflow"])
+        else:
+            raise Refused("command.invalid", "A start brings a `definition`, or names a `workflow` or a `definition_hash`.")
+        if found is None:
+            raise Refused("workflow.unknown", f"There is no workflow {data.get('definition_hash') or data.get('workflow')!r}.")
+        return found
+
+
+def _check_id(execution_id: str) -> None:
+    if not execution_id or len(execution_id) > limits.ID_CHARACTERS_MAX or "/" in execution_id or not execution_id.isprintable():
+        raise Refused("execution.id", f"An execution's id has 1 to {limits.ID_CHARACTERS_MAX} printable characters and no slash.")
+
+
+def _error(message: ModuleMessage) -> Error:
+    error = message.error
+    if error is None:
+        return Error(code="failed", message="The module gave no reason.")
+    return Error(code=error.code, message=error.message, retryable=error.retryable)

@@ -1,0 +1,189 @@
+"""What a step sees: the values behind its references, and the variables of its CEL expressions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.orchestrator.definition import Condition, Definition, ExpressionCondition, Operator
+from services.orchestrator.references import Reference, ReferenceMissing, parse_text, resolve, walk
+from services.orchestrator.results import Outcome, gather
+from services.orchestrator.state import Execution
+from streams.matching.expressions import Expression, ExpressionFailed
+from streams.records import Json, iso
+
+_STEP_READ = re.compile(r"\bsteps\s*(?:\[\s*(?:\"([^\"]*)\"|'([^']*)')\s*\]|\.\s*([A-Za-z_][A-Za-z0-9_]*))")
+_STEPS = re.compile(r"\bsteps\b")
+
+
+def suffix_at(suffix: str, depth: int) -> str:
+    """The first `depth` turn numbers of a suffix: `[0][3]`, 1 → `[0]`."""
+    at = 0
+    for _ in range(depth):
+        at = suffix.index("]", at) + 1
+    return suffix[:at]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The view of an execution from within the turns that `suffix` names."""
+
+    definition: Definition
+    state: Execution
+    suffix: str = ""
+
+    def instance(self, step_id: str) -> str | None:
+        """The instance of a step that is meant from here; None: it lies in turns that we are not in."""
+        depth = self.definition.places[step_id].steps.depth
+        return None if depth > self.suffix.count("[") else step_id + suffix_at(self.suffix, depth)
+
+    def outcome(self, instance: str) -> Outcome:
+        """Status, result and error of a step (instance)."""
+        step = self.state.step(instance)
+        result = step.result if step.gathered is None else gather(step.gathered, self.outcome)
+        return Outcome(status=step.status, result=result, error=None if step.error is None else step.error.to_json())
+
+    def resolve(self, value: Json) -> Json:
+        """`value` with its references replaced. Raises `ReferenceMissing`."""
+        return resolve(value, self.lookup)
+
+    def lookup(self, reference: Reference) -> Json:
+        """The value of one reference. Raises `ReferenceMissing`."""
+        match reference.root:
+            case "input":
+                return walk(self.state.input, reference.path, reference)
+            case "execution":
+                return walk({"id": self.state.id}, reference.path, reference)
+            case step_id:
+                return self._result(step_id, reference)
+
+    def _result(self, step_id: str, reference: Reference) -> Json:
+        instance = self.instance(step_id) if step_id in self.definition.places else None
+        if instance is None or reference.path[:1] != ("result",):
+            raise ReferenceMissing(f"{reference} leads nowhere.")
+        outcome = self.outcome(instance)
+        if outcome.status not in ("completed", "skipped"):
+            raise ReferenceMissing(f"{reference} leads nowhere: the step {instance} is {outcome.status} and has no result.")
+        return walk(outcome.result, reference.path[1:], reference)
+
+    def variables(self, expression: Expression) -> dict[str, Any]:
+        """The values of the names that a CEL expression may read."""
+        values: dict[str, Any] = {"input": self.state.input, "event": None}
+        if "steps" in expression.variables:
+            values["steps"] = self._steps(expression.text)
+        return values
+
+    def _steps(self, text: str) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for step_id in self._steps_read(text):
+            if step_id in self.definition.places and (instance := self.instance(step_id)) is not None:
+                outcome = self.outcome(instance)
+                ended = outcome.status in ("completed", "skipped")
+                values[step_id] = {"status": outcome.status, **({"result": outcome.result} if ended else {})}
+        return values
+
+    def _steps_read(self, text: str) -> Iterable[str]:
+        """Ids of the steps that an expression names; all steps if it computes a name."""
+        named = [first or second or third for first, second, third in _STEP_READ.findall(text)]
+        return named if len(named) == len(_STEPS.findall(text)) else self.definition.places
+
+    def evaluate(self, expression: Expression) -> Json:
+        """The value of a CEL expression as JSON. Raises `ExpressionFailed`."""
+        return _as_json(expression.evaluate(self.variables(expression)), expression)
+
+    def holds(self, condition: Condition) -> bool:
+        """Whether a condition is true. Raises `ExpressionFailed`, `ReferenceMissing`."""
+        if isinstance(condition, ExpressionCondition):
+            return condition.expression.holds(self.variables(condition.expression))
+        reference = parse_text(condition.reference)[0]
+        assert isinstance(reference, Reference)
+        try:
+            actual = self.lookup(reference)
+        except ReferenceMissing:
+            if condition.operator != "exists":
+                raise
+            return condition.value is False
+        return compare(condition.operator, actual, condition.value)
+
+
+def compare(operator: Operator, actual: Json, expected: Json) -> bool:
+    """`actual operator expected` for JSON values: types that differ never match, `1` equals `1.0`. Raises `ExpressionFailed`."""
+    match operator:
+        case "exists":
+            return expected is not False
+        case "eq":
+            return equal(actual, expected)
+        case "ne":
+            return not equal(actual, expected)
+        case "in":
+            return isinstance(expected, list) and any(equal(actual, item) for item in expected)
+        case "contains":
+            return _contains(actual, expected)
+        case "gt" | "gte" | "lt" | "lte":
+            return _ordered(operator, actual, expected)
+
+
+def equal(left: Json, right: Json) -> bool:
+    """Whether two JSON values are the same: `1` is `1.0`, `0` is not `false`."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        return left == right
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(equal, left, right))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(item, right[key]) for key, item in left.items())
+    return bool(left == right)
+
+
+def _contains(actual: Json, expected: Json) -> bool:
+    match actual:
+        case list():
+            return any(equal(item, expected) for item in actual)
+        case str():
+            return isinstance(expected, str) and expected in actual
+        case dict():
+            return isinstance(expected, str) and expected in actual
+        case _:
+            return False
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _ordered(operator: Operator, actual: Json, expected: Json) -> bool:
+    """Numbers and texts (by code points) are ordered among themselves; anything else is neither less nor greater."""
+    if not (_is_number(actual) and _is_number(expected)) and not (isinstance(actual, str) and isinstance(expected, str)):
+        return False
+    match operator:
+        case "gt":
+            return bool(actual > expected)
+        case "gte":
+            return bool(actual >= expected)
+        case "lt":
+            return bool(actual < expected)
+        case _:
+            return bool(actual <= expected)
+
+
+def _as_json(value: Any, expression: Expression) -> Json:
+    """A CEL value as JSON; times as RFC 3339. Raises `ExpressionFailed` for what JSON does not have."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() if value == value and value not in (float("inf"), float("-inf")):
+            return value
+        case datetime():
+            return iso(value)
+        case dict() if all(isinstance(key, str) for key in value):
+            return {key: _as_json(item, expression) for key, item in value.items()}
+        case list() | tuple():
+            return [_as_json(item, expression) for item in value]
+        case _:
+            raise ExpressionFailed(f"{expression.text}: the value {value!r} has no form in JSON")

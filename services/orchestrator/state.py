@@ -1,0 +1,137 @@
+"""What an execution is at a moment: the fold of its transitions. Times are microseconds since the epoch.
+
+A step's state is kept under its *instance id*: the step's id, and for each turn around it the turn's number in brackets
+(`review[2]`, `line[0][3]`). Steps that nothing has happened to have no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from streams.records import ExecutionStatus, Json
+
+StepStatus: TypeAlias = Literal["pending", "scheduled", "running", "waiting", "completed", "failed", "timed_out", "skipped", "cancelled"]
+
+#: Statuses after which a step changes only by a `retry` command.
+ENDED: frozenset[StepStatus] = frozenset({"completed", "failed", "timed_out", "skipped", "cancelled"})
+#: Statuses that let what depends on the step start.
+ENDED_WELL: frozenset[StepStatus] = frozenset({"completed", "skipped"})
+#: Statuses of a step that fails its list.
+ENDED_BADLY: frozenset[StepStatus] = frozenset({"failed", "timed_out"})
+#: Statuses after which an execution changes only by `retry` and `fork`.
+TERMINAL: frozenset[ExecutionStatus] = frozenset({"completed", "failed", "cancelled", "timed_out"})
+
+#: How an execution that cannot complete will end.
+Ending: TypeAlias = Literal["failed", "cancelled", "timed_out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """Why something failed: a stable code, a sentence, and whether another attempt may succeed."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+    def to_json(self) -> dict[str, Json]:
+        """The error as it stands in records."""
+        return {"code": self.code, "message": self.message, "retryable": self.retryable}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Error:
+        """The error as `to_json` wrote it."""
+        return cls(code=str(value.get("code", "")), message=str(value.get("message", "")), retryable=value.get("retryable") is True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenApproval:
+    """A question to people: of an `approval` step, or of an escalated failure."""
+
+    choices: tuple[str, ...]
+    escalated: bool = False
+    timed_out: bool = False  #: the escalated failure is a time-out
+    deadline_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepState:
+    """One step (instance) of an execution."""
+
+    status: StepStatus = "pending"
+    attempt: int = 0  #: attempts begun; never goes back
+    attempts_before: int = 0  #: attempts that belong to an earlier life (before a human's or a command's retry)
+    begun_us: int | None = None  #: when this life began; the time-out counts from here
+    attempt_us: int = 0  #: when the attempt began
+    timeout_us: int | None = None  #: end of all attempts and delays
+    attempt_timeout_us: int | None = None
+    wake_us: int | None = None  #: next attempt, or end of a `wait`
+    timer_set_us: int = 0  #: when `wake_us` was set
+    movable: bool = True  #: whether a pause moves `wake_us` (`until` does not move)
+    module: str = ""
+    operation: str = ""
+    parameters: Json = None  #: as resolved for the attempt; kept while it runs
+    branch: str = ""  #: of a conditional: `then` or `else`, empty: none
+    fallback: int | None = None  #: index of the `run-step` fallback that runs
+    approval: OpenApproval | None = None
+    approval_answered: bool = False
+    answered: tuple[int, ...] = ()  #: attempts whose answer is in the log
+    result: Json = None
+    gathered: Mapping[str, Any] | None = None  #: of a container: how its result is made of its children's (`results.gather`)
+    error: Error | None = None
+    ended_us: int = 0
+    ended_sequence: int = 0  #: sequence of the event that ended it: the order of completion
+    compensation: Literal["", "running", "completed", "failed"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """A system event that an `emit` step published: a new owner publishes it again, under the same id."""
+
+    instance: str
+    attempt: int
+    event: Json
+    time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One workflow execution."""
+
+    id: str
+    workflow_id: str
+    workflow_version: str
+    definition_hash: str
+    tenant: str
+    correlation_id: str
+    status: ExecutionStatus
+    started_us: int
+    sequence: int  #: of its last event
+    input: Json = None
+    timeout_us: int | None = None
+    paused_us: int | None = None
+    steps: Mapping[str, StepState] = field(default_factory=dict)
+    live: tuple[str, ...] = ()  #: instances that are scheduled, running or waiting, in the order in which they became so
+    failed: tuple[str, ...] = ()  #: instances that failed or timed out and were not begun anew, in order
+    doomed: Error | None = None  #: a `compensate` fallback failed the whole execution
+    ending: Ending | None = None  #: set when the end is certain and only compensations may still run
+    ending_error: Error | None = None
+    emitted: tuple[Emitted, ...] = ()
+    results_bytes: int = 0  #: size of input and results as JSON
+    ended_us: int = 0
+    output: Json = None
+    error: Error | None = None
+
+    def step(self, instance: str) -> StepState:
+        """The state of a step, also of one that nothing has happened to."""
+        return self.steps.get(instance, UNTOUCHED)
+
+
+UNTOUCHED = StepState()
+
+
+def split_instance(instance: str) -> tuple[str, str]:
+    """Step id and turn suffix of an instance id: `line[0][3]` → `line`, `[0][3]`."""
+    at = instance.find("[")
+    return (instance, "") if at < 0 else (instance[:at], instance[at:])
