@@ -1,0 +1,20 @@
+"""The product as its users have it: `mplp up` once for all acceptance tests, on free ports and a data folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.product import Product
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """Everything, ready."""
+    made = Product(tmp_path_factory.mktemp("product"))
+    up = made.mplp("up", "--detach", "--json", timeout=180)
+    assert up.code == 0, up.err
+    assert up.json["status"] == "ready"
+    yield made
+    made.mplp("down")
