@@ -1,5 +1,9 @@
 """L2 modules: the built-in ones (one folder each, one machine for all) and `Module`, with which users write their own.
 
 Built-in modules are pure: `operation.py` says what their parts are, `machine.py` puts them on the log kernel. A user's module
-runs in a process of its own (`worker.py`): a consumer of its topic of requests that calls the user's functions.
+runs in a process of its own: `user_module.py` is what its author sees, `worker.py` the consumer that calls its operations.
 """
+
+from services.modules.user_module import Call, Module, OperationFailed
+
+__all__ = ["Call", "Module", "OperationFailed"]

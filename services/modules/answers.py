@@ -11,7 +11,7 @@ import orjson
 
 from services.modules.operation import Refusal
 from streams import limits
-from streams.records import MessageError, ModuleMessage, derived_id, from_micros, to_micros
+from streams.records import Json, MessageError, ModuleMessage, derived_id, from_micros, to_micros
 
 #: An answer is kept at most this long, whatever deadline the request names: that is how long inboxes keep requests.
 KEPT_US_MAX = 7 * 24 * 3600 * 1_000_000
@@ -48,14 +48,17 @@ def request_event(request: ModuleMessage, aggregate_id: str, time_us: int) -> Mo
     )
 
 
-def response_event(request: ModuleMessage, answer: dict[str, Any] | Refusal, aggregate_id: str, time_us: int) -> ModuleMessage:
-    """The response as the log keeps it: `data` is the result itself; of a refusal the pointer and the faults, if it has any."""
+def response_event(request: ModuleMessage, answer: Json | Refusal, aggregate_id: str | None, time_us: int) -> ModuleMessage:
+    """The response as the log keeps it: `data` is the result itself; of a refusal the pointer and the faults, if it has any.
+
+    A module that runs elsewhere has no aggregate; its response is about what the request was about.
+    """
     refused = isinstance(answer, Refusal)
     return ModuleMessage(
         id="",
         type=f"{request.target_module}.{'refused' if refused else 'answered'}",
         source=f"mplp/modules/{request.target_module}",
-        subject=aggregate_id,
+        subject=aggregate_id or request.subject or request.id,
         time=from_micros(time_us),
         tenant=request.tenant,
         correlation_id=request.correlation_id,

@@ -37,7 +37,7 @@ def refusal_of(error: ValidationError, given: Any) -> Refusal:
     first = kept[0]
     where = f" (at {first.pointer})" if first.pointer else ""
     more = f" There are {len(faults) - 1} more faults." if len(faults) > 1 else ""
-    return Refusal(code="invalid", message=f"{first.message}{where}{more}", pointer=first.pointer, faults=kept)
+    return Refusal(code="invalid", message=f"{first.message.rstrip('.')}{where}.{more}", pointer=first.pointer, faults=kept)
 
 
 def _has_more(pointer: str, telling: Iterable[str]) -> bool:
