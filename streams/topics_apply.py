@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
@@ -236,3 +237,30 @@ async def _alter(admin: AIOKafkaAdminClient, topic: WantedTopic, actual: Mapping
         for code, message, *_ in answer.resources:
             if code != 0:
                 raise Unavailable("topic.not-changed", f"Kafka did not change {topic.name}: {message or for_code(code).__name__}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicState:
+    """What the broker has of a topic."""
+
+    partitions: int
+    records: int  #: offsets between the begin and the end of all partitions: an upper bound for a compacted topic
+
+
+async def topic_states(kafka: Kafka) -> dict[str, TopicState]:
+    """Those topics of the catalogue that exist, by their names on the broker. Raises `Unavailable` (`kafka.unreachable`)."""
+    async with kafka.admin() as admin:
+        present = set(await admin.list_topics())
+        names = [topic.name for topic in wanted_topics(kafka) if topic.name in present]
+        described = await admin.describe_topics(names) if names else []
+    partitions = {
+        topic["topic"]: [TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]] for topic in described
+    }
+    async with kafka.consumer() as consumer:
+        everything = [part for parts in partitions.values() for part in parts]
+        consumer.assign(everything)  # so that the client learns where they are
+        first, end = await consumer.beginning_offsets(everything), await consumer.end_offsets(everything)
+    return {
+        name: TopicState(partitions=len(parts), records=sum(end[part] - first[part] for part in parts))
+        for name, parts in partitions.items()
+    }

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import orjson
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ConcurrentTransactions, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from streams.codec.avro import Codec, SchemaIds, local_schemas, schema_text
@@ -23,7 +24,7 @@ from streams.codec.remote import RemoteRegistry
 from streams.codec.store import FULL_TRANSITIVE, SchemaStore, SchemaVersion, config_record
 from streams.codec.subjects import registrations
 from streams.errors import InvalidInput, Refused, TooLarge, Unavailable
-from streams.kafka import Kafka
+from streams.kafka import Kafka, start
 from streams.topics import SCHEMAS
 
 T = TypeVar("T")
@@ -38,24 +39,71 @@ Writes = Sequence[tuple[bytes, bytes | None]]
 
 async def read_store(kafka: Kafka) -> SchemaStore:
     """The whole topic `_schemas`; empty if there is none. Raises `Unavailable` (`kafka.unreachable`, `schema.unreadable`)."""
-    store = SchemaStore()
-    async with kafka.consumer(isolation_level="read_committed") as consumer:
-        if SCHEMAS not in await consumer.topics():
-            return store
+    async with closing_follower(kafka) as follower:
+        return await follower.current()
+
+
+class SchemaFollower:
+    """Keeps a store up to date with the topic: each `current` reads on to the topic's end. One caller reads at a time."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._store = SchemaStore()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._turn = asyncio.Lock()
+
+    async def current(self) -> SchemaStore:
+        """The store as of now. Raises `Unavailable` (`kafka.unreachable`, `schema.unreadable`); the next call then begins anew."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(_READ_TIMEOUT_S):
+                    await self._read_on()
+            except TimeoutError as error:
+                await self.close()
+                raise Unavailable(
+                    "schema.unreadable", f"The topic {SCHEMAS} could not be read to its end in {_READ_TIMEOUT_S:.0f} s."
+                ) from error
+            except KafkaError as error:
+                await self.close()
+                raise self._kafka.unreachable(error) from error
+            except BaseException:
+                await self.close()
+                raise
+            return self._store
+
+    async def _read_on(self) -> None:
         partition = TopicPartition(SCHEMAS, 0)
-        consumer.assign([partition])
-        await consumer.seek_to_beginning(partition)
+        if self._consumer is None:
+            consumer = self._kafka.new_consumer(isolation_level="read_committed")
+            await start(consumer)
+            self._consumer, self._store = consumer, SchemaStore()
+            # A consumer that asks for a topic which is not there would make the broker create it, with its own defaults.
+            if SCHEMAS not in await consumer.topics():
+                await self.close()
+                return
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+        consumer = self._consumer
         end = (await consumer.end_offsets([partition]))[partition]
-        try:
-            async with asyncio.timeout(_READ_TIMEOUT_S):
-                while await consumer.position(partition) < end:
-                    for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, ()):
-                        store.apply(record.key, record.value)
-        except TimeoutError as error:
-            raise Unavailable(
-                "schema.unreadable", f"The topic {SCHEMAS} could not be read to its end in {_READ_TIMEOUT_S:.0f} s."
-            ) from error
-    return store
+        while await consumer.position(partition) < end:
+            for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, ()):
+                self._store.apply(record.key, record.value)
+
+    async def close(self) -> None:
+        """Gives the connection back; a later `current` reads everything again."""
+        consumer, self._consumer, self._store = self._consumer, None, SchemaStore()
+        if consumer is not None:
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def closing_follower(kafka: Kafka) -> AsyncIterator[SchemaFollower]:
+    """A follower that is closed at the end."""
+    follower = SchemaFollower(kafka)
+    try:
+        yield follower
+    finally:
+        await follower.close()
 
 
 async def change_store(kafka: Kafka, decide: Callable[[SchemaStore], tuple[Writes, T]]) -> T:

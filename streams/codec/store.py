@@ -121,9 +121,9 @@ class SchemaStore:
             if number <= up_to and not entry.deleted:
                 versions[number] = SchemaVersion(subject=subject, version=number, id=entry.id, schema=entry.schema, deleted=True)
 
-    def subjects(self) -> list[str]:
-        """The subjects with a version that is not deleted, by name."""
-        return sorted(subject for subject in self._versions if self.versions(subject))
+    def subjects(self, *, deleted: bool = False) -> list[str]:
+        """The subjects with a version that is not deleted, by name; with `deleted` also the others."""
+        return sorted(subject for subject in self._versions if self.versions(subject, deleted=deleted))
 
     def versions(self, subject: str, *, deleted: bool = False) -> list[SchemaVersion]:
         """A subject's versions, oldest first; with `deleted` also the hidden ones."""
