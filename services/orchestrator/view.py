@@ -1,0 +1,153 @@
+"""An execution as people and programs see it, folded from its transitions alone: as JSON, and as a timeline.
+
+It needs no definition and no server but the log, so what it says of an execution is what the log says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from services.orchestrator.results import Outcome, gather
+from services.orchestrator.timeline import timeline
+from streams.records import Json, WorkflowTransition, iso, to_micros
+
+__all__ = ["fold", "timeline"]
+
+#: Status of a step after a transition of this type.
+_STEP_STATUS = {
+    "step.scheduled": "scheduled",
+    "step.started": "running",
+    "step.retried": "scheduled",
+    "step.waiting": "waiting",
+    "step.completed": "completed",
+    "step.failed": "failed",
+    "step.timed_out": "timed_out",
+    "step.skipped": "skipped",
+    "step.cancelled": "cancelled",
+    "approval.requested": "waiting",
+    "approval.answered": "running",
+}
+_ENDED = frozenset({"completed", "failed", "timed_out", "skipped", "cancelled"})
+_EXECUTION_ENDED = frozenset({"execution.completed", "execution.failed", "execution.timed_out", "execution.cancelled"})
+
+
+def fold(transitions: Iterable[WorkflowTransition]) -> dict[str, Any]:
+    """The execution after these transitions (in the order of the log); empty if none of them began it.
+
+    Keys: `execution_id`, `workflow_id`, `workflow_version`, `status`, `input`, `output`, `error`, `compensated`, `started_at`,
+    `ended_at`, `duration_ms`, `definition_hash`, `correlation_id`, `steps` (id → `status`, `attempts`, `module`, `operation`,
+    `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `waiting`) and `refused` commands.
+    """
+    execution: dict[str, Any] = {}
+    for transition in transitions:
+        if transition.type == "execution.started":
+            execution = _begun(transition)
+        elif execution:
+            _apply(execution, transition)
+    if execution:
+        _finish(execution["steps"])
+    return execution
+
+
+def _finish(steps: dict[str, dict[str, Any]]) -> None:
+    """Puts together the results of containers, and takes away what was only needed for folding."""
+    for instance in [instance for instance, step in steps.items() if "recipe" in step]:
+        steps[instance]["result"] = _gathered(steps, steps[instance]["recipe"])
+    for step in steps.values():
+        step.pop("recipe", None)
+        step.pop("begun_us", None)
+
+
+def _begun(transition: WorkflowTransition) -> dict[str, Any]:
+    data = transition.data
+    return {
+        "execution_id": transition.execution_id,
+        "workflow_id": transition.workflow_id,
+        "workflow_version": transition.workflow_version,
+        "status": transition.status,
+        "input": data.get("input"),
+        "output": None,
+        "error": None,
+        "started_at": iso(transition.time),
+        "ended_at": None,
+        "duration_ms": None,
+        "definition_hash": data.get("definition_hash"),
+        "correlation_id": transition.correlation_id,
+        "steps": {},
+        "refused": [],
+    }
+
+
+def _apply(execution: dict[str, Any], transition: WorkflowTransition) -> None:
+    data: dict[str, Any] = transition.data if isinstance(transition.data, dict) else {}
+    execution["status"] = transition.status
+    if transition.type in _EXECUTION_ENDED:
+        execution |= {"ended_at": iso(transition.time), "duration_ms": data.get("duration_ms"), "error": data.get("error")}
+        execution["output"] = data.get("output")
+        if "compensated" in data:
+            execution["compensated"] = data["compensated"]
+    elif transition.type == "command.refused":
+        execution["refused"].append({"time": iso(transition.time), **data})
+    if transition.step_id is not None:
+        _apply_to_step(execution["steps"].setdefault(transition.step_id, _new_step()), transition, data)
+        for instance in data.get("reset", ()):
+            execution["steps"].setdefault(instance, _new_step())["status"] = "pending"
+
+
+def _new_step() -> dict[str, Any]:
+    return {
+        "status": "pending", "attempts": 0, "parameters": None, "result": None, "error": None,
+        "started_at": None, "ended_at": None, "duration_ms": None, "history": [],
+    }  # fmt: skip
+
+
+def _apply_to_step(step: dict[str, Any], transition: WorkflowTransition, data: dict[str, Any]) -> None:
+    status = _STEP_STATUS.get(transition.type)
+    if status is not None:
+        step["status"] = status
+    if transition.type == "step.started":
+        step["attempts"] = transition.attempt
+        step["parameters"] = data.get("parameters")
+        step.pop("recipe", None)
+        step["started_at"] = step["started_at"] or iso(transition.time)
+        step["begun_us"] = step.get("begun_us") or to_micros(transition.time)
+        step |= {name: data[name] for name in ("module", "operation") if name in data}
+    if transition.type == "approval.requested":
+        step["waiting"] = {name: data[name] for name in ("title", "choices", "assignees", "deadline_ms") if data.get(name)}
+    if "error" in data and transition.type != "step.answered_late" and not transition.type.startswith("compensation."):
+        step["error"] = data["error"]
+    if transition.type.startswith("compensation."):
+        step["compensation"] = transition.type.removeprefix("compensation.")
+    elif status in _ENDED:
+        _end_step(step, transition, data)
+    step["history"].append(_line(transition, data))
+
+
+def _end_step(step: dict[str, Any], transition: WorkflowTransition, data: dict[str, Any]) -> None:
+    step.pop("waiting", None)
+    step["ended_at"] = iso(transition.time)
+    if "begun_us" in step:
+        step["duration_ms"] = (to_micros(transition.time) - step["begun_us"]) // 1000
+    if transition.type == "step.completed":
+        step["error"] = None
+        step["result"] = data.get("result")
+        if "gathered" in data:
+            step["recipe"] = data["gathered"]
+
+
+def _line(transition: WorkflowTransition, data: dict[str, Any]) -> dict[str, Any]:
+    """What a step's history keeps of a transition: everything but what stands in the step itself."""
+    kept = {
+        name: value for name, value in data.items() if name not in ("parameters", "result", "gathered", "answered", "module", "operation")
+    }
+    return {"time": iso(transition.time), "type": transition.type, "attempt": transition.attempt, **kept}
+
+
+def _gathered(steps: dict[str, dict[str, Any]], recipe: dict[str, Any]) -> Json:
+    def outcome(instance: str) -> Outcome:
+        step = steps.get(instance) or _new_step()
+        result = _gathered(steps, step["recipe"]) if "recipe" in step else step["result"]
+        return Outcome(status=step["status"], result=result, error=step["error"])
+
+    return gather(recipe, outcome)
