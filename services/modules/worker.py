@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from services.modules import answers
 from services.modules.operation import Refusal
 from services.modules.progress import Progress
 from services.modules.registration import INTERVAL_S, registration_event
+from services.modules.sending import GroupSender
 from services.modules.user_module import Call, Module, OperationFailed
 from streams import limits
 from streams.bus.handling import DeadLetters
@@ -51,6 +52,17 @@ GRACE_S = 3.0
 RETRY_PAUSE_S_MAX = 5.0
 #: Operations run as tasks beside the fetching; how long one of them takes is its own affair, not the group's.
 POLL_INTERVAL_MS_MAX = 24 * 3600 * 1000
+#: End of the type of the notification that a caller has given up a request; its cause is the request.
+CANCELLED_SUFFIX = ".cancelled"
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request that is worked on, and the places in the topic where it lies."""
+
+    places: list[tuple[Progress, int]]
+    operation: asyncio.Task[Json | Refusal] | None = None
+    is_cancelled: bool = False
 
 
 class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -65,8 +77,7 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._slots = asyncio.Semaphore(settings.module_concurrency)
         self._executor = ThreadPoolExecutor(max_workers=settings.module_concurrency, thread_name_prefix=f"module-{module.name}")
         self._progress: dict[TopicPartition, Progress] = {}
-        #: Places that wait for the end of a request that runs, by its id.
-        self._running: dict[str, list[tuple[Progress, int]]] = {}
+        self._running: dict[str, _Running] = {}  #: by request id
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
@@ -74,32 +85,36 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         codec = await connect_codec(self._kafka)
         await self._make_topic()
         self._publisher = Publisher(self._kafka, codec)
+        self._answers = GroupSender(self._publisher, codec, RESPONSES)
         self._decoder = Decoder(self._kafka, codec)
         self._dead_letters = DeadLetters(self._kafka, self._publisher, self._topic)
         self._consumer = self._new_consumer()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         keeping: list[asyncio.Task[None]] = []
+        sending = asyncio.create_task(self._answers.run())
         try:
             await self._announce()
             await start(self._consumer)
             self._consumer.subscribe([self._kafka.names.physical(self._topic)], listener=self)
-            keeping = [asyncio.create_task(work) for work in (self._fetch(ready), self._keep_committing(), self._keep_announcing())]
-            done, _ = await asyncio.wait([*keeping, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            work = (self._fetch(ready), self._keep_committing(), self._keep_announcing())
+            keeping = [asyncio.create_task(each) for each in work]
+            done, _ = await asyncio.wait([*keeping, sending, self._failed], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             for task in keeping:
                 task.cancel()
             await asyncio.gather(*keeping, return_exceptions=True)
-            await asyncio.shield(self._end())
+            await asyncio.shield(self._end(sending))
 
-    async def _end(self) -> None:
+    async def _end(self, sending: asyncio.Task[None]) -> None:
         """What runs may end within `GRACE_S`; what does not comes again, here or elsewhere."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=GRACE_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        sending.cancel()
         await self._commit()
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self._consumer.stop(), GRACE_S)
@@ -178,14 +193,14 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             if request is None:
                 progress.end(raw.offset)
                 return
-            places = self._running.get(request.id)
-            if places is not None:
-                places.append((progress, raw.offset))
+            running = self._running.get(request.id)
+            if running is not None:
+                running.places.append((progress, raw.offset))
                 return
-            places = self._running[request.id] = [(progress, raw.offset)]
+            running = self._running[request.id] = _Running(places=[(progress, raw.offset)])
             try:
-                await self._handle(request)
-                for each, offset in places:
+                await self._handle(request, running)
+                for each, offset in running.places:
                     each.end(offset)
             finally:
                 del self._running[request.id]
@@ -199,6 +214,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             record = record_from_plain(name, plain)
             if isinstance(record, ModuleMessage) and record.kind == "request":
                 return record
+            if isinstance(record, ModuleMessage) and record.kind == "notification" and record.type.endswith(CANCELLED_SUFFIX):
+                self._cancel(record)
+                return None
             raise InvalidInput("message.no-request", f"Modules take requests, not {name}.")
         except InvalidInput as error:
             fault = error
@@ -224,12 +242,27 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     # --- answering --------------------------------------------------------------------------------------------------
 
-    async def _handle(self, request: ModuleMessage) -> None:
+    async def _handle(self, request: ModuleMessage, running: _Running) -> None:
         if _is_late(request.deadline):
             await self._persist(lambda: self._tell_expired(request), request)
             return
-        answer = await self._answer(request)
+        running.operation = asyncio.create_task(self._answer(request))
+        try:
+            answer = await running.operation
+        except asyncio.CancelledError:
+            if not running.is_cancelled:
+                running.operation.cancel()
+                raise
+            _log.info("operation.cancelled", module=self._module.name, operation=request.operation, request=request.id)
+            return
         await self._persist(lambda: self._send(request, answer), request)
+
+    def _cancel(self, notice: ModuleMessage) -> None:
+        """The caller gave up a request: if it runs here, its operation is cancelled (a plain function runs to its end)."""
+        running = self._running.get(notice.causation_id or "")
+        if running is not None and running.operation is not None:
+            running.is_cancelled = True
+            running.operation.cancel()
 
     async def _answer(self, request: ModuleMessage) -> Json | Refusal:
         operation = self._module.operations.get(request.operation)
@@ -263,14 +296,14 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         response = answers.response_event(request, answer, None, to_micros(now()))
         response = replace(response, id=answers.response_id(request.id))
         try:
-            await self._publisher.publish_one(RESPONSES, request.reply_to, response, ())
+            await self._answers.send(request.reply_to, response)
         except Unavailable:
             raise
         except BackboneError as error:  # what the operation returned cannot be written: too deep, too large, broken text
             _log.warning("answer.refused", module=self._module.name, operation=request.operation, code=error.code, reason=error.message)
             refusal = Refusal(code=error.code, message=f"The result cannot be sent: {error.message}")
             response = replace(answers.response_event(request, refusal, None, to_micros(now())), id=response.id)
-            await self._publisher.publish_one(RESPONSES, request.reply_to, response, ())
+            await self._answers.send(request.reply_to, response)
 
     async def _tell_expired(self, request: ModuleMessage) -> None:
         """Nobody waits any more: the request is not carried out, and that is on record."""
