@@ -117,7 +117,7 @@ class _Parser:
 
     def definition(self, digest: str) -> Definition:
         workflow = self.workflow
-        top = self.list(workflow["steps"], ListRole.WORKFLOW, owner=None, limit=workflow.get("max-concurrency"), depth=0)
+        top = self.steps(workflow["steps"], ListRole.WORKFLOW, owner=None, limit=workflow.get("max-concurrency"), depth=0)
         schema = workflow.get("input-schema")
         return Definition(
             id=workflow["id"],
@@ -133,7 +133,7 @@ class _Parser:
             input_schema=None if schema is None else checks.input_validator(schema),
         )
 
-    def list(self, values: list[Any], role: ListRole, *, owner: str | None, limit: int | None, depth: int, name: str = "") -> StepList:
+    def steps(self, values: list[Any], role: ListRole, *, owner: str | None, limit: int | None, depth: int, name: str = "") -> StepList:
         steps = tuple(self.step(value, role, depth, name) for value in values)
         found = StepList(steps=steps, role=role, owner=owner, limit=None if limit is None else int(limit), depth=depth)
         for index, step in enumerate(steps):
@@ -141,7 +141,7 @@ class _Parser:
         return found
 
     def single(self, value: Any, role: ListRole, *, owner: str, depth: int, name: str = "") -> StepList:
-        return self.list([value], role, owner=owner, limit=None, depth=depth, name=name)
+        return self.steps([value], role, owner=owner, limit=None, depth=depth, name=name)
 
     def step(self, value: Mapping[str, Any], role: ListRole, depth: int, name: str) -> Step:
         step_id = value.get("id", name)
@@ -169,7 +169,7 @@ class _Parser:
             case "module-operation":
                 return ModuleOperation(module=value["module"], operation=value["operation"], parameters=value.get("parameters", {}))
             case "parallel":
-                children = self.list(value["steps"], ListRole.PARALLEL, owner=step_id, limit=value.get("max-concurrency"), depth=depth)
+                children = self.steps(value["steps"], ListRole.PARALLEL, owner=step_id, limit=value.get("max-concurrency"), depth=depth)
                 return Parallel(steps=children, fail_fast=value.get("fail-fast", False), require_all=value.get("require") == "all")
             case "conditional":
                 return self.conditional(value, step_id, depth)

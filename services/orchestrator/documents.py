@@ -1,0 +1,81 @@
+"""Reading documents that people write, JSON or YAML, into JSON values. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+import yaml
+
+from streams.errors import InvalidInput
+from streams.records import Json
+
+#: Aliases (`*name`) of a YAML document: each may stand for a tree of aliases, so a few lines could become gigabytes.
+ALIASES_MAX = 100
+_INT64 = (-(2**63), 2**64 - 1)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as JSON: times stay texts, aliases are counted."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > ALIASES_MAX:
+                raise InvalidInput("document.malformed", f"The document has more than {ALIASES_MAX} aliases.")
+        return super().compose_node(parent, index)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_document(text: str) -> Json:
+    """The document in `text`: JSON if it begins like JSON and is, else YAML. Raises `InvalidInput` (`document.malformed`) with the line."""
+    json_fault: str | None = None
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            json_fault = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    try:
+        document = yaml.load(text, _Loader)
+        _check_json(document)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InvalidInput("document.malformed", f"This is neither JSON nor YAML: {json_fault or where + problem}.") from error
+    except RecursionError as error:
+        raise InvalidInput("document.malformed", "The document is nested too deeply.") from error
+    except ValueError as error:
+        raise InvalidInput("document.malformed", f"{error}") from error
+    return document
+
+
+def _check_json(value: Any) -> None:
+    """Refuses what YAML has and JSON has not."""
+    match value:
+        case None | bool() | str():
+            pass
+        case int():
+            if not _INT64[0] <= value <= _INT64[1]:
+                raise ValueError(f"The number {str(value)[:40]} has more than 64 bits.")
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"{value} is no number in JSON.")
+        case list():
+            for item in value:
+                _check_json(item)
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise ValueError(f"The key {key!r} is not a text: put it in quotes.")
+                _check_json(item)
+        case _:
+            raise ValueError(f"A {type(value).__name__} has no form in JSON.")

@@ -1,0 +1,120 @@
+"""A definition drawn: as Mermaid (for Markdown) or DOT (for Graphviz)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+from services.orchestrator.definition import Definition, ListRole, ModuleOperation, Step, StepList, lists_of
+
+GraphFormat: TypeAlias = Literal["mermaid", "dot"]
+
+#: Words on the edge from a step to a list that belongs to it.
+_ROLE_LABELS = {ListRole.THEN: "then", ListRole.ELSE: "else", ListRole.FALLBACK: "fallback", ListRole.COMPENSATION: "compensation"}
+
+
+def draw(definition: Definition, format: GraphFormat) -> str:
+    """The definition's steps and dependencies as a graph. Steps inside a `parallel` stand in a box."""
+    drawing: type[_Drawing] = _Mermaid if format == "mermaid" else _Dot
+    return "\n".join(drawing(definition).lines())
+
+
+def _label(step: Step) -> str:
+    action = step.action
+    what = f"{action.module}.{action.operation}" if isinstance(action, ModuleOperation) else step.type
+    return f"{step.id}\n{what}"
+
+
+class _Drawing:
+    """Walks the definition; the subclasses know a language."""
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self.names = {step_id: f"s{number}" for number, step_id in enumerate(definition.places)}
+
+    def lines(self) -> Iterator[str]:
+        yield self.head()
+        yield from (f"  {line}" for line in self.drawn(self.definition.steps))
+        yield from self.tail()
+
+    def drawn(self, steps: StepList) -> Iterator[str]:
+        for step in steps.steps:
+            yield from self.step(step)
+        for step in steps.steps:
+            for dependency in step.dependencies:
+                yield self.edge(self.names[dependency], self.names[step.id], "")
+
+    def step(self, step: Step) -> Iterator[str]:
+        yield self.node(self.names[step.id], _label(step))
+        for inner in lists_of(step):
+            if inner.role is ListRole.PARALLEL:
+                yield from self.box(self.names[step.id], step.id, list(self.drawn(inner)))
+                for child in inner.steps:
+                    if not child.dependencies:
+                        yield self.edge(self.names[step.id], self.names[child.id], "")
+            else:
+                yield from self.drawn(inner)
+                yield self.edge(self.names[step.id], self.names[inner.steps[0].id], _ROLE_LABELS[inner.role])
+
+    def head(self) -> str:
+        raise NotImplementedError
+
+    def tail(self) -> Iterator[str]:
+        yield from ()
+
+    def node(self, name: str, label: str) -> str:
+        raise NotImplementedError
+
+    def edge(self, start: str, end: str, label: str) -> str:
+        raise NotImplementedError
+
+    def box(self, name: str, label: str, lines: list[str]) -> Iterator[str]:
+        raise NotImplementedError
+
+
+class _Mermaid(_Drawing):
+    def head(self) -> str:
+        return "flowchart TD"
+
+    def node(self, name: str, label: str) -> str:
+        text = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\n", "<br/>")
+        return f'{name}["{text}"]'
+
+    def edge(self, start: str, end: str, label: str) -> str:
+        return (
+            f"{start} -. {label} .-> {end}"
+            if label in ("fallback", "compensation")
+            else f"{start} -->{f'|{label}|' if label else ''} {end}"
+        )
+
+    def box(self, name: str, label: str, lines: list[str]) -> Iterator[str]:
+        yield f'subgraph {name}_box["{label}"]'
+        yield from (f"  {line}" for line in lines)
+        yield "end"
+
+
+class _Dot(_Drawing):
+    def head(self) -> str:
+        return f"digraph {_quoted(self.definition.id)} {{\n  node [shape=box];"
+
+    def tail(self) -> Iterator[str]:
+        yield "}"
+
+    def node(self, name: str, label: str) -> str:
+        return f"{name} [label={_quoted(label)}];"
+
+    def edge(self, start: str, end: str, label: str) -> str:
+        dashed = ["style=dashed"] if label in ("fallback", "compensation") else []
+        attributes = ", ".join([f"label={_quoted(label)}", *dashed] if label else dashed)
+        return f"{start} -> {end}{f' [{attributes}]' if attributes else ''};"
+
+    def box(self, name: str, label: str, lines: list[str]) -> Iterator[str]:
+        yield f"subgraph cluster_{name} {{"
+        yield f"  label={_quoted(label)};"
+        yield from (f"  {line}" for line in lines)
+        yield "}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

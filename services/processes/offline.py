@@ -1,0 +1,28 @@
+"""What the shell uses of the services without a server: pure functions, re-exported here so that the shell wires nothing itself."""
+
+from __future__ import annotations
+
+from services.modules.catalogue import OPERATIONS
+from services.modules.catalogue import describe as describe_module
+from services.modules.registration import registered_modules
+from services.orchestrator.definition import Definition
+from services.orchestrator.definitions import parse, validate
+from services.orchestrator.documents import read_document
+from services.orchestrator.graph import draw
+from services.orchestrator.store import AnyOperation
+from services.orchestrator.timeline import timeline
+from services.orchestrator.view import fold
+
+__all__ = [
+    "OPERATIONS",
+    "AnyOperation",
+    "Definition",
+    "describe_module",
+    "draw",
+    "fold",
+    "parse",
+    "read_document",
+    "registered_modules",
+    "timeline",
+    "validate",
+]
