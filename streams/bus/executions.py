@@ -1,0 +1,319 @@
+"""Workflows and modules through their topics: ask, and wait for what the log says.
+
+Whoever asks begins to watch before it sends, so no answer can be missed; nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from streams import topics
+from streams.bus.follower import Feed, Follower
+from streams.bus.publisher import Publisher
+from streams.bus.selection import Selection
+from streams.bus.sources import AssignedSource, Since
+from streams.bus.subscription import Decoder, Subscription
+from streams.codec.avro import Codec
+from streams.errors import BackboneError, Denied, InvalidInput, NotFound, Refused, TooLarge, Unavailable
+from streams.kafka import Kafka
+from streams.limits import ID_CHARACTERS_MAX
+from streams.operations import CONTRACT
+from streams.records import Json, ModuleMessage, WorkflowCommand, WorkflowTransition, derived_id, from_micros, new_id, now
+from streams.topics import home_of, module_requests, partition_of
+
+#: Types of the last record of an execution. A retried one goes on after it.
+TERMINAL = frozenset({"execution.completed", "execution.failed", "execution.timed_out", "execution.cancelled"})
+REFUSED = "command.refused"
+STARTED = "execution.started"
+
+#: How far the clocks of two machines may be apart before a reader begins at the beginning instead, milliseconds.
+CLOCK_SKEW_MS = 60_000
+
+SOURCE = "mplp/bus"
+
+
+class Executions:
+    """Commands, runs, transitions and module calls of one bus."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, publisher: Publisher, decoder: Decoder) -> None:
+        self._kafka, self._codec, self._publisher, self._decoder = kafka, codec, publisher, decoder
+        self._transitions = Follower(kafka, codec, decoder, topics.TRANSITIONS)
+        #: Where modules answer to this bus: the key, hence the partition, of their responses.
+        self._address = f"bus-{new_id()}"
+        self._responses: Follower | None = None
+
+    async def close(self) -> None:
+        """Stops watching."""
+        await self._transitions.close()
+        if self._responses is not None:
+            await self._responses.close()
+
+    async def command(self, execution_id: str, command: str, data: Json, timeout: float) -> WorkflowTransition:
+        """See `Bus.command`."""
+        wish = _command(execution_id, command, data if data is not None else {})
+        async with self._transitions.watch(home_of(execution_id)) as feed:
+            await self._send(wish)
+            return await self._first(feed, lambda transition: transition.causation_id == wish.id, wish, timeout)
+
+    async def start(
+        self,
+        definition: Mapping[str, Any] | str,
+        input: Json,
+        *,
+        execution_id: str | None,
+        idempotency_key: str | None,
+        by: str,
+        timeout: float,
+    ) -> WorkflowTransition:
+        """Starts an execution; its first transition, or that of the execution that is there already."""
+        wish = start_command(definition, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by)
+        async with self._transitions.watch(home_of(wish.execution_id)) as feed:
+            is_new = execution_id is None and idempotency_key is None
+            return await self._started(wish, feed, is_new=is_new, timeout=timeout)
+
+    async def run(
+        self,
+        definition: Mapping[str, Any] | str,
+        input: Json,
+        *,
+        wait: bool,
+        execution_id: str | None,
+        idempotency_key: str | None,
+        by: str,
+        timeout: float,
+        on_transition: Callable[[WorkflowTransition], Any] | None,
+    ) -> dict[str, Any]:
+        """See `Bus.run_workflow`."""
+        wish = start_command(definition, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by)
+        is_new = execution_id is None and idempotency_key is None
+        async with self._transitions.watch(home_of(wish.execution_id)) as feed:
+            last = await self._started(wish, feed, is_new=is_new, timeout=timeout)
+            is_ours = last.causation_id == wish.id
+            if wait and is_ours:
+                last = await _to_the_end(wish.execution_id, last, feed, on_transition)
+        if wait and not is_ours:
+            # It was there before: its story is in the log.
+            async for transition in self.transitions(wish.execution_id, follow=True):
+                last = transition
+                if on_transition is not None:
+                    on_transition(transition)
+        return outcome(last)
+
+    async def transitions(self, execution_id: str, follow: bool) -> AsyncIterator[WorkflowTransition]:
+        """See `Bus.transitions`."""
+        since = await self._beginning_of(execution_id)
+        async with await self._story(execution_id, since, until_end=not follow) as story:
+            async for transition in story:
+                if transition.execution_id == execution_id:
+                    yield transition
+                    if follow and transition.type in TERMINAL:
+                        return
+
+    async def call_module(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
+        """See `Bus.call_module`."""
+        request = ModuleMessage(
+            type=f"{module}.requested",
+            source=SOURCE,
+            subject=home or new_id(),
+            data=dict(parameters),
+            kind="request",
+            source_module="bus",
+            target_module=module,
+            operation=operation,
+            reply_to=self._address,
+            deadline=now() + timedelta(seconds=timeout),
+        )
+        topic = topics.REQUESTS if module in CONTRACT else module_requests(module)
+        async with (await self._answers()).watch(self._address) as feed:
+            try:
+                await self._publisher.publish_one(topic, request.subject, request, ())
+            except NotFound as error:
+                if module in CONTRACT:
+                    raise
+                raise NotFound("module.unknown", f"There is no module {module}: it never started here.") from error
+            try:
+                async with asyncio.timeout(timeout):
+                    while True:
+                        response = _record(await feed.get())
+                        if isinstance(response, ModuleMessage) and response.kind == "response" and response.causation_id == request.id:
+                            return _result(response)
+            except TimeoutError as error:
+                raise Unavailable(
+                    "module.silent", f"The module {module} did not answer within {timeout:g} s.", advice="Is it running? See `mplp status`."
+                ) from error
+
+    async def _answers(self) -> Follower:
+        if self._responses is None:
+            partitions = await self._publisher.partitions(topics.RESPONSES)
+            if self._responses is None:
+                self._responses = Follower(
+                    self._kafka, self._codec, self._decoder, topics.RESPONSES, partition=partition_of(self._address, partitions)
+                )
+        return self._responses
+
+    async def _send(self, wish: WorkflowCommand) -> None:
+        await self._publisher.publish_one(topics.COMMANDS, home_of(wish.execution_id), wish, ())
+
+    async def _started(self, wish: WorkflowCommand, feed: Feed, *, is_new: bool, timeout: float) -> WorkflowTransition:
+        if not is_new:
+            # An id that was given may be there already; a second start leaves no trace in the log to wait for.
+            async for transition in self.transitions(wish.execution_id, follow=False):
+                if transition.type == STARTED:
+                    return transition
+        await self._send(wish)
+
+        def begins(transition: WorkflowTransition) -> bool:
+            return transition.causation_id == wish.id or (transition.type == STARTED and transition.execution_id == wish.execution_id)
+
+        return await self._first(feed, begins, wish, timeout)
+
+    async def _first(
+        self, feed: Feed, wanted: Callable[[WorkflowTransition], bool], wish: WorkflowCommand, timeout: float
+    ) -> WorkflowTransition:
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    transition = _record(await feed.get())
+                    if isinstance(transition, WorkflowTransition) and wanted(transition):
+                        break
+        except TimeoutError as error:
+            raise Unavailable(
+                "orchestrator.silent",
+                f"Nothing answered the command {wish.command} within {timeout:g} s.",
+                advice="Is the core running? See `mplp status`.",
+            ) from error
+        if transition.type == REFUSED and transition.causation_id == wish.id:
+            raise _refusal(transition)
+        return transition
+
+    async def _beginning_of(self, execution_id: str) -> Since:
+        """Where reading must begin: for a generated id shortly before the time that is in it, if the story really begins there."""
+        created = time_of_id(execution_id)
+        if created is None:
+            return "beginning"
+        async with await self._story(execution_id, created, until_end=True) as story:
+            async for transition in story:
+                if transition.execution_id == execution_id and transition.sequence is not None and transition.sequence <= 1:
+                    return created
+                break
+        return "beginning"
+
+    async def _story(self, execution_id: str, since: Since, *, until_end: bool) -> Subscription[Any]:
+        """Transitions under an execution's home, from the one partition where they are."""
+        home = home_of(execution_id)
+        partition = partition_of(home, await self._publisher.partitions(topics.TRANSITIONS))
+        source = AssignedSource(self._kafka, self._codec, topics.TRANSITIONS, since, partitions=[partition], until_end=until_end)
+        return Subscription(source, self._decoder, topics.TRANSITIONS, Selection(), lambda delivered: delivered.record, key=home)
+
+
+def start_command(
+    definition: Mapping[str, Any] | str, input: Json, *, execution_id: str | None, idempotency_key: str | None, by: str
+) -> WorkflowCommand:
+    """The command that starts a workflow. With an idempotency key the id derives from tenant, workflow and key."""
+    data: dict[str, Any] = {"input": {} if input is None else input}
+    if isinstance(definition, str):
+        data["workflow"] = workflow_id = definition
+    else:
+        data["definition"] = dict(definition)
+        inner = definition.get("workflow", definition)
+        workflow_id = str(inner.get("id", "")) if isinstance(inner, Mapping) else ""
+    if by:
+        data["by"] = by
+    if execution_id is not None and not 0 < len(execution_id) <= ID_CHARACTERS_MAX:
+        raise InvalidInput("execution.invalid-id", f"An execution's id has 1 to {ID_CHARACTERS_MAX} characters.")
+    if idempotency_key is not None:
+        data["idempotency_key"] = idempotency_key
+    if execution_id is None:
+        execution_id = new_id() if idempotency_key is None else derived_id("default", workflow_id, idempotency_key)
+    return _command(execution_id, "start", data)
+
+
+def _command(execution_id: str, command: str, data: Json) -> WorkflowCommand:
+    return WorkflowCommand(
+        type=f"workflow.{command}",
+        source=SOURCE,
+        subject=execution_id,
+        correlation_id=home_of(execution_id),
+        data=data,
+        execution_id=execution_id,
+        command=command,  # type: ignore[arg-type]  # an unknown one is refused by the codec
+    )
+
+
+def time_of_id(text: str) -> datetime | None:
+    """The time in a generated id (UUIDv7), less the clocks' skew; None for other ids."""
+    try:
+        value = uuid.UUID(text)
+    except ValueError:
+        return None
+    if value.version != 7 or str(value) != text:
+        return None
+    return from_micros(max(0, (value.int >> 80) - CLOCK_SKEW_MS) * 1000)
+
+
+def outcome(last: WorkflowTransition) -> dict[str, Any]:
+    """What `run_workflow` returns, from an execution's latest transition."""
+    data = last.data if isinstance(last.data, Mapping) else {}
+    found = {"execution_id": last.execution_id, "status": last.status, "output": data.get("output"), "duration_ms": data.get("duration_ms")}
+    for name in ("error", "compensated"):
+        if name in data:
+            found[name] = data[name]
+    return found
+
+
+async def _to_the_end(
+    execution_id: str, first: WorkflowTransition, feed: Feed, on_transition: Callable[[WorkflowTransition], Any] | None
+) -> WorkflowTransition:
+    transition = first
+    while True:
+        if on_transition is not None:
+            on_transition(transition)
+        if transition.type in TERMINAL:
+            return transition
+        while True:
+            record = _record(await feed.get())
+            if isinstance(record, WorkflowTransition) and record.execution_id == execution_id:
+                transition = record
+                break
+
+
+def _record(item: Any) -> Any:
+    if isinstance(item, BackboneError):
+        raise item
+    return item
+
+
+def _refusal(transition: WorkflowTransition) -> BackboneError:
+    data = transition.data if isinstance(transition.data, Mapping) else {}
+    error = data.get("error")
+    detail = error if isinstance(error, Mapping) else data
+    return Refused(
+        str(detail.get("code", "command.refused")), str(detail.get("message", "The command was refused.")), pointer=detail.get("pointer")
+    )
+
+
+def _result(response: ModuleMessage) -> Json:
+    if response.status != "error" and response.error is None:
+        return response.data
+    code = response.error.code if response.error is not None else "module.failed"
+    message = response.error.message if response.error is not None else "The module failed."
+    where = response.data.get("pointer") if isinstance(response.data, Mapping) else None
+    raise _error_class(code)(code, message, pointer=where)
+
+
+def _error_class(code: str) -> type[BackboneError]:
+    """The family of a module's code: its last words say what kind of refusal it is."""
+    word = code.rpartition(".")[2]
+    families: Mapping[str, type[BackboneError]] = {
+        "invalid": InvalidInput,
+        "not-found": NotFound,
+        "unknown": NotFound,
+        "denied": Denied,
+        "unavailable": Unavailable,
+        "too-large": TooLarge,
+    }
+    return families.get(word, Refused)

@@ -1,0 +1,122 @@
+"""One standing reader for many waiters: whoever waits for answers in a topic registers by key before asking, and gets what comes.
+
+The first watcher connects at the topic's end; after `IDLE_S` without watchers the reader disconnects. A standing connection
+costs nothing when an answer is awaited, while a new one would cost more than the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import structlog
+
+from streams.bus.sources import AssignedSource
+from streams.bus.subscription import Decoder
+from streams.codec.avro import Codec, record_from_plain
+from streams.errors import BackboneError, Defect, InvalidInput
+from streams.kafka import Kafka
+from streams.records import Record
+
+IDLE_S = 30.0
+
+#: What a watcher gets: records in order, or the error that ended the reader.
+Feed: TypeAlias = "asyncio.Queue[Record | BackboneError]"
+
+_log = structlog.get_logger("streams.bus")
+
+
+class Follower:
+    """Follows a topic from its end; on logs only records that count are handed on."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, decoder: Decoder, topic: str, *, partition: int | None = None) -> None:
+        self._kafka, self._codec, self._decoder, self._topic = kafka, codec, decoder, topic
+        self._partitions = None if partition is None else [partition]
+        self._watchers: dict[bytes, list[Feed]] = {}
+        self._lock = asyncio.Lock()
+        self._source: AssignedSource | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def watch(self, key: str) -> AsyncIterator[Feed]:
+        """A queue of the records under a Kafka key that are appended after this returned."""
+        feed: Feed = asyncio.Queue()
+        raw_key = key.encode()
+        async with self._lock:
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+            await self._ensure_reading()
+            self._watchers.setdefault(raw_key, []).append(feed)
+        try:
+            yield feed
+        finally:
+            feeds = self._watchers[raw_key]
+            feeds.remove(feed)
+            if not feeds:
+                del self._watchers[raw_key]
+            if not self._watchers:
+                self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._stop_reading)
+
+    async def close(self) -> None:
+        """Disconnects."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._stop_reading()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _ensure_reading(self) -> None:
+        if self._task is not None and not self._task.done() and self._source is not None:
+            return
+        source = AssignedSource(self._kafka, self._codec, self._topic, "now", partitions=self._partitions)
+        try:
+            await source.open()
+        except BaseException:
+            await source.close()
+            raise
+        self._source = source
+        self._task = asyncio.create_task(self._read(source), name=f"follow {self._topic}")
+
+    def _stop_reading(self) -> None:
+        self._source = None
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _read(self, source: AssignedSource) -> None:
+        ended: BackboneError = Defect("bus.reader-ended", f"The reader of {self._topic} ended.")
+        try:
+            while (fetched := await source.fetch()) is not None:
+                for raw in fetched:
+                    await self._dispatch(source, raw)
+        except BackboneError as error:
+            ended = error
+        except Exception as error:  # noqa: BLE001  the watchers must learn of it, whatever it is
+            _log.error("follower.failed", topic=self._topic, exc_info=error)
+            ended = Defect("bus.reader-failed", f"The reader of {self._topic} failed: {type(error).__name__}: {error}")
+        finally:
+            for feeds in self._watchers.values():
+                for feed in feeds:
+                    feed.put_nowait(ended)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(source.close())
+
+    async def _dispatch(self, source: AssignedSource, raw: Any) -> None:
+        if not await source.counts(raw):
+            return
+        feeds = self._watchers.get(raw.key)
+        if not feeds or raw.value is None:
+            return
+        try:
+            record = record_from_plain(*await self._decoder.plain(raw.value))
+        except InvalidInput as error:
+            _log.warning(
+                "record.skipped", code=error.code, reason=error.message, topic=self._topic, partition=raw.partition, offset=raw.offset
+            )
+            return
+        for feed in feeds:
+            feed.put_nowait(record)
