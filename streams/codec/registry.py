@@ -74,7 +74,7 @@ class SchemaFollower:
     async def _read_on(self) -> None:
         partition = TopicPartition(SCHEMAS, 0)
         if self._consumer is None:
-            consumer = self._kafka.new_consumer(isolation_level="read_committed")
+            consumer = self._kafka.new_consumer(isolation_level="read_committed", fetch_max_wait_ms=20)
             await start(consumer)
             self._consumer, self._store = consumer, SchemaStore()
             # A consumer that asks for a topic which is not there would make the broker create it, with its own defaults.
@@ -85,9 +85,14 @@ class SchemaFollower:
             await consumer.seek_to_beginning(partition)
         consumer = self._consumer
         end = (await consumer.end_offsets([partition]))[partition]
+        if await consumer.position(partition) >= end:
+            return
+        consumer.resume(partition)
         while await consumer.position(partition) < end:
             for record in (await consumer.getmany(partition, timeout_ms=200)).get(partition, ()):
                 self._store.apply(record.key, record.value)
+        # A fetch that waits for news at the broker holds up every later request of its connection.
+        consumer.pause(partition)
 
     async def close(self) -> None:
         """Gives the connection back; a later `current` reads everything again."""
