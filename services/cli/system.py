@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ async def up(
     from services.processes.supervisor import Supervisor
     from services.processes.supervisor_detached import start_detached
 
+    _quiet_clients()
     settings = _settings(http_port=port, kafka_port=kafka_port, data_dir=data)
 
     def on_ready(run_info: Mapping[str, Any]) -> None:
@@ -63,6 +65,7 @@ async def status(data: DataOption = None, as_json: frame.JsonFlag = False) -> No
     """Processes, Kafka, ClickHouse and lag. Exit code 0 if all is ready, 1 if something is not, 3 if nothing runs."""
     from services.processes.status import system_status
 
+    _quiet_clients()
     seen = await system_status(_settings(data_dir=data))
     frame.say(seen, as_json=as_json, text=lambda: _status_text(seen))
     if seen["status"] != "ready":
@@ -85,7 +88,7 @@ async def config(as_json: frame.JsonFlag = False) -> None:
 
 
 def effective_settings() -> list[dict[str, Any]]:
-    """Every setting: `name`, `environment` (its variable), `value`, `source` (environment, mplp.toml or default), `default`, `description`."""
+    """For every setting `name`, `environment` (its variable), `value`, `source` (environment, mplp.toml, default), `default`, `description`."""
     settings = Settings()
     in_file = TomlConfigSettingsSource(Settings)()
     environment = {name.upper() for name in os.environ}
@@ -109,6 +112,11 @@ def effective_settings() -> list[dict[str, Any]]:
 def _settings(**given: Any) -> Settings:
     """The settings, with the options that were given on top."""
     return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _quiet_clients() -> None:
+    """A broker that does not answer is in our own words; the client library's lines beside them only confuse."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def _shown(value: Any) -> Any:

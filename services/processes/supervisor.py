@@ -92,7 +92,7 @@ class Supervisor:
             if life.done():
                 life.result()
         except BaseExceptionGroup as group:
-            raise _first_error(group) from group
+            raise _first_error(group) from None
         finally:
             for task in (life, stopping):
                 task.cancel()
