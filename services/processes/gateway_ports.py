@@ -1,0 +1,244 @@
+"""The gateway's ports over the real things: the bus, the history and its sink, the rules, the modules, the heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from services.gateway import registry
+from services.gateway.ports import Check, Item, Ports
+from services.history.query import QueryResult
+from services.history.sink import Sink
+from services.history.store import History
+from services.modules.catalogue import OPERATIONS
+from services.orchestrator import definitions, view
+from streams import topics
+from streams.bus.bus import Bus
+from streams.bus.validate import parse_event
+from streams.codec.avro import to_json
+from streams.errors import Unavailable
+from streams.operations import CONTRACT
+from streams.records import Heartbeat, Json, SystemEvent, WorkflowTransition
+from streams.topics import COMMANDS, REQUESTS, WORKERS
+
+#: A process that was silent for longer does not live.
+HEARTBEAT_AGE_S = 5.0
+#: Seconds that an orchestrator may take to answer a command.
+COMMAND_TIMEOUT_S = 30.0
+RETRY_S = 1.0
+
+_log = structlog.get_logger("gateway")
+
+
+class BusExecutions:
+    """`ports.Executions` over the bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def start(
+        self, definition: Json, workflow: str | None, input: Json, execution_id: str | None, idempotency_key: str | None, by: str
+    ) -> str:
+        """See `ports.Executions`."""
+        what = workflow if workflow is not None else definition
+        return await self._bus.start_workflow(what, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by)
+
+    async def command(self, execution_id: str, command: str, data: Mapping[str, Any]) -> WorkflowTransition:
+        """See `ports.Executions`."""
+        return await self._bus.command(execution_id, command, dict(data), timeout=COMMAND_TIMEOUT_S)
+
+    def transitions(self, execution_id: str, *, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
+        """See `ports.Executions`."""
+        return self._bus.transitions(execution_id, follow=follow)
+
+
+class BusLive:
+    """`ports.Live` over the bus: a reader, and a connection to Kafka, for every stream."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def follow(
+        self, topic: str, *, since: str, where: str | None, type: str | None, source: str | None
+    ) -> AsyncGenerator[Item, None]:
+        """See `ports.Live`."""
+        subscription = self._bus.read(topic, since=since, where=where, type=type, source=source)
+        await subscription.start()
+
+        async def items() -> AsyncGenerator[Item, None]:
+            try:
+                async for delivered in subscription:
+                    place = f"{delivered.topic}/{delivered.partition}/{delivered.offset}"
+                    yield Item(id=place, record=to_json(delivered.record))
+            finally:
+                await subscription.aclose()
+
+        return items()
+
+
+class SunkHistory:
+    """`ports.History` over the store and its sink. It opens by itself as soon as ClickHouse answers, and lives on when that goes away."""
+
+    def __init__(self, store: History, sink: Sink) -> None:
+        self._store, self._sink = store, sink
+        self._fault: str | None = "It is opening."  #: why there is no answer; None: it is open
+
+    async def run(self) -> None:
+        """Opens the history, then sinks until cancelled. Raises `Refused` (`history.locked`) when another process has the folder."""
+        while self._fault is not None:
+            try:
+                await self._store.open()
+                self._fault = None
+            except Unavailable as error:
+                self._fault = error.message
+                _log.warning("history.waiting", code=error.code, message=error.message)
+                await asyncio.sleep(RETRY_S)
+        await self._sink.run()
+
+    async def query(self, sql: str, parameters: Mapping[str, Any]) -> QueryResult:
+        """See `ports.History`."""
+        self._check_open()
+        return await self._store.query(sql, parameters)
+
+    async def caught_up(self, timeout: float) -> int | None:
+        """See `ports.History`."""
+        self._check_open()
+        return await self._sink.wait_until(None, timeout)
+
+    def behind(self) -> int | None:
+        """See `ports.History`."""
+        return self._sink.behind()
+
+    async def check(self) -> Check:
+        """Whether the history is open and the sink runs."""
+        if self._fault is not None:
+            return Check(ok=False, detail=self._fault)
+        status = self._sink.status()
+        return Check(ok=status.state == "running", detail=f"sink {status.state}, {status.behind} records behind {status.detail}".strip())
+
+    def _check_open(self) -> None:
+        if self._fault is not None:
+            raise Unavailable("history.unavailable", f"The history is not there: {self._fault}")
+
+
+class ControlRules:
+    """`ports.Rules` over the control topic."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def list(self) -> list[dict[str, Any]]:
+        """See `ports.Rules`."""
+        from streams.correlation import control
+
+        return sorted(await control.list_rules(self._bus), key=lambda rule: str(rule["id"]))
+
+    async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        from streams.correlation import control
+
+        return await control.apply(self._bus, documents, who=who, why=why)
+
+    async def delete(self, rule_id: str, *, who: str, why: str) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        from streams.correlation import control
+
+        return await control.delete(self._bus, rule_id, who=who, why=why)
+
+
+class BusModules:
+    """`ports.Modules`: the built-in ones, and those of users that have an inbox."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def list(self) -> list[dict[str, Any]]:
+        """See `ports.Modules`; of a module that runs elsewhere only the name is known."""
+        prefix = f"{REQUESTS}."
+        async with self._bus.kafka.admin() as admin:
+            names = [self._bus.kafka.names.logical(topic) for topic in await admin.list_topics()]
+        built_in = [{"name": name, "built_in": True, "operations": list(operations)} for name, operations in OPERATIONS.items()]
+        elsewhere = [
+            {"name": name.removeprefix(prefix), "built_in": False, "operations": None} for name in names if name.startswith(prefix)
+        ]
+        return sorted(built_in + elsewhere, key=lambda module: str(module["name"]))
+
+    async def call(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
+        """See `ports.Modules`."""
+        return await self._bus.call_module(module, operation, parameters, home=home, timeout=timeout)
+
+
+class Pulse:
+    """Who lives: the heartbeats of the other processes."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._seen: dict[str, tuple[float, Heartbeat]] = {}
+
+    async def run(self) -> None:
+        """Follows the heartbeats until cancelled; begins again when Kafka was away."""
+        while True:
+            try:
+                async for record in self._bus.subscribe(WORKERS, since="now"):
+                    if isinstance(record, Heartbeat):
+                        self._seen[record.process] = (time.monotonic(), record)
+            except Unavailable as error:
+                _log.warning("pulse.waiting", code=error.code)
+            await asyncio.sleep(RETRY_S)
+
+    def living(self, kind: str) -> list[Heartbeat]:
+        """The last heartbeats of the living processes whose name begins with `kind` and a hyphen."""
+        alive_since = time.monotonic() - HEARTBEAT_AGE_S
+        return [beat for name, (at, beat) in sorted(self._seen.items()) if name.startswith(f"{kind}-") and at >= alive_since]
+
+    async def check_worker(self) -> Check:
+        """Whether a worker lives."""
+        living = self.living("worker")
+        return Check(ok=bool(living), detail=", ".join(beat.process for beat in living) or "no worker sends heartbeats")
+
+    async def check_core(self) -> Check:
+        """Whether every partition has a living core that owns it."""
+        living = self.living("core")
+        physical = self._bus.kafka.names.physical(COMMANDS)
+        owned = {partition for beat in living for partition in beat.partitions}
+        wanted = {f"{physical}/{partition}" for partition in range(await self._bus.publisher.partitions(COMMANDS))}
+        missing = sorted(int(partition.rpartition("/")[2]) for partition in wanted - owned)
+        if missing:
+            return Check(ok=False, detail=f"no core owns the partitions {', '.join(map(str, missing))}")
+        return Check(ok=True, detail=", ".join(beat.process for beat in living))
+
+
+async def check_kafka(bus: Bus) -> Check:
+    """Whether Kafka answers and our topics are there."""
+    async with bus.kafka.admin() as admin:
+        present = set(await admin.list_topics())
+    missing = [topic.name for topic in topics.CATALOGUE if bus.kafka.names.physical(topic.name) not in present]
+    return Check(ok=not missing, detail=f"topics are missing: {', '.join(missing)}" if missing else bus.kafka.settings.bootstrap_servers())
+
+
+def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
+    """All of the gateway's ports."""
+
+    async def publish(events: Iterable[SystemEvent]) -> Sequence[Any]:
+        return await bus.publish(events)
+
+    async def kafka() -> Check:
+        return await check_kafka(bus)
+
+    return Ports(
+        executions=BusExecutions(bus),
+        live=BusLive(bus),
+        history=history,
+        rules=ControlRules(bus),
+        modules=BusModules(bus),
+        publish=publish,
+        parse_event=parse_event,
+        validate=lambda definition: definitions.validate(definition, CONTRACT),
+        fold=view.fold,
+        checks={"kafka": kafka, "core": pulse.check_core, "worker": pulse.check_worker, "history": history.check},
+        registry=registry.router(bus.kafka),
+    )
