@@ -5,6 +5,7 @@ A test compares the files with what this module would write, so they are never o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def _field_rows(fields: list[Mapping[str, Any]]) -> list[list[str]]:
 def _record_section(name: str) -> str:
     schema = local_schemas()[name]
     where = ", ".join(f"`{topic.name}`" for topic in BY_NAME.values() if RECORDS[name] in topic.records)
-    example = orjson.dumps(to_json(FULL[name]), option=orjson.OPT_INDENT_2).decode()
+    example = orjson.dumps(to_json(dataclasses.replace(FULL[name], data={"total": 12.5})), option=orjson.OPT_INDENT_2).decode()
     return f"""## {name}
 
 {schema["doc"]} On {where}.

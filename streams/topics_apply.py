@@ -98,10 +98,13 @@ async def apply_topics(kafka: Kafka) -> AppliedTopics:
     Raises `Unavailable` (`kafka.unreachable`, `topic.not-created`, …) and what `register_schemas` raises.
     """
     wanted = wanted_topics(kafka)
-    async with kafka.admin() as admin:
-        created = await create_topics(admin, wanted)
-        existing = [topic for topic in wanted if topic.name not in created]
-        changed, differences = await _verify(admin, existing)
+    try:
+        async with kafka.admin() as admin:
+            created = await create_topics(admin, wanted)
+            existing = [topic for topic in wanted if topic.name not in created]
+            changed, differences = await _verify(admin, existing)
+    except KafkaError as error:
+        raise kafka.unreachable(error) from error
     schemas = await register_schemas(kafka)
     touched = {difference.topic for difference in (*changed, *differences)}
     return AppliedTopics(
@@ -249,18 +252,21 @@ class TopicState:
 
 async def topic_states(kafka: Kafka) -> dict[str, TopicState]:
     """Those topics of the catalogue that exist, by their names on the broker. Raises `Unavailable` (`kafka.unreachable`)."""
-    async with kafka.admin() as admin:
-        present = set(await admin.list_topics())
-        names = [topic.name for topic in wanted_topics(kafka) if topic.name in present]
-        described = await admin.describe_topics(names) if names else []
-    partitions = {
-        topic["topic"]: [TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]] for topic in described
-    }
-    async with kafka.consumer() as consumer:
-        everything = [part for parts in partitions.values() for part in parts]
-        consumer.assign(everything)  # so that the client learns where they are
-        first, end = await consumer.beginning_offsets(everything), await consumer.end_offsets(everything)
-    return {
-        name: TopicState(partitions=len(parts), records=sum(end[part] - first[part] for part in parts))
-        for name, parts in partitions.items()
-    }
+    try:
+        async with kafka.admin() as admin:
+            present = set(await admin.list_topics())
+            names = [topic.name for topic in wanted_topics(kafka) if topic.name in present]
+            described = await admin.describe_topics(names) if names else []
+        partitions = {
+            topic["topic"]: [TopicPartition(topic["topic"], part["partition"]) for part in topic["partitions"]] for topic in described
+        }
+        async with kafka.consumer() as consumer:
+            everything = [part for parts in partitions.values() for part in parts]
+            consumer.assign(everything)  # so that the client learns where they are
+            first, end = await consumer.beginning_offsets(everything), await consumer.end_offsets(everything)
+        return {
+            name: TopicState(partitions=len(parts), records=sum(end[part] - first[part] for part in parts))
+            for name, parts in partitions.items()
+        }
+    except KafkaError as error:
+        raise kafka.unreachable(error) from error

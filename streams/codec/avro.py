@@ -19,7 +19,8 @@ import fastavro
 import orjson
 
 from schemas import AVRO
-from streams.codec.compiled import READ_ERRORS, CompiledRecord, Unreadable
+from streams.codec.compiled import CompiledRecord, Unreadable
+from streams.codec.primitives import READ_ERRORS
 from streams.errors import InvalidInput
 from streams.records import RECORDS, Record, iso
 from streams.topics import EPOCH_HEADER
