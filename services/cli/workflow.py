@@ -77,6 +77,32 @@ async def graph(
     frame.say({"format": format.value, "graph": drawing}, as_json=as_json, text=drawing)
 
 
+@app.command()
+@frame.command
+async def test(
+    file: FileArgument,
+    scenario: Annotated[
+        Path, typer.Option("--scenario", metavar="SCENARIO", help="Input, answers of modules, commands at virtual times, what is expected.")
+    ],
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Run a definition without servers, with a virtual clock. Exit code 1 if the scenario expected something else."""
+    outcome = offline.run_scenario(offline.read_document(read_text(file)), offline.read_document(read_text(scenario)))
+    frame.say(outcome, as_json=as_json, text=lambda: _outcome_text(outcome))
+    if outcome.get("differences"):
+        raise typer.Exit(frame.EXIT_REFUSED)
+
+
+def _outcome_text(outcome: Mapping[str, Any]) -> str:
+    took = f" after {outcome['duration_ms']} ms" if outcome["duration_ms"] is not None else ""
+    rows = [(name, step["status"], step["attempts"], (step["error"] or {}).get("code")) for name, step in outcome["steps"].items()]
+    lines = [f"{outcome['status']}{took}", "", frame.table(rows, ["step", "status", "attempts", "error"])]
+    for difference in outcome.get("differences", ()):
+        expected, actual = frame.json_text(difference["expected"]), frame.json_text(difference["actual"])
+        lines.append(f"{difference['path'] or '/'}: expected {expected}, got {actual}")
+    return "\n".join(lines)
+
+
 def read_text(file: Path) -> str:
     """The text of a file, or of stdin for `-`. Raises `InvalidInput` (`file.unreadable`)."""
     try:
@@ -97,19 +123,9 @@ def read_modules(file: Path) -> Mapping[str, Collection[str]]:
     return {name: offline.AnyOperation() if value is None else tuple(value) for name, value in document.items()}
 
 
-class _AnyModule(dict[str, Collection[str]]):
-    """Every module may exist and offer anything: what only a server knows is not judged here."""
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str)
-
-    def __missing__(self, name: str) -> Collection[str]:
-        return offline.AnyOperation()
-
-
 def read_definition(file: Path) -> offline.Definition:
     """The definition in a file, whatever modules it uses. Raises `InvalidDocument` with all faults."""
-    return offline.parse(offline.read_document(read_text(file)), _AnyModule())
+    return offline.parse(offline.read_document(read_text(file)), offline.AnyModule())
 
 
 # --- with a server ----------------------------------------------------------------------------------------------------
@@ -127,7 +143,7 @@ async def run(
 ) -> None:
     """Start a workflow; with --wait follow it to its end."""
     document = offline.read_document(read_text(file))
-    faults = offline.validate(document, _AnyModule())
+    faults = offline.validate(document, offline.AnyModule())
     if faults:
         raise InvalidDocument("definition.invalid", f"{file} has {len(faults)} faults.", faults)
     async with connect() as bus:

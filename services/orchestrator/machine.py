@@ -24,8 +24,8 @@ class OrchestratorMachine:
     name = "workflow"
     log = TRANSITIONS
     snapshots = WORKFLOW_SNAPSHOTS
-    inboxes = (COMMANDS, RESPONSES)
-    source_logs = (MESSAGES,)
+    inboxes: tuple[str, ...] = (COMMANDS, RESPONSES)
+    source_logs: tuple[str, ...] = (MESSAGES,)
 
     def __init__(self, definitions: DefinitionStore, local_modules: Collection[str]) -> None:
         self.definitions = definitions

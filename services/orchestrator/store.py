@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from services.orchestrator.definition import Definition
-from services.orchestrator.definitions import definition_hash, parse, parse_valid, unwrap
+from services.orchestrator.definitions import definition_hash, parse, parse_valid
 from streams.records import Json
 
 
@@ -22,12 +22,22 @@ class AnyOperation(Collection[str]):
         return 0
 
 
+class AnyModule(dict[str, Collection[str]]):
+    """Every module may exist and offer anything: where only a server could know."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+    def __missing__(self, name: str) -> Collection[str]:
+        return AnyOperation()
+
+
 class DefinitionStore:
     """Definitions by hash. What a hash stands for never changes, so a lookup is a pure function of what `decide` is given."""
 
     def __init__(self, operations: Mapping[str, Collection[str]]) -> None:
         #: Operations of all known modules, by module; the shell adds those that run elsewhere.
-        self.operations: dict[str, Collection[str]] = dict(operations)
+        self.operations: dict[str, Collection[str]] = operations if isinstance(operations, AnyModule) else dict(operations)
         self._by_hash: dict[str, Definition] = {}
         self._latest: dict[str, Definition] = {}
 
@@ -68,8 +78,3 @@ class DefinitionStore:
     def add_module(self, module: str) -> None:
         """A module that runs elsewhere is there; what it offers is not known."""
         self.operations.setdefault(module, AnyOperation())
-
-
-def is_wrapped(document: Json) -> bool:
-    """Whether a document has the wrapper `{"workflow": …}`."""
-    return bool(unwrap(document)[1])

@@ -9,12 +9,14 @@ from services.orchestrator.definition import Definition
 from services.orchestrator.definitions import parse, validate
 from services.orchestrator.documents import read_document
 from services.orchestrator.graph import draw
-from services.orchestrator.store import AnyOperation
+from services.orchestrator.scenario import run_scenario
+from services.orchestrator.store import AnyModule, AnyOperation
 from services.orchestrator.timeline import timeline
 from services.orchestrator.view import fold
 
 __all__ = [
     "OPERATIONS",
+    "AnyModule",
     "AnyOperation",
     "Definition",
     "describe_module",
@@ -23,6 +25,7 @@ __all__ = [
     "parse",
     "read_document",
     "registered_modules",
+    "run_scenario",
     "timeline",
     "validate",
 ]
