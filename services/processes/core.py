@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 
+from services.modules.catalogue import OPERATIONS
 from services.modules.machine import ModulesMachine
 from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.shell import DefinitionKeeper
 from services.processes.runtime import connected, process_name, run_process, say_ready, send_heartbeats
 from streams import topics
 from streams.log.host import Host
-from streams.operations import CONTRACT
 from streams.settings import Settings
 
 
@@ -21,9 +21,9 @@ async def serve(settings: Settings) -> None:
     """Runs until cancelled."""
     kafka, codec = await connected(settings)
     name = process_name("core")
-    keeper = DefinitionKeeper(kafka, codec)
+    keeper = DefinitionKeeper(kafka, codec, operations=OPERATIONS)
     await keeper.start()
-    machines = [OrchestratorMachine(keeper.store, CONTRACT), ModulesMachine()]
+    machines = [OrchestratorMachine(keeper.store, OPERATIONS), ModulesMachine()]
     host = Host(kafka, codec, machines, name=name, group=f"{settings.topic_prefix}-core", prepare=keeper.prepare)
 
     def state() -> tuple[dict[str, int], list[str]]:
