@@ -88,7 +88,7 @@ async def config(as_json: frame.JsonFlag = False) -> None:
 
 
 def effective_settings() -> list[dict[str, Any]]:
-    """For every setting `name`, `environment` (its variable), `value`, `source` (environment, mplp.toml, default), `default`, `description`."""
+    """Each setting: `name`, `environment` (variable), `value`, `source` (environment, mplp.toml, default), `default`, `description`."""
     settings = Settings()
     in_file = TomlConfigSettingsSource(Settings)()
     environment = {name.upper() for name in os.environ}
