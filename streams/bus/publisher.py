@@ -28,6 +28,8 @@ from streams.topics import BY_NAME, SYSTEM_EVENTS
 PUBLISH_TIMEOUT_S = 60.0
 #: Bytes of a batch: large enough to be cheap, small enough to be fetched at once with others.
 BATCH_BYTES = 256 * 1024
+#: Records for one partition up to which a call shares batches with others.
+SHARED_RECORDS_MAX = 8
 #: Records between two turns of the event loop while a call's records are checked and encoded.
 SLICE_RECORDS = 500
 
@@ -162,6 +164,9 @@ async def _send_partition(
     producer: AIOKafkaProducer, physical: str, partition: int, records: Sequence[Outgoing], indices: Sequence[int], offsets: list[int]
 ) -> None:
     """Batches one partition's records, in order; fills in their offsets when all batches are acknowledged."""
+    if len(indices) <= SHARED_RECORDS_MAX:
+        await _send_shared(producer, physical, partition, records, indices, offsets)
+        return
     sent: list[tuple[asyncio.Future[Any], list[int]]] = []
     batch, within = producer.create_batch(), list[int]()
     for index in indices:
@@ -178,6 +183,23 @@ async def _send_partition(
         if metadata.offset is not None and metadata.offset >= 0:
             for distance, index in enumerate(places):
                 offsets[index] = metadata.offset + distance
+
+
+async def _send_shared(
+    producer: AIOKafkaProducer, physical: str, partition: int, records: Sequence[Outgoing], indices: Sequence[int], offsets: list[int]
+) -> None:
+    """Sends a few records in batches that concurrent calls share.
+
+    Explicit batches wait for each other per partition, and aiokafka's time-out of that wait runs out the sooner the more wait.
+    """
+    sent = []
+    for index in indices:
+        record = records[index]
+        sent.append(await producer.send(physical, key=record.key, value=record.value, headers=list(record.headers), partition=partition))
+    for index, future in zip(indices, sent, strict=True):
+        metadata = await future
+        if metadata.offset is not None and metadata.offset >= 0:
+            offsets[index] = metadata.offset
 
 
 def refuse_unwritable(topic: str) -> None:
