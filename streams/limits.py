@@ -34,6 +34,8 @@ RULE_GROUPS_MAX = 100_000
 RULE_RECORDS_PER_GROUP_MAX = 10_000
 #: Payload that travels in a `Match`, bytes; beyond it only the fields that the rule reads.
 MATCH_PAYLOAD_BYTES_MAX = 4096
+#: Characters of the text of a group (`group-by`): it is the key of matches and composites.
+GROUP_KEY_CHARACTERS_MAX = 8192
 #: Longest time between two `Position` records of an owner whose position moved without an event, milliseconds.
 POSITION_INTERVAL_MS_MAX = 10_000
 #: How long after a request's deadline a module answers repeats of it from the log, milliseconds.

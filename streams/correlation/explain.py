@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import orjson
 
-from streams.correlation.rules import ActiveRule, Rule
+from streams.correlation.rules import ActiveRule, Rule, aggregate_of
 from streams.correlation.seen import SAMPLES_MAX, Draft, Found, Seen
+from streams.durations import format_duration
 from streams.matching.expressions import ExpressionFailed, compiled
 from streams.records import CompositeEvent, Insight, from_micros, iso
 
@@ -54,6 +56,7 @@ def composite(active: ActiveRule, draft: Draft) -> CompositeEvent:
         revision=draft.revision,
         retracted=draft.retracted,
         suppressed_count=found.suppressed,
+        aggregate_id=aggregate_of(rule.id, draft.group_key),
     )
 
 
@@ -109,7 +112,7 @@ def explanation(rule: Rule, group: Mapping[str, str], found: Found, *, retracted
     names = " or ".join(rule.names)
     where = f" for {group_text(rule, group)}" if group else ""
     span = _seconds(found.window_end_us - found.window_start_us)
-    within = _seconds(rule.timespan_us)
+    within = format_duration(rule.timespan_us // 1000)
     begin, end = iso(from_micros(found.window_start_us)), iso(from_micros(found.window_end_us))
     said = (
         f"{found.count} {'record' if found.count == 1 else 'records'} of {names}{where} in {span} (from {begin} to {end}); "
@@ -142,7 +145,7 @@ def _pattern(found: Found) -> Insight:
 
 def _performance(found: Found) -> Insight:
     times = [seen.time_us for seen in found.records]
-    gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
     span_us = found.window_end_us - found.window_start_us
     data: dict[str, Any] = {"span_ms": span_us / 1000, "suppressed": found.suppressed}
     summary = f"{found.count} in {_seconds(span_us)}"

@@ -23,8 +23,8 @@ class Said(NamedTuple):
     """The last that was said under a composite's id."""
 
     revision: int
-    found: Found
-    retracted: bool
+    window_end_us: int
+    found: Found | None  #: None: it was retracted
 
 
 def _order(seen: Seen) -> tuple[int, int | str]:
@@ -83,7 +83,7 @@ class Group:
             del pending[:count]
         walk.forget(watermark_us)
         if self._said:
-            self._said = {cid: said for cid, said in self._said.items() if said.found.window_end_us >= watermark_us}
+            self._said = {cid: said for cid, said in self._said.items() if said.window_end_us >= watermark_us}
         return drafts
 
     def due_us(self) -> int | None:
@@ -109,16 +109,16 @@ class Group:
         drafts = []
         if replace_all:
             for cid, said in self._said.items():
-                if cid not in findings and not said.retracted:
+                if cid not in findings and said.found is not None:
                     drafts.append(self._draft(cid, said.found, said.revision + 1, retracted=True))
         for cid, found in findings.items():
             before = self._said.get(cid)
             if before is None:
                 drafts.append(self._draft(cid, found, 0))
-            elif before.retracted or before.found != found:
+            elif before.found != found:
                 drafts.append(self._draft(cid, found, before.revision + 1))
         for draft in drafts:
-            self._said[draft.composite_id] = Said(draft.revision, draft.found, draft.retracted)
+            self._said[draft.composite_id] = Said(draft.revision, draft.found.window_end_us, None if draft.retracted else draft.found)
         return drafts
 
     def _draft(self, composite_id: str, found: Found, revision: int, *, retracted: bool = False) -> Draft:
@@ -128,10 +128,10 @@ class Group:
         return derived_id("composite", self._active.id, self._active.version, self._key, found.firing)
 
     def dump(self) -> Json:
-        """As JSON, for checkpoints."""
+        """As JSON, for checkpoints. Findings are not in it: they follow from the records."""
         return {
             "settled": self._settled.dump(), "pending": [seen.dump() for seen in self._pending], "arrivals": self._arrivals,
-            "said": {cid: [said.revision, said.retracted, _dump_found(said.found)] for cid, said in self._said.items()},
+            "said": [[cid, said.revision, said.window_end_us] for cid, said in self._said.items()],
         }  # fmt: skip
 
     def load(self, state: Json) -> None:
@@ -140,20 +140,8 @@ class Group:
         self._pending = [Seen.load(item) for item in state["pending"]]
         self._pending_ids = {seen.id for seen in self._pending}
         self._arrivals = state["arrivals"]
-        self._said = {cid: Said(revision, _load_found(found), retracted) for cid, (revision, retracted, found) in state["said"].items()}
         if self._eager:
             self._head = self._settled.copy()
-            for seen in self._pending:
-                self._head.add(seen)
-
-
-def _dump_found(found: Found) -> Json:
-    return [
-        found.firing, found.window_start_us, found.window_end_us, [seen.dump() for seen in found.records], found.count, found.value,
-        found.suppressed,
-    ]  # fmt: skip
-
-
-def _load_found(state: Json) -> Found:
-    firing, start, end, records, count, value, suppressed = state
-    return Found(firing, start, end, tuple(Seen.load(item) for item in records), count, value, suppressed)
+            findings = [found for seen in self._pending if (found := self._head.add(seen)) is not None]
+            standing = {self._id(found): found for found in findings}
+            self._said = {cid: Said(revision, end_us, standing.get(cid)) for cid, revision, end_us in state["said"]}

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from streams import limits
-from streams.correlation.rules import TYPES, Condition, Matcher, Rule
+from streams.correlation.rules import TYPES, Condition, Rule
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.matching.expressions import compiled
+from streams.matching.matchers import Matcher
 from streams.matching.paths import compile_path
 from streams.records import Json
 from streams.topics import BY_NAME, COMPOSITES
@@ -81,7 +82,7 @@ class _Reader:
             self.rule = Rule(
                 id=rule_id, title=title, enabled=enabled, severity=severity, matchers=tuple(matchers), suppress_us=suppress * 1000,
                 confidence=confidence, document=document, **parts,
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
 
     # --- parts of the document ---
 
@@ -130,7 +131,8 @@ class _Reader:
                 self._fault("rule.topic-refused", f"{at}/topic", f"Rules cannot read {topic}.")
         return Matcher(
             name=name, where=where, severities=severities, topics=topics,
-            types=self._texts(content, "type", at), sources=self._texts(content, "source", at), subjects=self._texts(content, "subject", at),
+            types=self._texts(content, "type", at),
+            sources=self._texts(content, "source", at), subjects=self._texts(content, "subject", at),
         )  # fmt: skip
 
     def _correlation(self, content: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -314,7 +316,8 @@ class _Reader:
         return value
 
     def _one_of(
-        self, content: Mapping[str, Any], name: str, at: str, values: Collection[str], *, default: Any, required: bool = False, code: str = "rule.value-invalid"
+        self, content: Mapping[str, Any], name: str, at: str, values: Collection[str], *,
+        default: Any, required: bool = False, code: str = "rule.value-invalid",
     ) -> Any:  # fmt: skip
         value = content.get(name)
         if value is None:
@@ -336,14 +339,15 @@ class _Reader:
         return value
 
     def _duration(
-        self, content: Mapping[str, Any], name: str, at: str, *, default: int, least: int = 0, most: int | None = None, required: bool = False
+        self, content: Mapping[str, Any], name: str, at: str, *,
+        default: int, least: int = 0, most: int | None = None, required: bool = False,
     ) -> int:  # fmt: skip
         value = content.get(name)
         if value is None:
             if required:
                 self._fault("rule.field-missing", f"{at}/{name}", f"{name} is missing.")
             return default
-        milliseconds = self._checked(lambda: parse_duration_ms(value), f"{at}/{name}")
+        milliseconds: int | None = self._checked(lambda: parse_duration_ms(value), f"{at}/{name}")
         if milliseconds is None:
             return default
         if milliseconds < least or (most is not None and milliseconds > most):

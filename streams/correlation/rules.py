@@ -83,3 +83,8 @@ class ActiveRule:
     def id(self) -> str:
         """The rule's id."""
         return self.rule.id
+
+
+def aggregate_of(rule_id: str, group_key: str) -> str:
+    """The aggregate of a rule's group, and the key of its matches and composites. A rule's id has no `/`."""
+    return f"{rule_id}/{group_key}"

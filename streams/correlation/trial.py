@@ -34,6 +34,7 @@ class Summary:
     late: int = 0
     duplicates: int = 0
     errors: int = 0  #: broken lines, and records on which an expression of a rule failed
+    broken_count: int = 0
     broken: list[tuple[int, str]] = field(default_factory=list)  #: the first broken lines: number from 1, reason
     composites: int = 0
 
@@ -71,6 +72,7 @@ class Trial:
             topic, plain = read_record(text, default_id=f"line-{self._lines:012d}")
         except InvalidInput as error:
             self.summary.errors += 1
+            self.summary.broken_count += 1
             if len(self.summary.broken) < _BROKEN_NAMED_MAX:
                 self.summary.broken.append((self._lines, error.message))
             return

@@ -217,6 +217,10 @@ def arrivals(draw: st.DrawFn, of: Rule) -> list[Seen]:
     return [seen(times[index] / 10, f"r{times[index]:04d}") for index in order]
 
 
+def said(drafts: list[Draft]) -> list[tuple[object, ...]]:
+    return [(draft.composite_id, draft.revision, draft.retracted, ids(draft), draft.found.suppressed) for draft in drafts]
+
+
 def standing(drafts: Iterable[Draft]) -> list[Expected]:
     last: dict[str, Draft] = {}
     for draft in drafts:
@@ -264,5 +268,5 @@ def test_a_state_dumped_and_loaded_anywhere_goes_on_the_same(data: st.DataObject
     for key, state in dumped.items():
         resumed.load_group(*key, state)
     after = run(resumed, arrived[cut:]) + resumed.finish(T0 + 3600 * SECOND)
-    assert after == run(whole, arrived[cut:]) + whole.finish(T0 + 3600 * SECOND)
+    assert said(after) == said(run(whole, arrived[cut:]) + whole.finish(T0 + 3600 * SECOND))
     assert standing(before + after) == oracle(of, arrived)

@@ -1,0 +1,123 @@
+"""The state of one partition of `mplp.internal.matches`: a fold of its records, and what that fold says. Pure.
+
+`apply` takes records in order, as plain fields; everything it decides follows from them, so a successor that replays them
+from a checkpoint says the same, with the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streams.correlation.clock import Clocks
+from streams.correlation.engine import Engine
+from streams.correlation.explain import composite
+from streams.correlation.parse import parse_rule
+from streams.correlation.rules import ActiveRule
+from streams.correlation.seen import Draft, Seen
+from streams.errors import InvalidDocument
+from streams.records import CompositeEvent, Json
+
+
+@dataclass(slots=True)
+class PartitionCounters:
+    """What happened to the matches of a partition besides what the engine counts."""
+
+    matches: int = 0
+    repeated: int = 0  #: not above the last of their source: written twice after a crash
+    outdated: int = 0  #: of a version that is no longer in use
+    unknown: int = 0  #: of a version that this partition was never told of
+
+
+class CorrelatePartition:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.counters = PartitionCounters()
+        self._clocks = Clocks()
+        self._last: dict[tuple[str, int], tuple[int, int]] = {}  # source partition → (offset, ordinal) of its last match
+        self._ended: dict[str, int] = {}  # rule → order of the version that deleted or disabled it
+
+    def apply(self, name: str, plain: Mapping[str, Any], timestamp_us: int) -> list[CompositeEvent]:
+        """The next record (`Match`, `Watermark`, `RuleChange`), written at `timestamp_us`; the composites it leads to."""
+        if name == "Match":
+            return self._composites(self._match(plain))
+        if name == "Watermark":
+            partitions = orjson.loads(plain["data"]).get("partitions", {})
+            clock_us = self._clocks.update(partitions, plain["marks"], timestamp_us) if plain["level"] == 0 else None
+            return [] if clock_us is None else self._composites(self.engine.advance(clock_us))
+        if name == "RuleChange":
+            self._rule_changed(plain)
+        return []
+
+    def _match(self, plain: Mapping[str, Any]) -> list[Draft]:
+        self.counters.matches += 1
+        source, place = (plain["topic"], plain["partition"]), (plain["offset"], plain["ordinal"])
+        if place <= self._last.get(source, (-1, -1)):
+            self.counters.repeated += 1
+            return []
+        self._last[source] = place
+        active = self.engine.active(plain["rule_id"])
+        order = plain["rule_version"]
+        if active is None or order != active.order:
+            if order <= self._ended.get(plain["rule_id"], -1) or (active is not None and order < active.order):
+                self.counters.outdated += 1
+            else:
+                self.counters.unknown += 1
+            return []
+        seen = Seen(
+            plain["time"], 0, plain["id"], plain["type"], plain["source"], plain["tenant"], plain["correlation_id"], tuple(plain["names"]),
+            plain["data"],
+        )  # fmt: skip
+        return self.engine.feed(active.id, plain["group_key"], seen)
+
+    def _rule_changed(self, plain: Mapping[str, Any]) -> None:
+        rule_id, order = plain["rule_id"], plain["rule_version"]
+        active = self.engine.active(rule_id)
+        if order <= self._ended.get(rule_id, -1) or (active is not None and order <= active.order):
+            return
+        if plain["deleted"]:
+            self._ended[rule_id] = order
+            self.engine.drop(rule_id)
+            return
+        try:
+            rule = parse_rule(orjson.loads(plain["content"]))
+        except InvalidDocument:
+            # Written by a newer version of this product; its matches are counted as unknown.
+            self.engine.drop(rule_id)
+            return
+        self._ended.pop(rule_id, None)
+        self.engine.use(ActiveRule(rule=rule, version=orjson.loads(plain["data"]).get("version", 0), order=order))
+
+    def _composites(self, drafts: list[Draft]) -> list[CompositeEvent]:
+        found = []
+        for draft in drafts:
+            active = self.engine.active(draft.rule_id)
+            assert active is not None
+            found.append(composite(active, draft))
+        return found
+
+    def dump(self) -> Json:
+        """Everything but the groups, as JSON, for checkpoints."""
+        return {
+            "clocks": self._clocks.dump(),
+            "clock_us": self.engine.clock_us,
+            "last": [[topic, partition, *place] for (topic, partition), place in self._last.items()],
+            "rules": [
+                {"order": active.order, "version": active.version, "document": active.rule.document} for active in self.engine.rules()
+            ],
+            "ended": self._ended,
+        }
+
+    def load(self, state: Json) -> None:
+        """Takes over what `dump` gave; then the groups (`engine.load_group`)."""
+        self._clocks.load(state["clocks"])
+        self.engine.resume(state["clock_us"])
+        self._last = {(topic, partition): (offset, ordinal) for topic, partition, offset, ordinal in state["last"]}
+        self._ended = state["ended"]
+        for item in state["rules"]:
+            self.engine.use(ActiveRule(rule=parse_rule(item["document"]), version=item["version"], order=item["order"]))

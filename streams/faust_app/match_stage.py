@@ -1,0 +1,258 @@
+"""The match stage: which rules each source record concerns; a `Match` per rule and group to `mplp.internal.matches`.
+
+It keeps no state but its place and its clock per source partition. A chunk counts as done, and its clock as reached, only
+when its matches are acknowledged, so a watermark never runs ahead of the matches it speaks about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from streams import limits
+from streams.bus.handling import DeadLetters
+from streams.bus.publisher import Publisher
+from streams.codec.avro import Codec
+from streams.codec.registry import load_schemas
+from streams.correlation.clock import UNKNOWN_US
+from streams.correlation.index import Hit, RuleIndex
+from streams.correlation.rules import aggregate_of
+from streams.errors import InvalidInput
+from streams.faust_app.batches import Raw, send_batches
+from streams.faust_app.control import Change
+from streams.faust_app.prefix import Chunk
+from streams.kafka import Kafka
+from streams.log.reader import epoch_at
+from streams.log.rule import ReadersRule, Verdict
+from streams.matching.matchers import RecordView
+from streams.records import derived_id, now
+from streams.topics import BY_NAME, MATCHES, partition_of
+
+#: Records handled between two pauses in which other tasks of the process run.
+_SLICE_RECORDS = 100
+#: How long a partition has been read to its end when it is idle, seconds.
+IDLE_AFTER_S = 1.0
+#: Least time between two looks into the registry for schemas that are not known, seconds.
+_LEARN_INTERVAL_S = 5.0
+
+_log = structlog.get_logger("match")
+
+
+@dataclass(slots=True)
+class MatchCounters:
+    """What happened to the records of this process's source partitions since its start."""
+
+    records: int = 0
+    matches: int = 0
+    void: int = 0  #: records of logs that do not count
+    ahead: int = 0  #: more than `limits.AHEAD_MS_MAX` after their Kafka timestamp
+    unreadable: int = 0
+    oversized: int = 0  #: matches that do not fit (a group key of enormous length)
+
+
+@dataclass(slots=True)
+class _Source:
+    """One source partition."""
+
+    position: int  #: next offset
+    rule: ReadersRule | None  #: of logs
+    time_us: int = UNKNOWN_US  #: greatest event time used and acknowledged
+    counted_to: int = 0
+    at_end_since: float | None = field(default=None)
+
+
+class MatchStage:
+    """See the module. `partitions`: of `mplp.internal.matches`."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, producer: AIOKafkaProducer, *, partitions: int, name: str) -> None:
+        self._kafka = kafka
+        self._codec = codec
+        self._producer = producer
+        self._partitions = partitions
+        self._name = name
+        self._matches = kafka.names.physical(MATCHES)
+        self._publisher = Publisher(kafka, codec)
+        self._sources: dict[tuple[str, int], _Source] = {}
+        self._index = RuleIndex([])
+        self._lock = asyncio.Lock()  # a chunk is matched by one set of rules, and no match of an older version follows its marker
+        self._changes = 0
+        self._watermarks = 0
+        self._learned = 0.0
+        self.counters = MatchCounters()
+
+    @property
+    def index(self) -> RuleIndex:
+        """The rules in use."""
+        return self._index
+
+    # --- rules ---
+
+    async def use(self, changes: Sequence[Change], index: RuleIndex) -> None:
+        """Tells every matches partition of the changes, then matches by `index`."""
+        async with self._lock:
+            raws: list[Raw] = [(aggregate_of(change.rule_id, "").encode(), self._marker(change), []) for change in changes]
+            if raws:
+                await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
+            self._index = index
+
+    def _marker(self, change: Change) -> bytes:
+        self._changes += 1
+        content = "{}" if change.active is None else orjson.dumps(change.active.rule.document).decode()
+        version = 0 if change.active is None else change.active.version
+        return self._codec.encode_raw(
+            "RuleChange",
+            {
+                **self._envelope("rule.changed", f"rule-change/{self._changes}", change.rule_id, {"version": version}),
+                "rule_id": change.rule_id, "rule_version": change.order, "topic": "", "partition": -1, "offset": -1, "content": content,
+                "deleted": change.active is None,
+            },
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """Closes what it opened itself."""
+        await self._publisher.close()
+
+    # --- records ---
+
+    async def handle(self, chunk: Chunk) -> None:
+        """Matches the records of a chunk of a source topic; returns when their matches are acknowledged."""
+        topic = self._kafka.names.logical(chunk.topic)
+        async with self._lock:
+            source = await self._source(topic, chunk)
+            matches: dict[int, list[Raw]] = {}
+            time_us = source.time_us
+            for number, record in enumerate(chunk.records):
+                if number % _SLICE_RECORDS == _SLICE_RECORDS - 1:
+                    await asyncio.sleep(0)
+                if record.offset < source.position:
+                    continue  # fetched again after a rebalance
+                plain = await self._read(topic, source, record)
+                if plain is None:
+                    continue
+                time_us = max(time_us, plain["time"])
+                self._match(topic, record, plain, matches)
+            if matches:
+                await send_batches(self._producer, self._matches, matches)
+            source.position = max(source.position, chunk.end)
+            source.time_us = time_us
+            source.at_end_since = None
+
+    async def _source(self, topic: str, chunk: Chunk) -> _Source:
+        place = (topic, chunk.partition)
+        source = self._sources.get(place)
+        if source is None or chunk.start > source.position:
+            # New here, or others have had it in between: the rule begins with the epoch in force at this offset.
+            known = BY_NAME.get(topic)
+            rule = None
+            if known is not None and known.log:
+                rule = ReadersRule(await epoch_at(self._kafka, self._codec, topic, chunk.partition, chunk.start))
+            source = self._sources[place] = _Source(position=chunk.start, rule=rule)
+        return source
+
+    async def _read(self, topic: str, source: _Source, record: Any) -> dict[str, Any] | None:
+        """The record's fields; None if it is no event, does not count, cannot be read or is ahead of its time."""
+        if source.rule is not None and source.rule.judge_headers(record.headers) is not Verdict.VALID:
+            self.counters.void += 1
+            return None
+        self.counters.records += 1
+        try:
+            plain = await self._decode(record.value)
+        except InvalidInput as error:
+            self.counters.unreadable += 1
+            _log.warning("record.unreadable", topic=topic, partition=record.partition, offset=record.offset, code=error.code)
+            if source.rule is None:  # a log keeps what it has
+                letters = DeadLetters(self._kafka, self._publisher, topic)
+                await letters.write(record, route="", stage="match", attempts=1, first_time=now(), error=error)
+            return None
+        if plain["time"] > record.timestamp * 1000 + limits.AHEAD_MS_MAX * 1000:
+            self.counters.ahead += 1
+            _log.warning("record.ahead", topic=topic, partition=record.partition, offset=record.offset, id=plain["id"])
+            return None
+        return plain
+
+    async def _decode(self, value: bytes | None) -> dict[str, Any]:
+        if value is None:
+            raise InvalidInput("record.invalid", "The record has no value.")
+        try:
+            _, plain = self._codec.decode_raw(value)
+        except InvalidInput as error:
+            if error.code != "schema.unknown" or time.monotonic() < self._learned + _LEARN_INTERVAL_S:
+                raise
+            self._learned = time.monotonic()
+            self._codec.learn(await load_schemas(self._kafka))
+            _, plain = self._codec.decode_raw(value)
+        if not all(isinstance(plain.get(name), kind) for name, kind in (("id", str), ("type", str), ("time", int), ("data", str))):
+            raise InvalidInput("record.invalid", "The record lacks the fields that all records share (id, type, time, data).")
+        return plain
+
+    def _match(self, topic: str, record: Any, plain: dict[str, Any], matches: dict[int, list[Raw]]) -> None:
+        if not self._index.candidates(topic, plain["type"]):
+            return
+        for ordinal, hit in enumerate(self._index.hits(topic, RecordView(plain))):
+            key = aggregate_of(hit.active.id, hit.group_key)
+            if len(key) > limits.GROUP_KEY_CHARACTERS_MAX:
+                self.counters.oversized += 1
+                _log.warning("match.oversized", rule=hit.active.id, topic=topic, partition=record.partition, offset=record.offset)
+                continue
+            self.counters.matches += 1
+            value = self._codec.encode_raw("Match", _match_plain(topic, record, plain, hit, ordinal))
+            matches.setdefault(partition_of(key, self._partitions), []).append((key.encode(), value, []))
+
+    # --- clocks ---
+
+    async def write_watermark(self, assigned: Sequence[tuple[str, int, bool, int]], partitions: dict[str, int]) -> bool:
+        """Says to every matches partition how far the source partitions are; whether all of them are idle.
+
+        `assigned`: (logical topic, partition, read to its end, next offset) of the source partitions held.
+        """
+        monotonic = time.monotonic()
+        marks = []
+        for topic, partition, at_end, offset in assigned:
+            source = self._sources.get((topic, partition))
+            if source is None:
+                source = self._sources[topic, partition] = _Source(position=offset, rule=await self._rule(topic, partition, offset))
+            source.at_end_since = (source.at_end_since or monotonic) if at_end else None
+            idle = source.at_end_since is not None and monotonic - source.at_end_since >= IDLE_AFTER_S
+            marks.append({"topic": topic, "partition": partition, "time": source.time_us, "offset": source.position, "idle": idle})
+        self._watermarks += 1
+        envelope = self._envelope("watermark.written", f"watermark/{self._watermarks}", self._name, {"partitions": partitions})
+        value = self._codec.encode_raw("Watermark", {**envelope, "worker": self._name, "level": 0, "marks": marks})
+        await send_batches(self._producer, self._matches, {p: [(b"watermark", value, [])] for p in range(self._partitions)})
+        return all(mark["idle"] for mark in marks)
+
+    async def _rule(self, topic: str, partition: int, offset: int) -> ReadersRule | None:
+        known = BY_NAME.get(topic)
+        if known is None or not known.log:
+            return None
+        return ReadersRule(await epoch_at(self._kafka, self._codec, topic, partition, offset))
+
+    def forget(self, held: set[tuple[str, int]]) -> None:
+        """Drops what it knows of source partitions that are no longer held."""
+        for place in self._sources.keys() - held:
+            del self._sources[place]
+
+    def _envelope(self, type_: str, what: str, subject: str, data: Any) -> dict[str, Any]:
+        now_us = time.time_ns() // 1000
+        return {
+            "id": derived_id(self._name, what, now_us), "type": type_, "source": f"mplp/{self._name}", "subject": subject, "time": now_us,
+            "tenant": "default", "correlation_id": "", "causation_id": None, "data": orjson.dumps(data).decode(),
+        }  # fmt: skip
+
+
+def _match_plain(topic: str, record: Any, plain: dict[str, Any], hit: Hit, ordinal: int) -> dict[str, Any]:
+    data = plain["data"]
+    truncated = len(data) > limits.MATCH_PAYLOAD_BYTES_MAX or len(data.encode()) > limits.MATCH_PAYLOAD_BYTES_MAX
+    return {
+        "id": plain["id"], "type": plain["type"], "source": plain.get("source") or "", "subject": plain.get("subject") or "",
+        "time": plain["time"], "tenant": plain.get("tenant") or "default", "correlation_id": plain.get("correlation_id") or "",
+        "causation_id": plain.get("causation_id"), "data": "{}" if truncated else data, "rule_id": hit.active.id,
+        "rule_version": hit.active.order, "names": hit.names, "group_key": hit.group_key, "topic": topic, "partition": record.partition,
+        "offset": record.offset, "ordinal": ordinal, "timestamp": record.timestamp * 1000, "truncated": truncated, "fields": "{}",
+    }  # fmt: skip

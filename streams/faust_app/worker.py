@@ -1,0 +1,210 @@
+"""The worker: one Faust app with a match stage over the source topics and a correlate stage over the matches topic.
+
+Everything that ends it ends the process: an exception in an agent (its chunk is not acknowledged), a crash of Faust, a chunk
+that waits too long. The supervisor starts it again; nothing acknowledged is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from streams import limits
+from streams.codec.avro import Codec
+from streams.correlation.index import RuleIndex
+from streams.errors import BackboneError, Defect
+from streams.faust_app.app import App, add_agent, consumer_of, new_app
+from streams.faust_app.control import Change, RulesReader
+from streams.faust_app.correlate_stage import Owner
+from streams.faust_app.match_stage import MatchStage
+from streams.faust_app.prefix import Chunk
+from streams.kafka import Kafka, start
+from streams.matching.matchers import DEFAULT_TOPICS
+from streams.topics import CONTROL_RULES, MATCHES
+
+WATERMARK_INTERVAL_S = 0.1
+#: The rhythm once all source partitions of this worker have been idle for `QUIET_AFTER_S`: nothing but the wall clock moves then.
+QUIET_INTERVAL_S = 1.0
+QUIET_AFTER_S = 10.0
+#: A chunk that waits longer than this for its acknowledgement means that the worker hangs.
+STUCK_AFTER_S = 120.0
+_WATCH_INTERVAL_S = 0.5
+
+_log = structlog.get_logger("worker")
+
+
+class Worker:
+    """See the module."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, *, name: str, static: bool = False) -> None:
+        """`name` is unique among living workers; with `static` it is also the static member id of the consumer group."""
+        self._kafka = kafka
+        self._codec = codec
+        self._name = name
+        self._static = static
+        self._rules = RulesReader(kafka, codec)
+        self._owners: dict[int, Owner] = {}
+        self._sources: set[tuple[str, int]] = set()
+        self._failure: asyncio.Future[None] | None = None
+        self._app: App | None = None
+        self.ready = asyncio.Event()  #: partitions are assigned and taken, rules are loaded
+        self.reached = asyncio.Event()  #: set whenever the control offset has moved
+
+    # --- what the heartbeat tells ---
+
+    def control_offsets(self) -> dict[str, int]:
+        """Next offset to read per control topic (logical names): everything before it is in force here."""
+        return {CONTROL_RULES: self._rules.offset}
+
+    def partitions(self) -> list[str]:
+        """Partitions held, `topic/partition`, logical names."""
+        return [f"{topic}/{partition}" for topic, partition in sorted(self._sources | {(MATCHES, p) for p in self._owners})]
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Runs until cancelled; raises what went wrong."""
+        self._failure = asyncio.get_running_loop().create_future()
+        producer = self._kafka.new_producer()
+        snapshots = self._kafka.new_producer(max_batch_size=limits.LOG_MESSAGE_BYTES_MAX - 1024 * 1024)
+        await start(producer)
+        await start(snapshots)
+        matches = self._kafka.names.physical(MATCHES)
+        partitions = len(await producer.partitions_for(matches))
+        stage = MatchStage(self._kafka, self._codec, producer, partitions=partitions, name=self._name)
+        new_owner = self._owner_factory(snapshots)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._rules.open()
+            await stage.use(list(self._rules.latest.values()), RuleIndex(self._rules.active()))
+            sources = sorted({*DEFAULT_TOPICS, *stage.index.topics})
+            counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sources}
+            app = self._app = self._make_app(stage, sources, new_owner)
+            await app.start()
+            tasks = [
+                asyncio.create_task(self._follow_rules(stage, sources)),
+                asyncio.create_task(self._write_watermarks(stage, counts)),
+                asyncio.create_task(self._watch(app)),
+            ]
+            await asyncio.wait([self._failure, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            self._failure.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            failed = self._failure.done()
+            if self._app is not None:
+                await self._app.stop()
+            for owner in list(self._owners.values()):
+                await owner.close(checkpoint=not failed)
+            await self._rules.close()
+            await stage.close()
+            await producer.stop()
+            await snapshots.stop()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the worker with this error."""
+        if self._failure is not None and not self._failure.done():
+            _log.error("worker.failed", error=f"{type(error).__name__}: {error}")
+            self._failure.set_exception(error)
+
+    def _owner_factory(self, snapshots: AIOKafkaProducer) -> Callable[[int], Owner]:
+        return lambda partition: Owner(self._kafka, self._codec, snapshots, partition, name=self._name)
+
+    def _make_app(self, stage: MatchStage, sources: Sequence[str], new_owner: Callable[[int], Owner]) -> App:
+        names = self._kafka.names
+        settings = self._kafka.settings
+        app = new_app(settings, group=f"{settings.topic_prefix}-worker", instance=self._name if self._static else None)
+        for topic in sources:
+            add_agent(app, [names.physical(topic)], stage.handle, self.fail, f"match {topic}")
+
+        async def correlate(chunk: Chunk) -> None:
+            owner = self._owners.get(chunk.partition)
+            if owner is not None:
+                await owner.handle(chunk)
+
+        add_agent(app, [names.physical(MATCHES)], correlate, self.fail, "correlate")
+
+        async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
+            await self._assigned({(names.logical(tp.topic), tp.partition) for tp in assigned}, stage, new_owner)
+
+        hook: Any = assigned  # mode's signals are typed for functions that take anything
+        app.on_partitions_assigned.connect(hook)
+        return app
+
+    async def _assigned(self, held: set[tuple[str, int]], stage: MatchStage, new_owner: Callable[[int], Owner]) -> None:
+        """Faust's hook: takeovers run beside it, so that a long one does not hold up the group."""
+        mine = {partition for topic, partition in held if topic == MATCHES}
+        self._sources = {place for place in held if place[0] != MATCHES}
+        stage.forget(self._sources)
+        gone = [self._owners.pop(partition) for partition in set(self._owners) - mine]
+        kept = list(self._owners.values())
+        for partition in mine - self._owners.keys():
+            self._owners[partition] = new_owner(partition)
+        _log.info("partitions.assigned", matches=sorted(mine), sources=len(self._sources))
+        self._takeovers = asyncio.create_task(self._take(gone, kept))
+
+    async def _take(self, gone: Sequence[Owner], kept: Sequence[Owner]) -> None:
+        try:
+            await asyncio.gather(*(owner.close() for owner in gone), *(owner.keep() for owner in kept))
+            await asyncio.gather(*(owner.take() for owner in list(self._owners.values())))
+        except (BackboneError, KafkaError, OSError) as error:
+            self.fail(error)
+        else:
+            self.ready.set()
+
+    # --- tasks ---
+
+    async def _follow_rules(self, stage: MatchStage, sources: Sequence[str]) -> None:
+        async def changed(changes: Sequence[Change]) -> None:
+            index = RuleIndex(self._rules.active())
+            await stage.use(changes, index)
+            _log.info("rules.changed", rules=[change.rule_id for change in changes], active=len(index.rules))
+            self.reached.set()
+            if not index.topics <= set(sources):
+                # Faust would subscribe only after 45 s; a new start takes one second and loses nothing.
+                raise SourcesChanged("worker.sources-changed", f"Rules read new topics: {', '.join(sorted(index.topics - set(sources)))}.")
+
+        await self._rules.follow(changed)
+
+    async def _write_watermarks(self, stage: MatchStage, counts: dict[str, int]) -> None:
+        await self.ready.wait()
+        assert self._app is not None
+        names = self._kafka.names
+        quiet_since: float | None = None
+        while True:
+            places = []
+            for topic, partition in sorted(self._sources):
+                place = consumer_of(self._app).place(TP(names.physical(topic), partition))
+                if place is not None:
+                    places.append((topic, partition, place[1], place[0]))
+            idle = await stage.write_watermark(places, counts)
+            now = time.monotonic()
+            quiet_since = (quiet_since or now) if idle else None
+            quiet = quiet_since is not None and now - quiet_since > QUIET_AFTER_S
+            await asyncio.sleep(QUIET_INTERVAL_S if quiet else WATERMARK_INTERVAL_S)
+
+    async def _watch(self, app: App) -> None:
+        """Ends the worker when Faust has crashed, or a chunk waits too long (a hanging agent, a group that no longer commits)."""
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            crash = app.crash_reason
+            if crash is not None:
+                raise Defect("worker.faust-crashed", f"Faust has crashed: {type(crash).__name__}: {crash}") from crash
+            oldest = consumer_of(app).prefix.oldest()
+            if oldest is not None and time.monotonic() - oldest > STUCK_AFTER_S:
+                raise Defect("worker.stuck", f"A chunk waits for its acknowledgement for more than {STUCK_AFTER_S:.0f} s.")
+
+
+class SourcesChanged(BackboneError):
+    """The worker must start again to read other topics."""
