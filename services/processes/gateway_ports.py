@@ -20,6 +20,7 @@ from streams import topics
 from streams.bus.bus import Bus
 from streams.bus.validate import parse_event
 from streams.codec.avro import to_json
+from streams.correlation import control
 from streams.errors import Unavailable
 from streams.operations import CONTRACT
 from streams.records import Heartbeat, Json, SystemEvent, WorkflowTransition
@@ -133,21 +134,23 @@ class ControlRules:
 
     async def list(self) -> list[dict[str, Any]]:
         """See `ports.Rules`."""
-        from streams.correlation import control
-
-        return sorted(await control.list_rules(self._bus), key=lambda rule: str(rule["id"]))
+        stored = sorted(await control.list_rules(self._bus), key=lambda rule: rule.record.id)
+        return [rule_json(rule) for rule in stored]
 
     async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
         """See `ports.Rules`."""
-        from streams.correlation import control
-
-        return await control.apply(self._bus, documents, who=who, why=why)
+        return (await control.apply(self._bus, documents, who, why)).to_dict()
 
     async def delete(self, rule_id: str, *, who: str, why: str) -> dict[str, Any]:
         """See `ports.Rules`."""
-        from streams.correlation import control
+        return (await control.delete(self._bus, rule_id, who, why)).to_dict()
 
-        return await control.delete(self._bus, rule_id, who=who, why=why)
+
+def rule_json(stored: control.Stored) -> dict[str, Any]:
+    """A rule with its version, and who applied it, when and why."""
+    record = stored.record
+    about = {"id": record.id, "version": record.version, "who": record.who, "why": record.why, "time": record.time}
+    return {**about, "rule": stored.document}
 
 
 class BusModules:
