@@ -77,9 +77,9 @@ async def graph(
     frame.say({"format": format.value, "graph": drawing}, as_json=as_json, text=drawing)
 
 
-@app.command()
+@app.command("test")
 @frame.command
-async def test(
+async def try_(
     file: FileArgument,
     scenario: Annotated[
         Path, typer.Option("--scenario", metavar="SCENARIO", help="Input, answers of modules, commands at virtual times, what is expected.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
@@ -25,7 +26,7 @@ def _label(step: Step) -> str:
     return f"{step.id}\n{what}"
 
 
-class _Drawing:
+class _Drawing(ABC):
     """Walks the definition; the subclasses know a language."""
 
     def __init__(self, definition: Definition) -> None:
@@ -56,20 +57,20 @@ class _Drawing:
                 yield from self.drawn(inner)
                 yield self.edge(self.names[step.id], self.names[inner.steps[0].id], _ROLE_LABELS[inner.role])
 
-    def head(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def head(self) -> str: ...
 
     def tail(self) -> Iterator[str]:
         yield from ()
 
-    def node(self, name: str, label: str) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def node(self, name: str, label: str) -> str: ...
 
-    def edge(self, start: str, end: str, label: str) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def edge(self, start: str, end: str, label: str) -> str: ...
 
-    def box(self, name: str, label: str, lines: list[str]) -> Iterator[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def box(self, name: str, label: str, lines: list[str]) -> Iterator[str]: ...
 
 
 class _Mermaid(_Drawing):
