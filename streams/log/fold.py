@@ -202,7 +202,7 @@ class LogFold:
 
 
 @cache
-def _field_names(cls: type[LogEvent]) -> tuple[str, ...]:
+def _field_names(cls: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
 
 
