@@ -18,7 +18,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError, ProgrammingError
 
-from streams.errors import BackboneError, Refused, Unavailable
+from streams.errors import Refused, Unavailable
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -75,6 +75,11 @@ def _open_embedded(settings: Settings, database: str | None, session: dict[str, 
     for name, value in session.items():
         client.command(f"SET {name} = '{value}'")
     return client
+
+
+def open_parser() -> Client:
+    """An engine in memory that only parses, beside a server. Blocks."""
+    return clickhouse_connect.get_client(interface="chdb", path=":memory:", chdb_options={"max_server_memory_usage": MEMORY_BYTES_MAX})
 
 
 def embedded_folder(settings: Settings) -> Path:
@@ -139,16 +144,3 @@ class Connections:
             client.close()
         self._open.clear()
         self._idle.clear()
-
-
-__all__ = [
-    "BackboneError",
-    "Client",
-    "Connections",
-    "DatabaseError",
-    "embedded_folder",
-    "error_code",
-    "is_unavailable",
-    "open_client",
-    "unavailable",
-]

@@ -12,6 +12,7 @@ from typing import Any
 
 from streams.errors import Denied, InvalidInput
 
+ADVICE = "SHOW TABLES and DESCRIBE TABLE name are answered too."
 #: Longest query, characters.
 SQL_CHARACTERS_MAX = 64 * 1024
 #: Deepest tree.
@@ -71,9 +72,7 @@ def check(tree: Any, *, database: str, tables: Collection[str], functions: Colle
     """
     if not isinstance(tree, Mapping) or tree.get("type") not in _QUERIES:
         kind = str(tree.get("type", "?")) if isinstance(tree, Mapping) else "?"
-        raise Denied(
-            "sql.read-only", f"Only SELECT can be asked, this is a {kind}.", advice="SHOW TABLES and DESCRIBE TABLE name are answered too."
-        )
+        raise Denied("sql.read-only", f"Only SELECT can be asked, this is a {kind}.", advice=ADVICE)
     _Walker(database, frozenset(tables), functions).walk(tree, frozenset(), 0)
 
 

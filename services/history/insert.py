@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from clickhouse_connect.driver.client import Client
+
 from services.history.container import CHECK, CHECK_FIELD, PLACE, PLACE_FIELD, Row, container
-from services.history.engine import Client
 from services.history.tables import Table, all_tables
 
 #: Settings of every insert: exactly once by token; a payload that is odd JSON becomes an empty `data`, never an error; times stay texts.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from services.history.engine import Client
+from clickhouse_connect.driver.client import Client
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _RECORDED = """CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))

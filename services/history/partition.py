@@ -60,29 +60,27 @@ class Partition:
         """The next block, its records, and whether it was decided before (then its boundaries are those)."""
         if self.pending:
             span = self.pending.popleft()
-            return span, self._records_before(span.end), True
-        taken: list[Raw] = []
-        first, weight = self.decided, 0
-        end = min(self.read, first + BLOCK_OFFSETS_MAX)
-        while self.records and self.records[0].offset < end:
-            if taken and weight + size_of(self.records[0]) > BLOCK_BYTES_MAX:
-                end = self.records[0].offset
-                break
-            record = self.records.popleft()
-            weight += size_of(record)
-            taken.append(record)
-        self.bytes -= weight
+            return span, self._taken(span.first, span.end, None)[0], True
+        first = self.decided
+        records, end = self._taken(first, min(self.read, first + BLOCK_OFFSETS_MAX), BLOCK_BYTES_MAX)
         self.decided = end
         self.oldest_s = now_s
-        return Span(topic=self.topic, partition=self.partition, first=first, end=end, epoch_before=self.epoch), taken, False
+        return Span(topic=self.topic, partition=self.partition, first=first, end=end, epoch_before=self.epoch), records, False
 
-    def _records_before(self, end: int) -> list[Raw]:
+    def _taken(self, first: int, end: int, bytes_max: int | None) -> tuple[list[Raw], int]:
+        """Takes the records of [first, end) out, and drops earlier ones; with `bytes_max` perhaps fewer: then also where they end."""
         taken: list[Raw] = []
+        weight = 0
         while self.records and self.records[0].offset < end:
-            record = self.records.popleft()
-            self.bytes -= size_of(record)
-            taken.append(record)
-        return taken
+            record, size = self.records[0], size_of(self.records[0])
+            if bytes_max is not None and taken and weight + size > bytes_max:
+                return taken, record.offset
+            self.records.popleft()
+            self.bytes -= size
+            if record.offset >= first:
+                taken.append(record)
+                weight += size
+        return taken, end
 
 
 def size_of(record: Raw) -> int:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.history import guard
-from services.history.engine import Client, error_code, is_unavailable, unavailable
+from services.history.engine import error_code, is_unavailable, unavailable
 from services.history.tables import readable
 from streams import limits
-from streams.errors import BackboneError, Denied, InvalidInput, TooLarge, Unavailable
+from streams.errors import BackboneError, Denied, InvalidInput, Refused, TooLarge
 
 #: Rows that `Rows.batches` gives at once.
 BATCH_ROWS = 1000
@@ -123,6 +124,9 @@ def prepare(parser: Client, sql: str, parameters: Mapping[str, Any], *, database
             "SELECT parseQueryToJSON({q:String}), formatQuery({q:String})", parameters={"q": sql}, fmt="JSONCompactEachRow"
         )
     except ClickHouseError as error:
+        if error_code(error) not in _CODES and not is_unavailable(error):
+            # It is a statement, since it was parsed, but one whose tree cannot be shown: no SELECT is among those.
+            raise Denied("sql.read-only", "Only SELECT can be asked.", advice=guard.ADVICE) from error
         raise translated(error) from error
     tree_text, formatted = orjson.loads(answer)
     try:
@@ -178,9 +182,9 @@ _CODES: Mapping[int, tuple[type[BackboneError], str, str]] = {
     46: (InvalidInput, "sql.unknown-function", "Unknown function"),
     456: (InvalidInput, "sql.parameter", "A parameter has no value"),
     457: (InvalidInput, "sql.parameter", "A parameter has another type"),
-    159: (Unavailable, "sql.timeout", "The query took too long"),
-    160: (Unavailable, "sql.timeout", "The query would take too long"),
-    394: (Unavailable, "sql.cancelled", "The query was cancelled"),
+    159: (TooLarge, "sql.timeout", "The query took too long"),
+    160: (TooLarge, "sql.timeout", "The query would take too long"),
+    394: (Refused, "sql.cancelled", "The query was cancelled"),
     241: (TooLarge, "sql.memory", "The query needs too much memory"),
     396: (TooLarge, "sql.too-many-rows", "The answer is too large"),
     158: (TooLarge, "sql.too-many-rows", "The query reads too many rows"),

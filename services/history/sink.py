@@ -24,7 +24,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.history import blocks
-from services.history.blocks import Progress, Span
+from services.history.block_log import BlockLog
+from services.history.blocks import BLOCK_BYTES_MAX, Span
 from services.history.partition import Partition
 from services.history.rows import Raw, Rows, SeenIds, Source, build_rows
 from services.history.source import sunk
@@ -34,11 +35,9 @@ from streams.codec.avro import Codec
 from streams.errors import BackboneError, Unavailable
 from streams.kafka import Kafka
 from streams.kafka import start as start_client
-from streams.log.fenced import FencedLog, LogRecord, UnknownOutcome
+from streams.log.fenced import UnknownOutcome
 from streams.log.reader import epoch_at
-from streams.log.rule import Verdict
-from streams.records import Record, now
-from streams.topics import BLOCKS, partition_of
+from streams.topics import BLOCKS
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +53,8 @@ FETCH_RECORDS_MAX = 10_000
 ROUND_BLOCKS_MAX = 16
 #: Delay between two tries when something is away: from, to (seconds).
 RETRY_S = (0.2, 5.0)
-#: A sink that has not looked for longer than this looks whether its holds are still its own before it inserts.
-PAUSE_S = 60.0
+#: A sink beside a server that lost its hold to another leaves it to the other for this long, seconds.
+STANDBY_S = 30.0
 
 Place = tuple[str, int]
 
@@ -75,23 +74,19 @@ class Sink:
     def __init__(self, kafka: Kafka, codec: Codec, history: History) -> None:
         self._kafka, self._codec, self._history = kafka, codec, history
         self._owner = f"mplp/history/{os.getpid()}"
-        self._blocks_partitions = 0
         self._state, self._detail = "starting", ""
         self._consumer: AIOKafkaConsumer | None = None
         self._asker: AIOKafkaConsumer | None = None
         self._partitions: dict[Place, Partition] = {}
-        self._holds: dict[int, FencedLog] = {}
-        self._progress: dict[Place, Progress] = {}
-        self._log_starts: dict[int, int] = {}
-        self._notes: dict[int, list[tuple[str, Record]]] = {}
+        self._blocks: BlockLog | None = None
         self._hurry = 0  #: calls of `wait_until` that wait now
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._moved = asyncio.Condition()
         self._discovering = asyncio.Lock()
+        self._began = asyncio.Event()  #: a session has read where it stands
         self._inserted: dict[Place, int] = {}
         self._known_ends: dict[Place, int] = {}
-        self._looked_s = time.monotonic()
 
     def status(self) -> SinkStatus:
         """State, detail and lag."""
@@ -112,12 +107,13 @@ class Sink:
                 try:
                     await self._session()
                 except (BackboneError, KafkaError, OSError) as error:
+                    delay = RETRY_S[0] if self._began.is_set() else min(delay * 2, RETRY_S[1])
+                    if isinstance(error, UnknownOutcome) and not self._history.embedded:
+                        delay = STANDBY_S
                     self._says("waiting", str(error))
                     log.warning("history.sink.waits", error=str(error), seconds=delay)
                 finally:
-                    began_well = self._state == "running"
                     await self._end_session()
-                delay = RETRY_S[0] if began_well else min(delay * 2, RETRY_S[1])
                 await asyncio.sleep(delay)
         finally:
             self._says("stopped", "")
@@ -128,19 +124,16 @@ class Sink:
         Without `ends`: those of all sunk topics at the call. Returns how many offsets are still missing. A sink that has
         not begun counts what it does not know as missing.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
         self._hurry += 1
         self._wake.set()
-        missing = 0
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(timeout):
                 if ends is None:
                     ends = await self._current_ends()
                 async with self._moved:
-                    while (missing := blocks.behind(ends.items(), self._inserted)) > 0:
-                        await self._moved.wait()
-        except TimeoutError:
-            return max(1, missing if ends is None else blocks.behind(ends.items(), self._inserted))
+                    await self._moved.wait_for(lambda: not blocks.behind(ends.items(), self._inserted))
+        except (TimeoutError, Unavailable, KafkaError, OSError):
+            return max(1, blocks.behind(ends.items(), self._inserted) if ends else self.behind() or 0)
         finally:
             self._hurry -= 1
         return 0
@@ -157,18 +150,18 @@ class Sink:
         await start_client(asker)
         self._asker = asker
         await self._discover()
+        self._began.set()
         self._says("running", "")
         await _together(self._read(consumer), self._write(), self._discover_on())
 
     async def _end_session(self) -> None:
         clients = [client for client in (self._consumer, self._asker) if client is not None]
         self._consumer = self._asker = None
-        for hold in self._holds.values():
-            await hold.close()
-        self._holds.clear()
+        self._began.clear()
+        if self._blocks is not None:
+            await self._blocks.close()
+        self._blocks = None
         self._partitions.clear()
-        self._progress.clear()
-        self._notes.clear()
         for client in clients:
             await client.stop()
 
@@ -183,9 +176,15 @@ class Sink:
             await self._discover_now()
 
     async def _discover_now(self) -> None:
-        assert self._consumer is not None
-        assert self._asker is not None
-        cluster = await self._topics_on_broker()
+        consumer, asker = self._consumer, self._asker
+        if consumer is None or asker is None:
+            raise Unavailable("history.sink-waits", "The sink has no connection to Kafka.")
+        cluster = await _topics_on_broker(asker)
+        blocks_topic = self._kafka.names.physical(BLOCKS)
+        if not cluster.get(blocks_topic):
+            raise Unavailable("topics.missing", f"There is no topic {blocks_topic}.", advice="Run `mplp topics apply`.")
+        if self._blocks is None:
+            self._blocks = BlockLog(self._kafka, self._codec, owner=self._owner, partitions=cluster[blocks_topic])
         found = sunk(cluster, self._kafka.names)
         places = {(topic, number): source for topic, source in found.items() for number in range(cluster[topic])}
         gone = [place for place in self._partitions if place not in places]
@@ -195,55 +194,24 @@ class Sink:
         new = {place: source for place, source in places.items() if place not in self._partitions}
         if not new and not gone:
             return
-        await self._hold({partition_of(topic, self._blocks_partitions) for topic, _ in new})
-        starts = await self._asker.beginning_offsets([TopicPartition(*place) for place in new])
+        await self._blocks.hold({topic for topic, _ in new}, asker)
+        starts = await asker.beginning_offsets([TopicPartition(*place) for place in new])
         for place, source in new.items():
-            self._partitions[place] = await self._resume(place, source, int(starts[TopicPartition(*place)]))
-        self._consumer.assign([TopicPartition(*place) for place in self._partitions])
+            self._partitions[place] = await self._resume(self._blocks, place, source, int(starts[TopicPartition(*place)]))
+        consumer.assign([TopicPartition(*place) for place in self._partitions])
         for place, part in self._partitions.items():
-            self._consumer.seek(TopicPartition(*place), part.read)
+            consumer.seek(TopicPartition(*place), part.read)
 
-    async def _topics_on_broker(self) -> dict[str, int]:
-        assert self._asker is not None
-        # The consumer's own `topics()` has the names only; this is the request below it.
-        metadata = await self._asker._client.fetch_all_metadata()
-        counts = {topic: len(metadata.partitions_for_topic(topic) or ()) for topic in metadata.topics()}
-        blocks_topic = self._kafka.names.physical(BLOCKS)
-        if not counts.get(blocks_topic):
-            raise Unavailable("topics.missing", f"There is no topic {blocks_topic}.", advice="Run `mplp topics apply`.")
-        self._blocks_partitions = counts[blocks_topic]
-        return counts
-
-    async def _hold(self, partitions: set[int]) -> None:
-        """Claims partitions of the log of blocks, and folds what they say."""
-        for partition in sorted(partitions - set(self._holds)):
-            hold = FencedLog(self._kafka, self._codec, topic=BLOCKS, partition=partition, owner=self._owner)
-            start = await self._first_offset_of_blocks(partition)
-            start_epoch = await epoch_at(self._kafka, self._codec, BLOCKS, partition, start) if start else 0
-            await hold.claim(self._fold, start=start, start_epoch=start_epoch)
-            self._log_starts[partition] = start
-            self._holds[partition] = hold
-
-    def _fold(self, record: LogRecord) -> None:
-        if record.verdict is Verdict.VALID:
-            blocks.fold(self._progress, self._codec.decode(record.value))
-
-    async def _first_offset_of_blocks(self, partition: int) -> int:
-        assert self._asker is not None
-        tp = TopicPartition(self._kafka.names.physical(BLOCKS), partition)
-        return int((await self._asker.beginning_offsets([tp]))[tp])
-
-    async def _resume(self, place: Place, source: Source, log_start: int) -> Partition:
+    async def _resume(self, block_log: BlockLog, place: Place, source: Source, log_start: int) -> Partition:
         """Where a partition goes on: after its last block; if the log of blocks was cut, after what the tables have."""
         topic, number = place
-        progress = self._progress.get(place)
+        progress = block_log.progress.get(place)
         if progress is not None:
             part = Partition(
                 topic=topic, partition=number, source=source, decided=progress.end, epoch=progress.epoch, pending=progress.pending
             )
         else:
-            was_cut = self._log_starts[partition_of(topic, self._blocks_partitions)] > 0
-            last = await self._history.last_offset(topic, number) if was_cut else None
+            last = await self._history.last_offset(topic, number) if block_log.was_cut(topic) else None
             decided = log_start if last is None else last + 1
             epoch = (
                 await epoch_at(self._kafka, self._codec, source.catalogue.name, number, decided)
@@ -288,11 +256,10 @@ class Sink:
 
     async def _current_ends(self) -> dict[Place, int]:
         """End offsets of all sunk topics now, also of topics that were made a moment ago."""
-        while self._asker is None or self._state == "starting":
-            await asyncio.sleep(0.05)
+        await self._began.wait()
         await self._discover()
         tps = [TopicPartition(*place) for place in self._partitions]
-        ends = await self._asker.end_offsets(tps) if tps else {}
+        ends = await self._asker.end_offsets(tps) if self._asker is not None and tps else {}
         found = {(tp.topic, tp.partition): int(end) for tp, end in ends.items()}
         self._known_ends.update(found)
         return found
@@ -306,8 +273,7 @@ class Sink:
             due = [part for part in self._partitions.values() if part.due(now_s, age_s=AGE_S, hurry=self._hurry > 0)]
             if not due:
                 continue
-            await self._round(due[:ROUND_BLOCKS_MAX], now_s)
-            self._looked_s = time.monotonic()
+            await self._round(_first_of(due), now_s)
 
     async def _sleep_until_due(self) -> None:
         self._wake.clear()
@@ -318,46 +284,31 @@ class Sink:
             async with asyncio.timeout(AGE_S / 4):
                 await self._wake.wait()
         except TimeoutError:
-            if self._notes and not any(part.waiting for part in self._partitions.values()):
-                await self._append_notes()
+            if self._blocks is not None and self._blocks.has_notes and not any(part.waiting for part in self._partitions.values()):
+                await self._blocks.flush()
 
     async def _round(self, due: list[Partition], now_s: float) -> None:
         """One block of each: build, decide, insert, note."""
         built = [await self._build(part, *part.cut(now_s)) for part in due]
         self._room.set()
-        await self._decide([span for _, span, _, _, decided in built if not decided])
-        await _together(*(self._insert(*one) for one in built))
+        assert self._blocks is not None
+        await self._blocks.decide([one.span for one in built if not one.decided])
+        await _together(*(self._insert(self._blocks, one) for one in built))
 
-    async def _build(self, part: Partition, span: Span, records: list[Raw], decided: bool) -> tuple[Partition, Span, list[Raw], Rows, bool]:
+    async def _build(self, part: Partition, span: Span, records: list[Raw], decided: bool) -> _Built:
         if part.seen is None:
             ids = await self._history.recent_ids(span.topic, span.partition, span.first) if span.first else []
             part.seen = SeenIds(ids)
         rows = await asyncio.to_thread(build_rows, span, records, part.source, self._codec, part.seen)
-        part.epoch = rows.epoch_after
-        return part, replace(span, epoch_after=rows.epoch_after), records, rows, decided
+        if not decided:
+            part.epoch = rows.epoch_after
+        return _Built(part=part, span=replace(span, epoch_after=rows.epoch_after), records=records, rows=rows, decided=decided)
 
-    async def _decide(self, spans: list[Span]) -> None:
-        """Appends the decisions, and with them the notes that wait."""
-        time_now = now()
-        for span in spans:
-            partition = partition_of(span.topic, self._blocks_partitions)
-            record = blocks.block_record(span, epoch=self._holds[partition].epoch, time=time_now, source=self._owner)
-            self._notes.setdefault(partition, []).append((span.topic, record))
-        await self._append_notes()
-        if time.monotonic() - self._looked_s > PAUSE_S:
-            for hold in self._holds.values():
-                if not await hold.still_ours():
-                    raise UnknownOutcome("log.not-held", "Another sink has taken over during a pause.")
-
-    async def _append_notes(self) -> None:
-        notes, self._notes = self._notes, {}
-        for partition, records in notes.items():
-            await self._holds[partition].append(records)
-
-    async def _insert(self, part: Partition, span: Span, records: list[Raw], rows: Rows, decided: bool) -> None:
+    async def _insert(self, block_log: BlockLog, built: _Built) -> None:
         """Inserts a block, however long it takes."""
-        assert part.seen is not None
-        delay, strict, partly = RETRY_S[0], False, decided
+        part, span, rows, seen = built.part, built.span, built.rows, built.part.seen
+        assert seen is not None
+        delay, strict, partly = RETRY_S[0], False, built.decided
         while True:
             try:
                 missing = rows.without(await self._history.offsets_of(span)) if partly else rows
@@ -379,8 +330,8 @@ class Sink:
                     )
                 else:
                     strict = True
-                    part.seen.forget_from(span.first)
-                    rows = await asyncio.to_thread(build_rows, span, records, part.source, self._codec, part.seen, strict=True)
+                    seen.forget_from(span.first)
+                    rows = await asyncio.to_thread(build_rows, span, built.records, part.source, self._codec, seen, strict=True)
                     continue
             except Unavailable as error:
                 partly = True
@@ -389,15 +340,8 @@ class Sink:
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_S[1])
         self._says("running", "")
-        part.seen.trim(span.end)
-        await self._note_inserted(part, span, rows.count)
-
-    async def _note_inserted(self, part: Partition, span: Span, rows: int) -> None:
-        partition = partition_of(span.topic, self._blocks_partitions)
-        hold = self._holds.get(partition)
-        if hold is not None:
-            record = blocks.inserted_record(span, rows=rows, epoch=hold.epoch, time=now(), source=self._owner)
-            self._notes.setdefault(partition, []).append((span.topic, record))
+        seen.trim(span.end)
+        block_log.note_inserted(span, rows.count)
         async with self._moved:
             part.inserted = span.end
             self._inserted[span.topic, span.partition] = span.end
@@ -405,6 +349,34 @@ class Sink:
 
     def _says(self, state: str, detail: str) -> None:
         self._state, self._detail = state, detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """A block ready to be inserted."""
+
+    part: Partition
+    span: Span
+    records: list[Raw]
+    rows: Rows
+    decided: bool  #: by an earlier sink
+
+
+def _first_of(due: list[Partition]) -> list[Partition]:
+    """As many partitions as may have a block in memory at the same time; at least one."""
+    chosen: list[Partition] = []
+    for part in sorted(due, key=lambda part: part.oldest_s)[:ROUND_BLOCKS_MAX]:
+        if chosen and sum(min(other.bytes, BLOCK_BYTES_MAX) for other in [*chosen, part]) > BUFFER_BYTES_MAX:
+            break
+        chosen.append(part)
+    return chosen
+
+
+async def _topics_on_broker(asker: AIOKafkaConsumer) -> dict[str, int]:
+    """All topics with their partition counts."""
+    # The consumer's own `topics()` has the names only; this is the request below it.
+    metadata = await asker._client.fetch_all_metadata()
+    return {topic: len(metadata.partitions_for_topic(topic) or ()) for topic in metadata.topics()}
 
 
 async def _together(*works: Coroutine[Any, Any, None]) -> None:

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Self
 
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.history import insert as inserts
 from services.history import query as queries
 from services.history.blocks import Span, token
 from services.history.container import Row
-from services.history.engine import Client, Connections, error_code, is_unavailable, open_client, unavailable
+from services.history.engine import Connections, error_code, is_unavailable, open_client, open_parser, unavailable
 from services.history.migrate import migrate
-from services.history.query import Prepared, QueryLimits, QueryResult
+from services.history.query import QueryLimits, QueryResult
 from services.history.rows import REPEAT_WINDOW_OFFSETS, by_month
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS, all_tables
 from streams.errors import Defect, TooLarge
@@ -45,6 +46,7 @@ class History:
         self._writers = Connections(self._open_writer, size=INSERTS_MAX, name="history-insert")
         self._readers: dict[QueryLimits, Connections] = {}
         self._keeper = Connections(self._open_writer, size=1, name="history-keep")
+        self._parsers = Connections(open_parser, size=1, name="history-parse")
         self._functions: frozenset[str] | None = None
 
     async def open(self) -> None:
@@ -72,7 +74,7 @@ class History:
 
     async def close(self) -> None:
         """Ends all connections after what runs."""
-        for connections in (*self._readers.values(), self._writers, self._keeper):
+        for connections in (*self._readers.values(), self._writers, self._keeper, self._parsers):
             await connections.close()
 
     # -- inserts
@@ -142,18 +144,16 @@ class History:
         if functions is None:
             raise Defect("history.not-open", "The history is not open.")
         connections = self._connections_for(limits)
-        prepared: list[Prepared] = []
-
-        def work(client: Client) -> QueryResult:
-            prepared.append(queries.prepare(client, sql, parameters or {}, database=self.database, functions=functions))
-            return queries.run(client, prepared[0], None if self.embedded else limits.settings())
-
+        # The text is parsed by the embedded engine also when a server answers: the guard knows the trees of this one.
+        parsers = connections if self.embedded else self._parsers
+        prepared = await parsers.run(
+            lambda client: queries.prepare(client, sql, parameters or {}, database=self.database, functions=functions)
+        )
+        settings = None if self.embedded else limits.settings()
         try:
-            return await connections.run(work)
+            return await connections.run(lambda client: queries.run(client, prepared, settings))
         except asyncio.CancelledError:
-            if prepared:
-                marker = prepared[0].marker
-                await asyncio.shield(self._keeper.run(lambda client: _end_query(client, marker)))
+            await asyncio.shield(self._keeper.run(lambda client: _end_query(client, prepared.marker)))
             raise
 
     def _connections_for(self, limits: QueryLimits) -> Connections:
