@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
-import cel
-
 from streams import limits
 from streams.errors import InvalidInput
 
@@ -69,6 +67,8 @@ class Expression:
 
 
 def _compile(text: str) -> Any:
+    import cel  # takes half a second to load (it brings a shell of its own), and many commands compile nothing
+
     try:
         return cel.compile(text)
     except Exception as error:

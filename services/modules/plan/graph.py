@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import networkx
-
 from services.modules.plan.state import Task
 from streams.errors import Violation
 
@@ -40,6 +38,8 @@ def validate(tasks: Sequence[Task]) -> Validation:
         for place, dependency in enumerate(task.dependencies)
         if dependency not in known
     ]
+    import networkx  # takes a second to load, and few processes check a plan
+
     graph: networkx.DiGraph[str] = networkx.DiGraph()
     graph.add_nodes_from(known)
     graph.add_edges_from((dependency, task.task_id) for task in tasks for dependency in task.dependencies if dependency in known)
