@@ -16,14 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import jgo
-from jgo import constants
-from jgo.config import GlobalSettings
-from jgo.constants import default_maven_repo
-from jgo.maven import MavenContext
+from typing import TYPE_CHECKING
 
 from streams.errors import Unavailable
+
+if TYPE_CHECKING:  # jgo takes 0.4 s to import, and is needed only when a jar is missing
+    from jgo.maven import MavenContext
 
 #: Kafka, and the binding through which its log reaches a file (without it Kafka is mute); `!`: its parent must not manage Kafka's versions.
 COORDINATES = "org.apache.kafka:kafka_2.13:4.3.0+org.apache.logging.log4j:log4j-slf4j-impl:2.25.4!"
@@ -96,6 +94,8 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def write_lock(progress: Progress) -> None:
     """Resolves `COORDINATES` anew with jgo and writes the lock file: for a maintainer who raises the version of Kafka."""
+    import jgo
+
     progress(f"Resolving {COORDINATES} …")
     environment = jgo.build(COORDINATES, update=True, cache_dir=cache_dir() / "resolve")
     shutil.copyfile(environment.lock_path, LOCK_FILE)
@@ -103,6 +103,10 @@ def write_lock(progress: Progress) -> None:
 
 
 def _get_all(jars: list[Jar], folder: Path, repository: Path, progress: Progress) -> None:
+    from jgo import constants
+    from jgo.config import GlobalSettings
+    from jgo.maven import MavenContext
+
     repositories = {"central": constants.MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
     context = MavenContext(repo_cache=repository, remote_repos=repositories, timeout=30)
     done = 0
@@ -115,6 +119,8 @@ def _get_all(jars: list[Jar], folder: Path, repository: Path, progress: Progress
 
 def _get(jar: Jar, folder: Path, context: MavenContext) -> None:
     """Puts one jar in place: from the user's Maven repository if it is there and right, else by download."""
+    from jgo.constants import default_maven_repo
+
     in_maven = Path(jar.group.replace(".", "/")) / jar.artifact / jar.version / f"{jar.artifact}-{jar.version}.jar"
     at_home = default_maven_repo() / in_maven
     if at_home.is_file() and _sha256(at_home) == jar.sha256:
