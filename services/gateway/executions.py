@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from services.gateway import cursors
 from services.gateway.answers import Answer, ports_of
 from services.gateway.bodies import ANY_OBJECT, body_of, describes, json_of
 from services.gateway.keys import LOCAL, Role, requires
+from services.gateway.ports import Start
 from services.gateway.waiting import while_connected
 from streams import limits
 from streams.codec.avro import to_json
@@ -23,8 +24,6 @@ router = APIRouter(tags=["executions"])
 
 #: Seconds that `wait` waits at most; then the answer has the status reached by then.
 WAIT_SECONDS_MAX = 300.0
-
-TERMINAL = frozenset({"completed", "failed", "cancelled", "timed_out"})
 
 ExecutionId = Annotated[
     str, Path(min_length=1, max_length=limits.ID_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f]+$", description="Execution id.")
@@ -50,7 +49,7 @@ class StartExecution(BaseModel):
         None, min_length=1, max_length=limits.ID_CHARACTERS_MAX, description="A second start with it answers with the first execution."
     )
     wait: bool | float = Field(
-        False, description=f"Wait for the end: true ({WAIT_SECONDS_MAX:.0f} s at most), or seconds.", le=WAIT_SECONDS_MAX
+        False, description=f"Wait for the end: true ({WAIT_SECONDS_MAX:.0f} s at most), or seconds.", ge=0, le=WAIT_SECONDS_MAX
     )
 
 
@@ -78,25 +77,21 @@ async def start(
         faults = ports.validate(body.definition)
         if faults:
             raise InvalidDocument("definition.invalid", f"The definition has {len(faults)} fault(s).", faults)
-    execution_id = await while_connected(
-        request, ports.executions.start(body.definition, body.workflow, body.input, body.id, body.idempotency_key or idempotency_key, by)
+    given = Start(
+        definition=body.definition,
+        workflow=body.workflow,
+        input=body.input,
+        execution_id=body.id,
+        idempotency_key=body.idempotency_key or idempotency_key,
     )
+    wait_s = WAIT_SECONDS_MAX if body.wait is True else float(body.wait)
+    begun = await while_connected(request, ports.executions.start(given, by=by, wait_s=wait_s))
     request.app.state.metrics.executions_started.inc()
-    if body.wait is not False and body.wait != 0:
-        seconds = WAIT_SECONDS_MAX if body.wait is True else float(body.wait)
-        await while_connected(request, _end_of(request, execution_id, seconds))
-    view = await _view(request, execution_id)
-    return Answer(summary_of(view, execution_id), status_code=201, headers={"Location": f"/v1/executions/{execution_id}"})
-
-
-async def _end_of(request: Request, execution_id: str, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            async for transition in ports_of(request).executions.transitions(execution_id, follow=True):
-                if transition.type.startswith("execution.") and transition.status in TERMINAL:
-                    return
-    except TimeoutError:
-        return
+    return Answer(
+        {name: value for name, value in begun.items() if value is not None},
+        status_code=201,
+        headers={"Location": f"/v1/executions/{quote(begun['execution_id'], safe='')}"},
+    )
 
 
 async def _view(request: Request, execution_id: str) -> dict[str, Any]:
@@ -105,12 +100,6 @@ async def _view(request: Request, execution_id: str) -> dict[str, Any]:
     if not transitions:
         raise NotFound("execution.unknown", f"There is no execution {execution_id}.")
     return ports.fold(transitions)
-
-
-def summary_of(view: Mapping[str, Any], execution_id: str) -> dict[str, Any]:
-    """What a start and a command answer with."""
-    parts = {name: view[name] for name in ("output", "error", "duration_ms") if view.get(name) is not None}
-    return {"execution_id": execution_id, "status": view.get("status", "pending"), **parts}
 
 
 @router.get(

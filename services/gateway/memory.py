@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.gateway.ports import Item, Ports
+from services.gateway.ports import Item, Ports, Start
 from streams.bus.validate import parse_event
 from streams.errors import InvalidInput, NotFound, Refused, Violation
 from streams.records import Json, SystemEvent, WorkflowTransition, derived_id
@@ -43,14 +43,14 @@ class MemoryExecutions:
         story.append(transition)
         return transition
 
-    async def start(
-        self, definition: Json, workflow: str | None, input: Json, execution_id: str | None, idempotency_key: str | None, by: str
-    ) -> str:
-        """See `ports.Executions`."""
-        execution_id = execution_id or derived_id("execution", idempotency_key or len(self.log))
+    async def start(self, start: Start, *, by: str, wait_s: float) -> dict[str, Any]:
+        """See `ports.Executions`; what is waited for completes at once."""
+        execution_id = start.execution_id or derived_id("execution", start.idempotency_key or len(self.log))
         if execution_id not in self.log:
-            self.record(execution_id, "execution.started", "running", {"input": input, "by": by})
-        return execution_id
+            self.record(execution_id, "execution.started", "running", {"input": start.input, "by": by})
+        if wait_s:
+            self.record(execution_id, "execution.completed", "completed")
+        return {"execution_id": execution_id, "status": self.log[execution_id][-1].status, "output": None}
 
     async def command(self, execution_id: str, command: str, data: Mapping[str, Any]) -> WorkflowTransition:
         """See `ports.Executions`."""

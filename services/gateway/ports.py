@@ -31,13 +31,25 @@ class Placed(Protocol):
         """Offset."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What to start: a definition, or the stored one with the id `workflow`."""
+
+    definition: Json = None
+    workflow: str | None = None
+    input: Json = None
+    execution_id: str | None = None
+    idempotency_key: str | None = None
+
+
 class Executions(Protocol):
     """Workflow executions: commands go in, transitions come out."""
 
-    async def start(
-        self, definition: Json, workflow: str | None, input: Json, execution_id: str | None, idempotency_key: str | None, by: str
-    ) -> str:
-        """Starts an execution of a definition, or of the stored one with id `workflow`; its id. A repeat gives the id of the first."""
+    async def start(self, start: Start, *, by: str, wait_s: float) -> dict[str, Any]:
+        """Starts an execution, and waits for its end for at most `wait_s` seconds (0: only until it has started).
+
+        Gives `execution_id`, `status` and, at the end, `output`, `error`, `duration_ms`. A repeat gives those of the first.
+        """
 
     async def command(self, execution_id: str, command: str, data: Mapping[str, Any]) -> WorkflowTransition:
         """Sends a command and waits for the transition that it causes. Raises `Refused` with the code of `command.refused`."""

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from services.gateway import registry
-from services.gateway.ports import Check, Item, Ports
+from services.gateway.ports import Check, Item, Ports, Start
 from services.history.query import QueryResult
 from services.history.sink import Sink
 from services.history.store import History
@@ -41,12 +41,32 @@ class BusExecutions:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def start(
-        self, definition: Json, workflow: str | None, input: Json, execution_id: str | None, idempotency_key: str | None, by: str
-    ) -> str:
+    async def start(self, start: Start, *, by: str, wait_s: float) -> dict[str, Any]:
         """See `ports.Executions`."""
-        what = workflow if workflow is not None else definition
-        return await self._bus.start_workflow(what, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by)
+        latest: WorkflowTransition | None = None
+
+        def saw(transition: WorkflowTransition) -> None:
+            nonlocal latest
+            latest = transition
+
+        what = start.workflow if start.workflow is not None else start.definition
+        running = self._bus.run_workflow(
+            what,
+            start.input,
+            wait=wait_s > 0,
+            execution_id=start.execution_id,
+            idempotency_key=start.idempotency_key,
+            by=by,
+            timeout=COMMAND_TIMEOUT_S,
+            on_transition=saw,
+        )
+        try:
+            async with asyncio.timeout(wait_s or None):
+                return await running
+        except TimeoutError:
+            if latest is None:
+                raise Unavailable("orchestrator.silent", f"The orchestrator did not start it within {wait_s:g} s.") from None
+            return {"execution_id": latest.execution_id, "status": latest.status}
 
     async def command(self, execution_id: str, command: str, data: Mapping[str, Any]) -> WorkflowTransition:
         """See `ports.Executions`."""

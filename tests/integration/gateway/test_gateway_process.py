@@ -62,16 +62,71 @@ async def gateway(settings: Settings, **environment: str) -> AsyncIterator[Proce
             await process.wait()
 
 
-async def until_history_answers(http: httpx.AsyncClient) -> None:
+@asynccontextmanager
+async def core(settings: Settings) -> AsyncIterator[None]:
+    """A core beside it; killed at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.processes.core", env=environment_of(settings, {}), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_S) == b"ready\n"
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_an_execution_is_started_once_shown_listed_and_commanded(settings: Settings, topics: AppliedTopics) -> None:
+    definition = orjson.loads((ROOT / "examples" / "multi-agent-collaboration.json").read_bytes())
+    async with core(settings), gateway(settings) as running:
+        http = running.http
+        await until(http, "history", "core")
+        starts = [
+            http.post("/v1/executions", json={"definition": definition, "wait": 60}, headers={"Idempotency-Key": "order-7"})
+            for _ in range(5)
+        ]
+        answers = await asyncio.gather(*starts)
+        assert {answer.status_code for answer in answers} == {201}
+        assert {answer.json()["status"] for answer in answers} == {"completed"}
+        (where,) = {answer.headers["location"] for answer in answers}
+
+        shown = (await http.get(where)).json()
+        assert shown["status"] == "completed"
+        transitions = (await http.get(f"{where}/transitions?limit=1000")).json()
+        assert [item["sequence"] for item in transitions["items"]] == list(range(1, len(transitions["items"]) + 1))
+        assert [item["type"] for item in transitions["items"]].count("execution.started") == 1
+
+        refused = await http.post(f"{where}/cancel")
+        assert (refused.status_code, refused.json()["code"]) == (409, "execution.wrong-state")
+
+        await http.post("/v1/query", json={"sql": "SELECT 1"})  # waits for the sink
+        (listed,) = (await http.get("/v1/executions", params={"status": "completed"})).json()["items"]
+        assert listed["execution_id"] == shown["execution_id"]
+
+        made = await http.post("/v1/modules/context/create-context", json={"name": "over HTTP"})
+        context = made.json()["result"]
+        found = await http.post(
+            "/v1/modules/context/get-context", json={"contextId": context["contextId"]}, params={"home": context["contextId"].split("/")[0]}
+        )
+        assert found.json()["result"]["name"] == "over HTTP"
+        absent = await http.post("/v1/modules/context/get-context", json={"contextId": "nowhere/context-1"}, params={"home": "nowhere"})
+        assert absent.status_code == 404
+
+
+async def until(http: httpx.AsyncClient, *checks: str) -> None:
+    """Waits until these checks of the readiness are well."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (await http.get("/readyz")).json()["checks"]["history"]["ok"]:
+        seen = (await http.get("/readyz")).json()["checks"]
+        while not all(seen[check]["ok"] for check in checks):
             await asyncio.sleep(0.1)
+            seen = (await http.get("/readyz")).json()["checks"]
 
 
 async def test_events_come_back_from_the_stream_and_from_sql(settings: Settings, topics: AppliedTopics) -> None:
     async with gateway(settings) as running:
         http = running.http
-        await until_history_answers(http)
+        await until(http, "history")
         lines = b"\n".join(orjson.dumps({"type": "order.paid", "subject": f"o{n}", "data": {"n": n}}) for n in range(2000))
         taken = await http.post("/v1/events", content=lines, headers={"Content-Type": "application/x-ndjson"})
         assert taken.json() == {"accepted": 2000, "rejected": []}

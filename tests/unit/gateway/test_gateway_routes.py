@@ -36,6 +36,22 @@ class TestExecutions:
         shown = await http.get(started.headers["location"])
         assert shown.json()["execution_id"] == "e-1"
 
+    @pytest.mark.parametrize(("wait", "status"), [(False, "running"), (0, "running"), (True, "completed"), (1.5, "completed")])
+    async def test_a_start_waits_if_asked_to(self, http: httpx.AsyncClient, wait: object, status: str) -> None:
+        started = await http.post("/v1/executions", json={"definition": DEFINITION, "id": "e-1", "wait": wait})
+        assert (started.status_code, started.json()["status"]) == (201, status)
+
+    @pytest.mark.parametrize("wait", [-1, 301, "soon", None])
+    async def test_a_wait_without_sense_is_refused(self, http: httpx.AsyncClient, wait: object) -> None:
+        assert problem(await http.post("/v1/executions", json={"definition": DEFINITION, "wait": wait})) == (422, "body.invalid")
+
+    @pytest.mark.parametrize("execution_id", ["Überweisung", "日本", "a b?c#d%", "🙂", ".."])
+    async def test_an_id_of_any_letters_is_found_where_the_answer_says(self, http: httpx.AsyncClient, execution_id: str) -> None:
+        started = await http.post("/v1/executions", json={"definition": DEFINITION, "id": execution_id})
+        assert started.json()["execution_id"] == execution_id
+        if execution_id != "..":  # clients take it for a step up
+            assert (await http.get(started.headers["location"])).json()["execution_id"] == execution_id
+
     async def test_a_second_start_with_the_same_key_gives_the_first_execution(self, http: httpx.AsyncClient, memory: Memory) -> None:
         first = await http.post("/v1/executions", json={"definition": DEFINITION, "idempotency_key": "k"})
         second = await http.post("/v1/executions", json={"definition": DEFINITION}, headers={"Idempotency-Key": "k"})
