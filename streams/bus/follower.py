@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 import structlog
 
+from streams.bus.selection import Selection
 from streams.bus.sources import AssignedSource
 from streams.bus.subscription import Decoder
-from streams.codec.avro import Codec, record_from_plain
+from streams.codec.avro import Codec
 from streams.errors import BackboneError, Defect, InvalidInput
 from streams.kafka import Kafka
 from streams.records import Record
@@ -25,6 +26,8 @@ IDLE_S = 30.0
 
 #: What a watcher gets: records in order, or the error that ended the reader.
 Feed: TypeAlias = "asyncio.Queue[Record | BackboneError]"
+
+_EVERYTHING = Selection()
 
 _log = structlog.get_logger("streams.bus")
 
@@ -106,17 +109,20 @@ class Follower:
                 await asyncio.shield(source.close())
 
     async def _dispatch(self, source: AssignedSource, raw: Any) -> None:
-        if not await source.counts(raw):
+        if not source.knows(raw):
+            await source.learn(raw)
+        if not source.counts(raw):
             return
         feeds = self._watchers.get(raw.key)
         if not feeds or raw.value is None:
             return
         try:
-            record = record_from_plain(*await self._decoder.plain(raw.value))
+            record = await self._decoder.settled(raw.value, _EVERYTHING)
         except InvalidInput as error:
             _log.warning(
                 "record.skipped", code=error.code, reason=error.message, topic=self._topic, partition=raw.partition, offset=raw.offset
             )
             return
-        for feed in feeds:
-            feed.put_nowait(record)
+        if record is not None:
+            for feed in feeds:
+                feed.put_nowait(record)

@@ -22,11 +22,10 @@ from streams.bus.publisher import Publisher, translated
 from streams.bus.selection import Selection
 from streams.bus.sources import GroupSource
 from streams.bus.subscription import Decoder
-from streams.codec.avro import record_from_plain
 from streams.errors import BackboneError, InvalidInput, NotFound
 from streams.kafka import Kafka
 from streams.limits import TOPIC_MESSAGE_BYTES_MAX
-from streams.records import Record, iso, now
+from streams.records import iso, now
 from streams.topics import DAY_MS, DEAD_LETTER_SUFFIX
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any] | Any]
@@ -135,12 +134,14 @@ async def handle(
 async def _handle_one(
     source: GroupSource, decoder: Decoder, dead_letters: DeadLetters, raw: Any, *, group: str, handler: Handler, selection: Selection
 ) -> None:
-    if not await source.counts(raw) or raw.value is None:
+    if not source.knows(raw):
+        await source.learn(raw)
+    if not source.counts(raw) or raw.value is None:
         return
     first_time = now()
     stage = "decode"
     try:
-        record = await _selected(decoder, selection, raw)
+        record = await decoder.settled(raw.value, selection)
         if record is None:
             return
         stage = "handler"
@@ -161,11 +162,3 @@ async def _handle_one(
             topic=dead_letters.topic,
         )
         await dead_letters.write(raw, route=group, stage=stage, attempts=1, first_time=first_time, error=error)
-
-
-async def _selected(decoder: Decoder, selection: Selection, raw: Any) -> Record | None:
-    name, plain = await decoder.plain(raw.value)
-    if not selection.wants_plain(plain):
-        return None
-    record = record_from_plain(name, plain)
-    return record if selection.wants(record) else None

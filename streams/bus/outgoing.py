@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple, get_args
 
-from streams.codec.avro import Codec, headers_of
+from streams.bus.validate import EventFields
+from streams.codec.avro import CONTENT_TYPE, Codec, headers_of
 from streams.errors import TooLarge
 from streams.limits import TOPIC_MESSAGE_BYTES_MAX
-from streams.records import Record
+from streams.records import Record, Severity, iso, to_micros
 from streams.topics import partition_of
 
 #: Bytes of a record beside its key, value and headers: lengths, deltas, and the batch's own header.
@@ -20,8 +22,7 @@ DEFAULT_SOURCE = "mplp"
 Headers = Sequence[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One record as the producer takes it."""
 
     partition: int
@@ -55,6 +56,40 @@ def outgoing(codec: Codec, record: Record, partitions: int, *, key: str | None =
     return found
 
 
+def event_outgoing(codec: Codec, event: EventFields, partitions: int, headers: Headers = ()) -> Outgoing:
+    """As `outgoing`, for a checked system event: written by hand in a third of the time, since events come in masses.
+
+    A test holds its bytes and headers against the codec's.
+    """
+    id = event.id.encode()
+    type = event.type.encode()
+    source = (event.source or DEFAULT_SOURCE).encode()
+    subject = event.subject.encode()
+    correlation_id = event.correlation_id.encode() or id
+    text = event.text
+    value = b"".join(
+        (
+            b"\x00", codec.schema_id("SystemEvent").to_bytes(4, "big"), _length(id), id, _length(type), type, _length(source), source,
+            _length(subject), subject, _long(to_micros(event.time)), _text(event.tenant), _length(correlation_id), correlation_id,
+            b"\x00" if event.causation_id is None else b"\x02" + _text(event.causation_id), _length(text), text,
+            _SEVERITIES[event.severity], _NOT_IN_A_LOG,
+        )
+    )  # fmt: skip
+    all_headers: list[tuple[str, bytes]] = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id),
+        ("ce_type", type),
+        ("ce_source", source),
+        ("ce_time", iso(event.time).encode()),
+        ("content-type", CONTENT_TYPE),
+    ]
+    if subject:
+        all_headers.append(("ce_subject", subject))
+    if headers:
+        all_headers.extend(headers)
+    return Outgoing(partition_for(event.subject or event.id, partitions), subject or id, value, all_headers)
+
+
 def size_of(record: Outgoing) -> int:
     """Bytes that the record takes in a batch, at most."""
     headers = sum(len(name) + len(value) + 8 for name, value in record.headers)
@@ -65,3 +100,30 @@ def size_of(record: Outgoing) -> int:
 def partition_for(key: str, partitions: int) -> int:
     """`partition_of`, remembered: keys come again, and murmur2 is pure Python."""
     return partition_of(key, partitions)
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return _length(raw) + raw
+
+
+def _length(raw: bytes) -> bytes:
+    length = len(raw)
+    return _SHORT_LENGTHS[length] if length < 256 else _long(length)
+
+
+def _long(number: int) -> bytes:
+    """Avro's zigzag varint."""
+    rest = (number << 1) ^ (number >> 63)
+    out = bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+_SHORT_LENGTHS = tuple(_long(length) for length in range(256))
+_SEVERITIES = {name: _long(index) for index, name in enumerate(get_args(Severity))}
+#: aggregate_id, sequence, epoch and input: all null.
+_NOT_IN_A_LOG = b"\x00\x00\x00\x00"

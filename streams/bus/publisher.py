@@ -15,13 +15,13 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from streams.bus.outgoing import Headers, Outgoing, outgoing
-from streams.bus.validate import check_record, parse_event, pointer
+from streams.bus.outgoing import Headers, Outgoing, event_outgoing, outgoing
+from streams.bus.validate import check_record, fields_of, parse_event, parse_fields, pointer
 from streams.codec.avro import Codec
 from streams.errors import BackboneError, Defect, Denied, InvalidInput, NotFound, TooLarge, Unavailable
 from streams.kafka import Kafka, start
 from streams.log.kafka_log import abandon
-from streams.records import Record
+from streams.records import Record, SystemEvent
 from streams.topics import BY_NAME, SYSTEM_EVENTS
 
 #: How long the broker may take to acknowledge one call's records, seconds.
@@ -67,10 +67,7 @@ class Publisher:
         ready: list[Outgoing] = []
         for index, item in enumerate(given):
             try:
-                record = parse_event(item) if isinstance(item, Mapping) else item
-                if record is item:
-                    check_given(record, topic)
-                ready.append(outgoing(self._codec, record, partitions, headers=headers))
+                ready.append(self._prepared(item, topic, partitions, headers))
             except BackboneError as error:
                 raise error if single else located(error, index) from error
             if index % SLICE_RECORDS == SLICE_RECORDS - 1:
@@ -84,9 +81,21 @@ class Publisher:
         ready = outgoing(self._codec, record, await self.partitions(topic), key=key, headers=headers)
         return (await self.send(topic, [ready]))[0]
 
-    def encode(self, record: Record, partitions: int) -> Outgoing:
-        """A record that `parse_event` made, ready for `send`."""
-        return outgoing(self._codec, record, partitions)
+    def prepare(self, line: bytes | Mapping[str, Any], partitions: int) -> Outgoing:
+        """A line of NDJSON or a mapping as an event ready for `send`. Raises `InvalidInput` and `TooLarge` as `parse_event`."""
+        return event_outgoing(self._codec, parse_fields(line), partitions)
+
+    def _prepared(self, item: Any, topic: str, partitions: int, headers: Headers) -> Outgoing:
+        if isinstance(item, Mapping):
+            if not takes_events(topic):
+                check_given(parse_event(item), topic)  # refuses
+            return event_outgoing(self._codec, parse_fields(item), partitions, headers)
+        if type(item) is SystemEvent and item.aggregate_id is None and item.input is None and item.epoch is None and item.sequence is None:
+            if not takes_events(topic):
+                check_given(item, topic)  # refuses
+            return event_outgoing(self._codec, fields_of(item), partitions, headers)
+        check_given(item, topic)
+        return outgoing(self._codec, item, partitions, headers=headers)
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic (logical name) has. Raises `NotFound` (`topic.unknown`)."""
@@ -207,6 +216,12 @@ def refuse_unwritable(topic: str) -> None:
     known = BY_NAME.get(topic)
     if known is not None and known.log:
         raise InvalidInput("topic.log", f"{topic} is a log: only its owner writes to it.", advice=f"Publish events to {SYSTEM_EVENTS}.")
+
+
+def takes_events(topic: str) -> bool:
+    """Whether system events may lie in a topic: of the catalogue's those that say so, of users' own all."""
+    known = BY_NAME.get(topic)
+    return known is None or SystemEvent in known.records
 
 
 def check_given(record: Any, topic: str) -> None:

@@ -68,8 +68,14 @@ class Source(Protocol):
     async def fetch(self) -> Sequence[Any] | None:
         """The next records (aiokafka's), waiting for them; None at the end or when closed."""
 
-    async def counts(self, raw: Any) -> bool:
-        """Whether the record counts by the reader's rule; to be asked once per record, in order."""
+    async def learn(self, raw: Any) -> None:
+        """To be called before `counts` for a record of which `knows` is false: finds the epoch in force where it lies."""
+
+    def knows(self, raw: Any) -> bool:
+        """Whether the epoch in force at the record is known."""
+
+    def counts(self, raw: Any) -> bool:
+        """Whether the record counts by the reader's rule; to be asked for every record, in order."""
 
     async def acknowledge(self, raw: Any) -> None:
         """Says that the record and all before it in its partition are done."""
@@ -97,13 +103,13 @@ class _Judged:
         """After a rebalance: positions may be others now."""
         self._rules.clear()
 
-    async def counts(self, raw: Any) -> bool:
+    def knows(self, partition: int) -> bool:
+        """See `Source.knows`."""
+        return not self._is_log or partition in self._rules
+
+    def counts(self, raw: Any) -> bool:
         """See `Source.counts`."""
-        if not self._is_log:
-            return True
-        if raw.partition not in self._rules:
-            await self.begin(raw.partition, raw.offset)
-        return self._rules[raw.partition].judge_headers(raw.headers) is Verdict.VALID
+        return not self._is_log or self._rules[raw.partition].judge_headers(raw.headers) is Verdict.VALID
 
 
 class AssignedSource:
@@ -173,9 +179,17 @@ class AssignedSource:
                 consumer.pause(tp)
         return bool(self._ends)
 
-    async def counts(self, raw: Any) -> bool:
+    async def learn(self, raw: Any) -> None:
+        """See `Source.learn`."""
+        await self._judged.begin(raw.partition, raw.offset)
+
+    def knows(self, raw: Any) -> bool:
+        """See `Source.knows`."""
+        return self._judged.knows(raw.partition)
+
+    def counts(self, raw: Any) -> bool:
         """See `Source.counts`."""
-        return await self._judged.counts(raw)
+        return self._judged.counts(raw)
 
     async def acknowledge(self, raw: Any) -> None:
         """Nothing: without a group nobody remembers."""
@@ -254,9 +268,17 @@ class GroupSource:
         for tp, offset in (await consumer.beginning_offsets(lost)).items():
             consumer.seek(tp, offset)
 
-    async def counts(self, raw: Any) -> bool:
+    async def learn(self, raw: Any) -> None:
+        """See `Source.learn`."""
+        await self._judged.begin(raw.partition, raw.offset)
+
+    def knows(self, raw: Any) -> bool:
+        """See `Source.knows`."""
+        return self._judged.knows(raw.partition)
+
+    def counts(self, raw: Any) -> bool:
         """See `Source.counts`."""
-        return await self._judged.counts(raw)
+        return self._judged.counts(raw)
 
     async def acknowledge(self, raw: Any) -> None:
         """See `Source.acknowledge`. Committed at once when idle, together with others every `COMMIT_INTERVAL_S` when busy."""

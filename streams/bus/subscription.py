@@ -56,19 +56,32 @@ class Decoder:
         self._codec = codec
         self._reloaded_at = float("-inf")
 
-    async def plain(self, value: bytes) -> tuple[str, dict[str, Any]]:
-        """As `Codec.decode_raw`; also refuses a record that is not one of ours (`schema.foreign`)."""
-        try:
-            name, plain = self._codec.decode_raw(value)
-        except InvalidInput as error:
-            if error.code != "schema.unknown" or time.monotonic() - self._reloaded_at < RELOAD_INTERVAL_S:
-                raise
-            self._reloaded_at = time.monotonic()
-            self._codec.learn(await load_schemas(self._kafka))
-            name, plain = self._codec.decode_raw(value)
+    def record(self, value: bytes, selection: Selection) -> Record | None:
+        """The record, None if it is not wanted. Raises as `Codec.decode`, and `schema.foreign` for a record that is not one of ours."""
+        name, plain = self._codec.decode_raw(value)
         if name not in RECORDS:
             raise InvalidInput("schema.foreign", f"{name} is not one of our records.")
-        return name, plain
+        if not selection.wants_plain(plain):
+            return None
+        record = record_from_plain(name, plain)
+        return record if selection.wants(record) else None
+
+    async def refresh(self, error: InvalidInput) -> bool:
+        """Whether it is worth trying again: a schema was unknown, and the registry was asked since."""
+        if error.code != "schema.unknown" or time.monotonic() - self._reloaded_at < RELOAD_INTERVAL_S:
+            return False
+        self._reloaded_at = time.monotonic()
+        self._codec.learn(await load_schemas(self._kafka))
+        return True
+
+    async def settled(self, value: bytes, selection: Selection) -> Record | None:
+        """As `record`, with a second try after a look into the registry."""
+        try:
+            return self.record(value, selection)
+        except InvalidInput as error:
+            if not await self.refresh(error):
+                raise
+        return self.record(value, selection)
 
 
 class Subscription(Generic[Item]):
@@ -172,19 +185,16 @@ class Subscription(Generic[Item]):
         return not isinstance(self._source, GroupSource) or self._source.generation == generation
 
     async def _accept(self, raw: Any) -> Delivered | None:
-        if not await self._source.counts(raw):
-            return None
-        if raw.value is None or (self._key is not None and raw.key != self._key):
+        if not self._source.knows(raw):
+            await self._source.learn(raw)
+        if not self._source.counts(raw) or raw.value is None or (self._key is not None and raw.key != self._key):
             return None
         try:
-            name, plain = await self._decoder.plain(raw.value)
-            if not self._selection.wants_plain(plain):
-                return None
-            record = record_from_plain(name, plain)
+            record = await self._decoder.settled(raw.value, self._selection)
         except InvalidInput as error:
             self.refused(raw, error)
             return None
-        if not self._selection.wants(record):
+        if record is None:
             return None
         return Delivered(record=record, topic=self.topic, partition=raw.partition, offset=raw.offset, timestamp_ms=raw.timestamp)
 

@@ -1,4 +1,5 @@
-"""What may enter: events given as JSON, mappings or records, checked whole before anything is sent. Pure.
+"""What may enter: events given as JSON, mappings or records, checked whole before anything is sent. Pure, but for
+the id and the time that an event gets which came without.
 
 Every fault has a code and a JSON pointer into what was given:
 
@@ -24,13 +25,13 @@ import typing
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from streams import limits
 from streams.errors import InvalidInput, TooLarge
-from streams.records import Json, Record, Severity, SystemEvent
+from streams.records import Json, Record, Severity, SystemEvent, new_id, now
 
 SEVERITIES = frozenset(typing.get_args(Severity))
 #: Fields that only the owner of a log writes; null is accepted, so that what was read can be sent again.
@@ -60,8 +61,25 @@ _TEXT_LIMITS = {
     "correlation_id": limits.NAME_CHARACTERS_MAX,
     "causation_id": limits.ID_CHARACTERS_MAX,
 }
+#: All texts of an event together are mostly shorter than the shortest limit of one.
 _SHORT = min(_TEXT_LIMITS.values())
 _NEVER_EMPTY = frozenset({"id", "type", "tenant", "causation_id"})
+
+
+class EventFields(NamedTuple):
+    """A system event that has been checked, as fields: what comes in masses need not become an object first."""
+
+    id: str
+    type: str
+    source: str
+    subject: str
+    time: datetime
+    tenant: str
+    correlation_id: str
+    causation_id: str | None
+    data: Json
+    severity: str
+    text: bytes  #: `data` as JSON
 
 
 def parse_event(given: bytes | str | Mapping[str, Any]) -> SystemEvent:
@@ -69,46 +87,81 @@ def parse_event(given: bytes | str | Mapping[str, Any]) -> SystemEvent:
 
     Raises `InvalidInput` and `TooLarge` with the codes above; never anything else.
     """
-    document = given if isinstance(given, Mapping) else _parse_json(given)
-    if not FIELDS.issuperset(document):
-        unknown = next(name for name in document if name not in FIELDS)
+    fields = parse_fields(given)
+    return SystemEvent(
+        id=fields.id,
+        type=fields.type,
+        source=fields.source,
+        subject=fields.subject,
+        time=fields.time,
+        tenant=fields.tenant,
+        correlation_id=fields.correlation_id,
+        causation_id=fields.causation_id,
+        data=fields.data,
+        severity=fields.severity,  # type: ignore[arg-type]  # checked
+    )
+
+
+def parse_fields(given: bytes | str | Mapping[str, Any]) -> EventFields:
+    """As `parse_event`, without making the object."""
+    values = given if isinstance(given, Mapping) else _parse_json(given)
+    if not FIELDS.issuperset(values):
+        unknown = next(name for name in values if name not in FIELDS)
         raise InvalidInput("field.unknown", f"A system event has no field {_shown(unknown)}.", pointer=pointer("", unknown))
-    if "type" not in document:
+    if "type" not in values:
         raise InvalidInput("field.missing", "An event needs a `type`.", pointer="")
-    values = dict(document)
-    for name in LOG_FIELDS.intersection(values):
-        if values.pop(name) is not None:
-            raise InvalidInput("field.invalid", f"{name} is written by the owner of a log only.", pointer=f"/{name}")
-    if "time" in values:
-        values["time"] = _time(values["time"])
-    event = SystemEvent(**values)
-    check_envelope(event)
-    check_payload(event.data)
-    return event
+    if not LOG_FIELDS.isdisjoint(values):
+        for name in LOG_FIELDS.intersection(values):
+            if values[name] is not None:
+                raise InvalidInput("field.invalid", f"{name} is written by the owner of a log only.", pointer=f"/{name}")
+    get = values.get
+    return _checked(
+        values["id"] if "id" in values else new_id(),
+        values["type"],
+        get("source", ""),
+        get("subject", ""),
+        _time(values["time"]) if "time" in values else now(),
+        get("tenant", "default"),
+        get("correlation_id", ""),
+        get("causation_id"),
+        get("data", {}),
+        get("severity", "info"),
+    )
+
+
+def fields_of(event: SystemEvent) -> EventFields:
+    """The fields of an event outside a log, checked."""
+    return _checked(
+        event.id, event.type, event.source, event.subject, event.time, event.tenant, event.correlation_id, event.causation_id, event.data,
+        event.severity,
+    )  # fmt: skip
 
 
 def check_record(record: Record) -> None:
     """Refuses a record of any kind whose shared fields or payload are malformed; what is its own the codec checks."""
-    check_envelope(record)
-    check_payload(record.data)
+    _checked(
+        record.id, record.type, record.source, record.subject, record.time, record.tenant, record.correlation_id, record.causation_id,
+        record.data, getattr(record, "severity", "info"),
+    )  # fmt: skip
 
 
-def check_envelope(record: Record) -> None:
-    """Refuses shared fields of a wrong type, too long, or with control characters (they become headers). Faults as above."""
+def _checked(
+    id: Any, type: Any, source: Any, subject: Any, time: Any, tenant: Any, correlation_id: Any, causation_id: Any, data: Json, severity: Any
+) -> EventFields:
+    """Refuses fields of a wrong type, too long, or with control characters (they become headers), and a bad payload."""
+    texts = (id, type, source, subject, tenant, correlation_id, causation_id or "-")
     try:
-        texts = "".join(
-            (record.id, record.type, record.source, record.subject, record.tenant, record.correlation_id, record.causation_id or "-")
-        )
+        together = "".join(texts)
     except TypeError:
-        texts = "\n"  # not all are texts: say which
+        together = "\n"  # not all are texts: say which
     # Short and printable all together is the rule, and cheap to see; only an exception is looked at field by field.
-    if len(texts) > _SHORT or not (record.id and record.type and record.tenant) or not (texts.isascii() and texts.isprintable()):
-        for name, most in _TEXT_LIMITS.items():
-            _check_text(name, getattr(record, name), most)
-    severity = getattr(record, "severity", "info")
+    if len(together) > _SHORT or not (id and type and tenant) or not (together.isascii() and together.isprintable()):
+        for (name, most), value in zip(_TEXT_LIMITS.items(), (*texts[:-1], causation_id), strict=True):
+            _check_text(name, value, most)
     if not isinstance(severity, str) or severity not in SEVERITIES:
         raise InvalidInput("field.invalid", "severity must be one of debug, info, warning, error, critical.", pointer="/severity")
-    check_time(record.time)
+    check_time(time)
+    return EventFields(id, type, source, subject, time, tenant, correlation_id, causation_id, data, severity, check_payload(data))
 
 
 def _check_text(name: str, value: Any, most: int) -> None:
@@ -137,8 +190,8 @@ def check_time(time: Any) -> None:
         raise InvalidInput("time.invalid", "time must lie between the years 1900 and 2299.", pointer="/time")
 
 
-def check_payload(data: Json) -> None:
-    """Refuses a payload that is not JSON, not finite, too deep or too large. Faults as above, pointers from `/data`."""
+def check_payload(data: Json) -> bytes:
+    """The payload as JSON text. Refuses what is not JSON, not finite, too deep or too large: faults as above, pointers from `/data`."""
     try:
         text = orjson.dumps(data, option=_STRICT)
     except TypeError as error:
@@ -151,6 +204,7 @@ def check_payload(data: Json) -> None:
     # NaN is written as null, and what nests deeply has many brackets: quick tests that never miss; only then the value is walked.
     if b"null" in text or text.count(b"[") + text.count(b"{") > limits.PAYLOAD_DEPTH_MAX:
         _check_value(data)
+    return text
 
 
 def pointer(base: str, *parts: object) -> str:
