@@ -13,10 +13,9 @@ Request and response belong to the aggregate that they are about; if there is no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-import orjson
 from pydantic import ValidationError
 
 from services.modules import answers
@@ -24,7 +23,8 @@ from services.modules.catalogue import MODULES
 from services.modules.faults import refusal_of
 from services.modules.operation import BuiltIn, Decided, Done, Operation, Parameters, Refusal, Request, adapter, event_data, types_of
 from services.modules.states import ModuleState
-from streams import limits
+from streams.codec.payload import payload_text
+from streams.errors import BackboneError
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Received, Remembered, Send, View
 from streams.records import ModuleMessage, Record, SystemEvent, from_micros, to_micros
 from streams.topics import MESSAGES, MODULE_SNAPSHOTS, REQUESTS, RESPONSES, home_of
@@ -125,10 +125,18 @@ class _Handling:
         remembered = self._view.recall(answers.memory_key(request.id))
         if remembered is not None:
             return Decision(effects=self._send(remembered))
-        found = self._validated()
+        unwritable = _fault_of_payload(request.data)
+        if unwritable is not None:
+            # It may neither be kept nor sent on; that the request came is on record without it.
+            self._request = replace(request, data={})
+        found = unwritable or self._validated()
         target = found[1].target() if isinstance(found, tuple) else None
         home = home_of(target) if target else self._home_of_caller()
         if not self._view.is_local(home):
+            if unwritable is not None:
+                response = answers.response_event(self._request, unwritable, None, self._time_us)
+                refused = _refused(request, self._time_us, unwritable.code, unwritable.message)
+                return Decision(events=(refused,), effects=self._send(answers.essentials(response)))
             return Decision(effects=(Send(topic=REQUESTS, key=home, record=request),))
         if request.deadline is not None and to_micros(request.deadline) < self._time_us:
             return self._refused(Refusal(code="deadline.passed", message="Nobody waits for the answer any more."), target, home)
@@ -160,13 +168,10 @@ class _Handling:
     def _done(self, done: Done, target: str | None, home: str) -> Decision:
         result = done.result.model_dump(mode="json", by_alias=True)
         events = [self._event(decided) for decided in done.events]
-        try:
-            largest = max(len(orjson.dumps(data)) for data in (result, *(event.data for event in events)))
-        except TypeError as error:  # numbers beyond 64 bits, broken text, nesting beyond all measure
-            return self._refused(Refusal(code="invalid", message=f"The parameters are no JSON: {error}.", pointer=""), target, home)
-        if largest > limits.PAYLOAD_BYTES_MAX:
-            message = f"The answer would have {largest} bytes; {limits.PAYLOAD_BYTES_MAX} is the most."
-            return self._refused(Refusal(code="payload.too-large", message=message), target, home)
+        for data in (result, *(event.data for event in events)):
+            unwritable = _fault_of_payload(data)
+            if unwritable is not None:
+                return self._refused(unwritable, target, home)
         return self._answered(result, done.aggregate_id or f"{home}/requests", events)
 
     def _refused(self, refusal: Refusal, target: str | None, home: str) -> Decision:
@@ -202,10 +207,26 @@ class _Handling:
         )
 
 
+def _fault_of_payload(data: Any) -> Refusal | None:
+    """Why `data` cannot be a record's payload; None: it can."""
+    try:
+        payload_text(data)
+    except BackboneError as error:
+        return Refusal(code=error.code, message=error.message, pointer="")
+    except (TypeError, ValueError) as error:
+        return Refusal(code="invalid", message=f"This is no JSON: {error}.", pointer="")
+    return None
+
+
 def _no_request(record: Record, time_us: int) -> Decision:
     """What lies in the inbox of requests without being one: it changes nothing, but it is on record."""
     kind = record.kind if isinstance(record, ModuleMessage) else type(record).__name__
-    refused = SystemEvent(
+    return Decision(events=(_refused(record, time_us, "message.no-request", f"Modules take requests, not {kind}."),))
+
+
+def _refused(record: Record, time_us: int, code: str, message: str) -> SystemEvent:
+    """A record that belongs to no aggregate here, and why nothing was done about it."""
+    return SystemEvent(
         id="",
         type="message.refused",
         source="mplp/modules",
@@ -215,7 +236,6 @@ def _no_request(record: Record, time_us: int) -> Decision:
         correlation_id=record.correlation_id,
         causation_id=record.id,
         severity="warning",
-        data={"code": "message.no-request", "message": f"Modules take requests, not {kind}.", "kind": kind},
+        data={"code": code, "message": message},
         sequence=0,
     )
-    return Decision(events=(refused,))

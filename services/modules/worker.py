@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import orjson
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -33,8 +32,8 @@ from services.modules.user_module import Call, Module, OperationFailed
 from streams import limits
 from streams.bus.handling import DeadLetters
 from streams.bus.publisher import Publisher
+from streams.bus.selection import Selection
 from streams.bus.subscription import Decoder
-from streams.codec.avro import record_from_plain
 from streams.codec.registry import connect_codec
 from streams.errors import BackboneError, Fault, InvalidInput, NotFound, Unavailable
 from streams.kafka import Kafka, start
@@ -210,14 +209,13 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     async def _request(self, raw: Any) -> ModuleMessage | None:
         """The request that a record is; what is none goes to the dead letters."""
         try:
-            name, plain = await self._decoder.plain(raw.value or b"")
-            record = record_from_plain(name, plain)
+            record = await self._decoder.settled(raw.value or b"", Selection())
             if isinstance(record, ModuleMessage) and record.kind == "request":
                 return record
             if isinstance(record, ModuleMessage) and record.kind == "notification" and record.type.endswith(CANCELLED_SUFFIX):
                 self._cancel(record)
                 return None
-            raise InvalidInput("message.no-request", f"Modules take requests, not {name}.")
+            raise InvalidInput("message.no-request", f"Modules take requests, not {type(record).__name__}.")
         except InvalidInput as error:
             fault = error
         _log.warning("request.dead", module=self._module.name, code=fault.code, reason=fault.message, offset=raw.offset)
@@ -278,10 +276,7 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             correlation_id=request.correlation_id,
         )
         try:
-            answer = await operation.answer(request.data, call, self._executor)
-            if not isinstance(answer, Refusal) and len(orjson.dumps(answer)) > limits.PAYLOAD_BYTES_MAX:
-                return Refusal(code="payload.too-large", message=f"The result has more than {limits.PAYLOAD_BYTES_MAX} bytes.")
-            return answer
+            return await operation.answer(request.data, call, self._executor)
         except OperationFailed as error:
             return Refusal(code=error.code, message=error.message, retryable=error.retryable)
         except BackboneError as error:

@@ -140,7 +140,9 @@ def test_an_agent_has_what_all_its_roles_in_the_context_permit(modules: Any) -> 
     context = modules.context()
     modules.call("role", "create-role", name="planner", contextId=context, permissions=["plan.*", "!plan.approve"])
     modules.call("role", "create-role", name="chief", contextId=context, permissions=["plan.approve", "role.*"])
-    assign(modules, context, {"role": "planner", "agentId": "ada"}, {"role": "chief", "agentId": "ada"}, {"role": "chief", "agentId": "bob"})
+    assign(
+        modules, context, {"role": "planner", "agentId": "ada"}, {"role": "chief", "agentId": "ada"}, {"role": "chief", "agentId": "bob"}
+    )
 
     def allowed(agent: str, permission: str) -> bool:
         answer = modules.call("role", "check-permission", contextId=context, agentId=agent, permission=permission)
