@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import httpx
-import psutil
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from services.processes.liveness import is_alive_pid
 from services.processes.supervisor_files import holder
 from streams.errors import BackboneError
 from streams.kafka import Kafka
@@ -49,7 +49,7 @@ def _processes(settings: Settings) -> list[dict[str, Any]]:
     state = "running" if run_info else "starting"
     return [
         {"name": SUPERVISOR, "pid": pid, "status": state},
-        *({"name": name, "pid": child, "status": "running" if child and psutil.pid_exists(child) else "dead"} for name, child in children),
+        *({"name": name, "pid": child, "status": "running" if child and is_alive_pid(child) else "dead"} for name, child in children),
     ]
 
 

@@ -7,6 +7,7 @@ takes its report: JSON lines `{"progress": …}`, then one of `{"ready": run.jso
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 
 import psutil
 
+from services.processes.liveness import wait_gone
 from services.processes.supervisor import Supervisor, Tell, settings_environment
 from services.processes.supervisor_files import holder
 from streams.errors import BackboneError, Refused, Unavailable
@@ -26,7 +28,6 @@ from streams.settings import Settings
 REPORT_VARIABLE = "MPLP_REPORT_FD"
 #: A stop takes at most 8 s for each of three children and 20 s for Kafka.
 STOP_TIMEOUT_S = 50.0
-POLL_INTERVAL_S = 0.05
 
 
 class ReportedError(BackboneError):
@@ -77,10 +78,10 @@ def stop_running(settings: Settings) -> list[int]:
         supervisor.send_signal(signal.SIGTERM)
     except psutil.NoSuchProcess:
         return []
-    _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive)
+    for process in (alive := wait_gone(family, STOP_TIMEOUT_S)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_gone(alive, STOP_TIMEOUT_S)
     return [process.pid for process in family]
 
 

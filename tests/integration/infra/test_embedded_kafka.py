@@ -16,6 +16,7 @@ from aiokafka.admin import NewTopic
 from infra import checks
 from infra.guard import guarded
 from infra.kafka import EmbeddedKafka
+from services.processes.liveness import wait_gone
 from streams.errors import Refused, Unavailable
 from streams.kafka import Kafka
 from streams.settings import Settings
@@ -84,8 +85,7 @@ async def test_it_dies_with_its_parent_however_that_dies(tmp_path: Path) -> None
     parent.kill()
     await parent.wait()
     # Then the broker is gone, without anybody's help
-    gone, alive = await asyncio.to_thread(psutil.wait_procs, [broker], timeout=20)
-    assert (len(gone), alive) == (1, [])
+    assert await asyncio.to_thread(wait_gone, [broker], 20) == []
 
 
 async def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
+from services.processes.liveness import is_alive_pid, wait_gone
 from services.processes.status import system_status
 from services.processes.supervisor import Supervisor
 from services.processes.supervisor_child import ChildSpec
-from services.processes.supervisor_detached import stop_running
+from services.processes.supervisor_detached import ReportedError, start_detached, stop_running
 from services.processes.supervisor_files import holder
 from streams.errors import Refused, Unavailable
 from streams.kafka import Kafka
@@ -61,8 +62,7 @@ class Running:
 
     async def ended(self, family: list[psutil.Process]) -> None:
         await asyncio.wait_for(self.process.wait(), WAIT_S)
-        _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=WAIT_S)
-        assert alive == []
+        assert await asyncio.to_thread(wait_gone, family, WAIT_S) == []
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -152,7 +152,7 @@ async def test_a_child_that_cannot_start_fails_the_start_with_its_reason(setting
     assert "exit code 7: a reason" in caught.value.message
     assert started == []
     pids = [int(line.rsplit(" ", 1)[1]) for line in notes.read_text().splitlines()]
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(is_alive_pid(pid) for pid in pids)
     assert holder(settings.data_dir) is None
     assert settings.run_info() == {}
 
@@ -165,3 +165,14 @@ async def test_a_taken_gateway_port_is_told_before_anything_is_started(settings:
             await Supervisor(taken, lambda _: None, probe=None).run(lambda _: None)
     assert caught.value.code == "port.taken"
     assert "--port" in (caught.value.advice or "")
+
+
+async def test_a_detached_start_that_fails_says_why_to_whoever_asked(settings: Settings) -> None:
+    async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ReportedError) as caught:
+            await asyncio.to_thread(start_detached, settings.model_copy(update={"http_port": port}), lambda _: None)
+    assert (caught.value.code, caught.value.exit_code) == ("port.taken", 1)
+    assert str(port) in caught.value.message
+    assert holder(settings.data_dir) is None
+    assert "port.taken" in (settings.data_dir / "logs" / "supervisor.log").read_text()
