@@ -35,6 +35,12 @@ say 'Cancelling what has ended is refused, with a code'
 curl --silent --show-error -X POST "$URL/v1/executions/$id/cancel"
 echo
 
+say 'Apply a rule; three failures of one customer make one composite event'
+curl --silent --show-error --fail-with-body -H 'Content-Type: application/yaml' --data-binary @"$HERE/rules/orders-failing.yaml" "$URL/v1/rules?why=example"
+echo
+post /v1/events '[{"type": "order.failed", "data": {"customer": "c-7"}}, {"type": "order.failed", "data": {"customer": "c-7"}}, {"type": "order.failed", "data": {"customer": "c-7"}}]'
+curl --silent --no-buffer --max-time 10 "$URL/v1/stream?topic=mplp.composite.events&from=beginning" | grep --max-count=1 '^data:' || true
+
 say 'Call a module'
 get /v1/modules
 post /v1/modules/context/create-context '{"name": "from curl"}'
