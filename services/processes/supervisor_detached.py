@@ -58,7 +58,12 @@ def start_detached(settings: Settings, tell: Tell) -> dict[str, Any]:
         )
     os.close(writing)
     try:
-        return _read_report(reading, tell)
+        run_info = _read_report(reading, tell)
+        process.returncode = 0  # it is meant to outlive this object, which would complain
+        return run_info
+    except BackboneError:
+        process.wait()  # it has given up and is stopping what it had started
+        raise
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
