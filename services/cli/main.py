@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -53,7 +52,6 @@ ENTRIES = {
     "rules": _noun("rules", "Apply, list, show and delete correlation rules."),
     "modules": _noun("modules", "List the modules and call their operations."),
     "topics": _noun("topics", "Create and verify the topics and schemas."),
-    "history": _noun("history", "Verify the history against the log."),
 }
 
 
@@ -68,19 +66,13 @@ def load(name: str) -> TyperCommand | TyperGroup:
     return found  # type: ignore[no-any-return]
 
 
-def exists(entry: Entry) -> bool:
-    """Whether this version has it."""
-    return importlib.util.find_spec(entry.module) is not None
-
-
 class LazyGroup(TyperGroup):
     """Lists the names of `ENTRIES` without importing them; resolves to the real command."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, entry in ENTRIES.items():
-            if exists(entry):
-                self.commands[name] = TyperCommand(name, help=entry.help, callback=None, rich_help_panel=entry.panel)
+            self.commands[name] = TyperCommand(name, help=entry.help, callback=None, rich_help_panel=entry.panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """As the base class (unknown names are usage errors with a suggestion), then imports the module of the name."""

@@ -10,7 +10,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from services.cli.frame import progress
-from services.cli.main import ENTRIES, HELP, exists, load
+from services.cli.main import ENTRIES, HELP, load
 from services.processes.reference import errors_page, http_page, page, settings_page, table
 
 
@@ -21,9 +21,7 @@ def pages() -> Mapping[str, str]:
 
 def cli_page() -> str:
     """Every command with its arguments and options."""
-    return page(
-        "Command line", HELP, *(part for name, entry in ENTRIES.items() if exists(entry) for part in _commands(("mplp", name), load(name)))
-    )
+    return page("Command line", HELP, *(part for name in ENTRIES for part in _commands(("mplp", name), load(name))))
 
 
 def _commands(path: tuple[str, ...], command: Any) -> Iterator[str]:
@@ -35,7 +33,7 @@ def _commands(path: tuple[str, ...], command: Any) -> Iterator[str]:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option" and not parameter.hidden]
     usage = " ".join([*path, *(_shown(argument) for argument in arguments), "[OPTIONS]"])
-    rows: list[list[object]] = [[f"`{argument.human_readable_name}`", getattr(argument, "help", "") or "", ""] for argument in arguments]
+    rows: list[list[object]] = [[f"`{_name(argument)}`", getattr(argument, "help", "") or "", ""] for argument in arguments]
     rows += [[", ".join(f"`{name}`" for name in option.opts), option.help or "", _default(option)] for option in options]
     yield f"{'#' * min(4, len(path))} {' '.join(path)}\n\n{command.help}\n\n```text\n{usage}\n```\n\n" + table(
         ["parameter", "meaning", "default"], rows
@@ -43,8 +41,12 @@ def _commands(path: tuple[str, ...], command: Any) -> Iterator[str]:
 
 
 def _shown(argument: Any) -> str:
-    name = argument.human_readable_name + ("…" if argument.nargs != 1 else "")
+    name = _name(argument) + ("…" if argument.nargs != 1 and not _name(argument).endswith("…") else "")
     return name if argument.required else f"[{name}]"
+
+
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
 
 
 def _default(option: Any) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import services.cli
 from services.cli.main import ENTRIES, app, command_line, load, version
 
 
@@ -35,6 +37,12 @@ def test_every_name_leads_to_a_command_with_help(name: str) -> None:
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert f"mplp {name}" in shown.stdout
     assert load(name).help
+
+
+def test_no_noun_is_forgotten() -> None:
+    shared = {"__init__", "__main__", "main", "frame", "records", "reference"}
+    files = {path.stem for path in Path(services.cli.__file__).parent.glob("*.py")} - shared
+    assert files == {entry.module.rpartition(".")[2] for entry in ENTRIES.values()}
 
 
 @pytest.mark.parametrize(
