@@ -18,6 +18,8 @@ from streams.errors import BackboneError
 
 #: AOT caches of this many runtimes are kept (each checkout has its own Java); older ones go.
 KEPT = 4
+#: Java writes the cache, 70 MB, when it ends: 5 s on an idle machine.
+WRITING_TIMEOUT_S = 300.0
 
 
 async def prepare(progress: Progress) -> None:
@@ -62,6 +64,7 @@ async def train(output: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="mplp-aot-") as folder:
             async with EmbeddedKafka(Path(folder), jvm_flags=(f"-XX:AOTCacheOutput={output}",)) as kafka:
                 await _exercise(kafka.bootstrap)
+                await kafka.stop(timeout_s=WRITING_TIMEOUT_S)
     finally:
         chatter.setLevel(level)
 

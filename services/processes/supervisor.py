@@ -36,7 +36,7 @@ CHILDREN = (
     process_module("gateway-1", "services.processes.gateway"),
 )
 KAFKA = "kafka"
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 180.0
 PROBE_INTERVAL_S = 0.05
 #: Waits before a process that died is started again; the last one repeats. Starts over after `STABLE_S` of life.
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
