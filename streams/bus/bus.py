@@ -203,7 +203,8 @@ class Bus:
     async def command(self, execution_id: str, command: str, data: Json = None, timeout: float = ANSWER_TIMEOUT_S) -> WorkflowTransition:
         """Sends a command to an execution and returns the first transition that it caused.
 
-        Raises `Refused` with the code of a `command.refused`, and `Unavailable` (`orchestrator.silent`) when nothing answers in time.
+        Raises `Refused` with the code of a `command.refused` (`InvalidDocument` with all faults of a definition or an input), and
+        `Unavailable` (`orchestrator.silent`) when nothing answers in time.
         """
         return await self._executions.command(execution_id, command, data, timeout)
 
@@ -219,7 +220,7 @@ class Bus:
     ) -> str:
         """Starts a workflow (a definition, or the id of an applied one); returns the execution's id when it has started.
 
-        Starting again with the same `execution_id` or `idempotency_key` gives the first execution. Raises `Refused`.
+        Starting again with the same `execution_id` or `idempotency_key` gives the first execution. Raises as `command`.
         """
         begun = await self._executions.start(
             definition, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by, timeout=timeout

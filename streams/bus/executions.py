@@ -18,7 +18,7 @@ from streams.bus.selection import Selection
 from streams.bus.sources import AssignedSource, Since
 from streams.bus.subscription import Decoder, Subscription
 from streams.codec.avro import Codec
-from streams.errors import BackboneError, Denied, InvalidInput, NotFound, Refused, TooLarge, Unavailable
+from streams.errors import BackboneError, Denied, InvalidDocument, InvalidInput, NotFound, Refused, TooLarge, Unavailable, Violation
 from streams.kafka import Kafka
 from streams.limits import ID_CHARACTERS_MAX
 from streams.operations import CONTRACT
@@ -34,6 +34,8 @@ STARTED = "execution.started"
 CLOCK_SKEW_MS = 60_000
 
 SOURCE = "mplp/bus"
+
+_FAULT_FIELDS = ("code", "pointer", "message")
 
 
 class Executions:
@@ -291,9 +293,11 @@ def _refusal(transition: WorkflowTransition) -> BackboneError:
     data = transition.data if isinstance(transition.data, Mapping) else {}
     error = data.get("error")
     detail = error if isinstance(error, Mapping) else data
-    return Refused(
-        str(detail.get("code", "command.refused")), str(detail.get("message", "The command was refused.")), pointer=detail.get("pointer")
-    )
+    code, message = str(detail.get("code", REFUSED)), str(detail.get("message", "The command was refused."))
+    faults = detail.get("faults")
+    if isinstance(faults, list) and faults:
+        return InvalidDocument(code, message, [Violation(**{name: str(fault.get(name, "")) for name in _FAULT_FIELDS}) for fault in faults])
+    return Refused(code, message, pointer=detail.get("pointer"))
 
 
 def _result(response: ModuleMessage) -> Json:

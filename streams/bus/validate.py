@@ -149,13 +149,13 @@ def _checked(
     id: Any, type: Any, source: Any, subject: Any, time: Any, tenant: Any, correlation_id: Any, causation_id: Any, data: Json, severity: Any
 ) -> EventFields:
     """Refuses fields of a wrong type, too long, or with control characters (they become headers), and a bad payload."""
-    texts = (id, type, source, subject, tenant, correlation_id, causation_id or "-")
+    texts = (id, type, source, subject, tenant, correlation_id, "-" if causation_id is None else causation_id)
     try:
         together = "".join(texts)
     except TypeError:
         together = "\n"  # not all are texts: say which
     # Short and printable all together is the rule, and cheap to see; only an exception is looked at field by field.
-    if len(together) > _SHORT or not (id and type and tenant) or not (together.isascii() and together.isprintable()):
+    if len(together) > _SHORT or not (id and type and tenant and causation_id != "") or not (together.isascii() and together.isprintable()):
         for (name, most), value in zip(_TEXT_LIMITS.items(), (*texts[:-1], causation_id), strict=True):
             _check_text(name, value, most)
     if not isinstance(severity, str) or severity not in SEVERITIES:
@@ -234,10 +234,7 @@ def _parse_json(text: bytes | str) -> Mapping[str, Any]:
 def _refuse_rounded_integers(data: Json, raw: bytes) -> None:
     """orjson reads an integer beyond 64 bits as a rounded double. The standard parser does not, so its reading tells."""
     _check_value(data)  # its depth first: the standard parser recurses
-    try:
-        exact = json.loads(raw)
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise InvalidInput("number.invalid", "data has an integer beyond 64 bits.", pointer="/data") from error
+    exact = json.loads(raw)  # cannot fail: a number of more digits than Python converts would have been infinite
     _check_value(exact["data"])
 
 
