@@ -351,7 +351,8 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
 
 def serve_process(module: Module) -> None:
-    """The body of a module's process. See `Module.main`."""
+    """The body of a module's process. See `Module.main`. Stdout has the line `ready` alone, the log goes to stderr."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr), cache_logger_on_first_use=False)
     try:
         asyncio.run(_serve_until_signalled(module))
     except BackboneError as error:
