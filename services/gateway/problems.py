@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from streams.errors import BackboneError, Defect, Fault, InvalidInput, NotFound, Violation
@@ -18,6 +19,9 @@ from streams.errors import BackboneError, Defect, Fault, InvalidInput, NotFound,
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+#: Status of a request whose client went before the answer: for the metrics only, nobody gets it.
+CLIENT_GONE = 499
 
 #: Codes of failures that the HTTP layer itself reports, by status.
 HTTP_CODES = {404: "route.unknown", 405: "method.not-allowed", 406: "accept.unsupported", 415: "content-type.unsupported"}
@@ -105,9 +109,14 @@ async def _defect(request: Request, error: Exception) -> Response:
     return of_error(Defect("internal", "Something went wrong that should not. The gateway's log says more."))
 
 
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
+
+
 def install(app: FastAPI) -> None:
     """Makes every failure of `app` a problem."""
     app.add_exception_handler(BackboneError, _backbone)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _defect)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from services.gateway.answers import json_bytes, ports_of
@@ -69,6 +70,9 @@ async def query(request: Request, body: Annotated[QueryRequest, Depends(body_of(
         rows, batches, first, behind = await while_connected(request, first_batch())
     except BackboneError as error:
         metrics.queries.labels("refused" if error.fault is Fault.CALLER else "failed").inc()
+        raise
+    except ClientDisconnect:
+        metrics.queries.labels("cancelled").inc()
         raise
     headers = {} if behind is None else {"X-Mplp-Behind": str(behind)}
     return StreamingResponse(_array(rows, batches, first, metrics), media_type="application/json", headers=headers)
