@@ -33,8 +33,8 @@ types: setup
 tests: setup
 	$(BIN)/python -m pytest
 
-bench: setup ## Run the benchmarks; results go to docs/benchmarks/
-	$(BIN)/python -m tests.benchmarks
+bench: setup ## Run the benchmarks, or with ONLY="decision" one; results go to docs/benchmarks/
+	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 lock: setup ## Resolve all versions anew: Python packages and Kafka's jars
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header pyproject.toml --output-file requirements.lock
