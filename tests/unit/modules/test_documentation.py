@@ -1,0 +1,70 @@
+"""What the documents say of modules is so: tables of states, event types, error codes, and the code of the how-to."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.modules import Call, Module, OperationFailed
+from services.modules.catalogue import MODULES
+from services.modules.context.state import TRANSITIONS as CONTEXT
+from services.modules.dialog.state import TRANSITIONS as DIALOG
+from services.modules.operation import types_of
+from services.modules.plan.state import TASK_TRANSITIONS as TASK
+from services.modules.plan.state import TRANSITIONS as PLAN
+from services.modules.role.state import TRANSITIONS as ROLE
+from services.modules.trace.state import TRANSITIONS as TRACE
+from services.modules.worker import GRACE_S
+from streams.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+CONCEPTS = (DOCS / "concepts" / "modules.md").read_text()
+HOW_TO = (DOCS / "how-to" / "write-a-module.md").read_text()
+
+
+def test_the_tables_of_states_are_those_of_the_code() -> None:
+    told = re.findall(r"^- ([a-z]+) → (.+)$", CONCEPTS, re.MULTILINE)
+    tables: tuple[Any, ...] = (CONTEXT, PLAN, TASK, ROLE, TRACE, DIALOG)
+    assert told == [(before, ", ".join(after)) for table in tables for before, after in table.items() if after]
+
+
+def test_every_event_type_is_told() -> None:
+    section = CONCEPTS.partition("## Events")[2]
+    told = {f"{module}.{event}" for module, events in re.findall(r"`([a-z]+)\.([a-z|-]+)`", section) for event in events.split("|")} - {
+        "message.refused"
+    }
+    assert told == {name for module in MODULES.values() for event_class in module.events for name in types_of(event_class)}
+
+
+def test_every_code_of_a_refusal_is_told() -> None:
+    source = "".join(path.read_text() for path in (DOCS.parent / "services" / "modules").rglob("*.py"))
+    codes = set(re.findall(r'Refusal\(\s*code="([a-z.-]+)"', source)) - {"internal"}
+    told = {code for line in re.findall(r"^\| (`.+?) \|", CONCEPTS, re.MULTILINE) for code in re.findall(r"`([a-z.-]+)`", line)}
+    assert codes <= told
+
+
+async def test_the_module_of_the_how_to_works() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", HOW_TO, re.DOTALL)
+    greetings = types.ModuleType("greetings")
+    sys.modules["greetings"] = greetings
+    try:
+        exec(compile(code, "write-a-module.md", "exec"), greetings.__dict__)
+        module: Module = greetings.module
+        call = Call(request_id="r", operation="greet", execution_id=None, step_id=None, attempt=0, deadline=None, correlation_id="")
+        with ThreadPoolExecutor(1) as executor:
+            assert await module.operations["greet"].answer({"name": "Ada"}, call, executor) == {"text": "Hello, Ada!"}
+            with pytest.raises(OperationFailed, match=r"name\.unknown"):
+                await module.operations["greet"].answer({"name": "nobody"}, call, executor)
+    finally:
+        del sys.modules["greetings"]
+
+
+def test_the_figures_of_the_how_to_are_those_of_the_code() -> None:
+    assert f"`MPLP_MODULE_CONCURRENCY` ({Settings.model_fields['module_concurrency'].default})" in HOW_TO
+    assert f"has {GRACE_S:.0f} s to end" in HOW_TO
