@@ -73,7 +73,7 @@ def validate(document: Json, operations: Mapping[str, Collection[str]]) -> list[
         ]
     if isinstance(workflow, dict):
         faults += checks.semantic_faults(workflow, path, operations)
-    return faults
+    return list(dict.fromkeys(faults))
 
 
 def _depth_exceeds(value: Json, most: int) -> bool:

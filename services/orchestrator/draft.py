@@ -145,6 +145,19 @@ class Draft:
             return () if inner is None else (inner,)
         return running_lists(step, state)
 
+    def inner_lists(self, step: Step, state: StepState) -> tuple[StepList, ...]:
+        """All lists whose steps end with the step, begun or not: those that run, and a container's own."""
+        own: tuple[StepList | None, ...]
+        match step.action:
+            case Parallel(steps=steps):
+                own = (steps,)
+            case Conditional(then=then, otherwise=otherwise):
+                own = (then, otherwise)
+            case _:
+                own = ()
+        running = self.open_lists(step, state)
+        return (*running, *(steps for steps in own if steps is not None and steps not in running))
+
     def all_ended(self, steps: StepList, suffix: str) -> bool:
         """Whether every step of a list has ended."""
         return all(self.state.step(step.id + suffix).status in ENDED for step in steps.steps)

@@ -102,7 +102,7 @@ def _awaits_start(state: StepState) -> bool:
 def _give_up(draft: Draft, instance: str, dependency: str) -> None:
     """A child of a `parallel` whose dependency was rejected can never start."""
     error = Error(code="dependency.failed", message=f"The step {dependency}, on which it depends, did not end well.")
-    draft.record_step("step.cancelled", instance, {"reason": "dependency", "error": error.to_json()})
+    cancel(draft, instance, "dependency", error=error.to_json())
     draft.touch(instance)
 
 

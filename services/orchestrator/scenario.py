@@ -127,10 +127,10 @@ class Simulation:
         self._calls: dict[str, int] = {}
         self._order = itertools.count()
         self._queue: list[tuple[int, int, int, str, Record]] = []
-        self._command(start_us, "start", {"definition": document, "input": scenario.input})
+        self.command(start_us, "start", {"definition": document, "input": scenario.input})
         for moment in scenario.at:
             for name, data in moment.commands():
-                self._command(start_us + moment.time * 1000, name, data)
+                self.command(start_us + moment.time * 1000, name, data)
 
     def run(self) -> dict[str, Any]:
         """Runs to the end; the outcome. Raises `InvalidInput` (`scenario.endless`)."""
@@ -217,7 +217,8 @@ class Simulation:
         )
         heapq.heappush(self._queue, (time_us, 0, next(self._order), RESPONSES, response))
 
-    def _command(self, time_us: int, name: CommandName, data: Json) -> None:
+    def command(self, time_us: int, name: CommandName, data: Json) -> None:
+        """Has a command arrive at a time, microseconds since the epoch."""
         number = next(self._order)
         command = WorkflowCommand(
             id=derived_id("command", self.scenario.id, number),

@@ -122,5 +122,5 @@ def _end_step(draft: Draft, instance: str) -> None:
 
 def _stop_inside(draft: Draft, instance: str) -> None:
     place, suffix = draft.place(instance)
-    for steps in draft.open_lists(place.step, draft.state.step(instance)):
+    for steps in draft.inner_lists(place.step, draft.state.step(instance)):
         cancel_list(draft, steps, suffix, "timeout")

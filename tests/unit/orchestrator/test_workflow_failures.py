@@ -1,0 +1,358 @@
+"""What follows from failures: retries, time-outs, fallbacks, people, compensations; and commands that change the course."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.orchestrator.definition import RetryPolicy
+from services.orchestrator.retries import delay_ms, is_retryable
+from services.orchestrator.state import Error
+from tests.unit.orchestrator.conftest import Run, error, operation, result, started_at_ms, statuses, types, workflow
+
+
+def retrying(**policy: Any) -> dict[str, Any]:
+    return {"retry-policy": {name.replace("_", "-"): value for name, value in policy.items()}}
+
+
+def falling_back(*actions: dict[str, Any]) -> dict[str, Any]:
+    return {"fallback-actions": list(actions)}
+
+
+# --- retries ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "delays"),
+    [
+        (RetryPolicy(strategy="fixed", initial_interval_ms=300), [300, 300, 300]),
+        (RetryPolicy(strategy="linear", initial_interval_ms=300), [300, 600, 900]),
+        (RetryPolicy(initial_interval_ms=1000, multiplier=1.2), [1000, 1200, 1440]),
+        (RetryPolicy(), [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000]),
+        (RetryPolicy(initial_interval_ms=0), [0, 0]),
+    ],
+)
+def test_delays(policy: RetryPolicy, delays: list[int]) -> None:
+    assert [delay_ms(policy, retry, "") for retry in range(1, len(delays) + 1)] == delays
+
+
+def test_the_delay_of_the_millionth_retry_is_found_at_once() -> None:
+    assert delay_ms(RetryPolicy(), 1_000_000, "") == 60_000
+    assert delay_ms(RetryPolicy(multiplier=0.5), 1_000_000, "") == 0
+
+
+def test_jitter_is_decided_by_execution_step_and_attempt() -> None:
+    policy = RetryPolicy(strategy="fixed", initial_interval_ms=10_000, jitter=0.5)
+    # Computed here another way: 64 bits of the digest less the last 11, and the product rounded up before it is taken off.
+    import hashlib
+
+    unit = int.from_bytes(hashlib.sha256(b"e/s/1").digest()[:8], "big") >> 11
+    assert delay_ms(policy, 1, "e/s/1") == 10_000 - -(-5_000 * unit // 2**53)
+    assert delay_ms(policy, 1, "e/s/1") != delay_ms(policy, 1, "e/s/2")
+
+
+@pytest.mark.parametrize(
+    ("code", "flag", "retryable", "non_retryable", "expected"),
+    [
+        ("odd", True, (), (), True),
+        ("odd", False, (), (), False),
+        ("odd", False, ("odd",), (), True),
+        ("odd", True, ("odd",), ("odd",), False),
+        ("unavailable", False, (), (), True),
+        ("timeout", False, (), ("timeout",), False),
+        ("not-found", True, (), (), False),
+        ("not-found", False, ("not-found",), (), True),
+        ("reference.missing", True, (), (), False),
+    ],
+)
+def test_what_is_worth_another_attempt(
+    code: str, flag: bool, retryable: tuple[str, ...], non_retryable: tuple[str, ...], expected: bool
+) -> None:
+    policy = RetryPolicy(retryable=frozenset(retryable), non_retryable=frozenset(non_retryable))
+    assert is_retryable(policy, Error(code=code, message="", retryable=flag)) is expected
+
+
+def test_attempts_are_made_until_one_succeeds(run: Run) -> None:
+    outcome = run(workflow(operation("a"), error_handling=retrying()), a=[error("unavailable"), error("unavailable"), result({"n": 1})])
+    assert (outcome["status"], outcome["duration_ms"], outcome["steps"]["a"]["attempts"]) == ("completed", 3000, 3)
+    assert types(outcome, "a") == ["step.started", "step.retried", "step.started", "step.retried", "step.started", "step.completed"]
+    assert outcome["steps"]["a"]["error"] is None
+
+
+def test_retries_end_and_the_last_error_counts(run: Run) -> None:
+    outcome = run(workflow(operation("a", error_handling=retrying(max_retries=1))), a=[error("unavailable"), error("odd", retryable=True)])
+    assert (outcome["status"], outcome["error"]["code"], outcome["steps"]["a"]["attempts"]) == ("failed", "odd", 2)
+
+
+def test_without_a_policy_nothing_is_retried(run: Run) -> None:
+    assert run(workflow(operation("a")), a=[error("unavailable")])["steps"]["a"]["attempts"] == 1
+
+
+def test_a_container_tried_again_runs_all_of_it_again(run: Run) -> None:
+    box = {
+        "id": "box", "type": "parallel", "require": "all", "steps": [operation("good"), operation("bad")],
+        "error-handling": retrying(retryable=["broken"], max_retries=1),
+    }  # fmt: skip
+    outcome = run(workflow(box), bad=[error(), result({"n": 2})], good=[result({"n": 1})])
+    assert outcome["status"] == "completed"
+    assert {name: step["attempts"] for name, step in outcome["steps"].items()} == {"box": 2, "good": 2, "bad": 2}
+
+
+# --- time-outs --------------------------------------------------------------------------------------------------------
+
+
+def test_default_time_outs(run: Run) -> None:
+    box = {"id": "box", "type": "parallel", "steps": [operation("child")]}
+    outcome = run(workflow(operation("a"), box), a=["never"], child=["never"])
+    assert statuses(outcome) == {"a": "timed_out", "box": "completed", "child": "timed_out"}
+    ended = {event["step_id"]: event["time"] for event in outcome["transitions"] if event["type"] == "step.timed_out"}
+    assert (ended["a"][11:19], ended["child"][11:19]) == ("00:05:00", "00:00:30")
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "timeout")
+
+
+def test_an_attempts_time_out_is_tried_again_and_the_steps_is_not(run: Run) -> None:
+    step = operation(
+        "a", attempt_timeout="2s", timeout="PT10S", error_handling=retrying(backoff_strategy="fixed", initial_interval="1s", max_retries=9)
+    )
+    outcome = run(workflow(step), a=["never"])
+    assert [started_at_ms(outcome, "a", attempt) for attempt in (1, 2, 3, 4)] == [0, 3000, 6000, 9000]
+    assert outcome["duration_ms"] == 10_000
+    assert types(outcome, "a")[-1] == "step.timed_out"
+
+
+def test_a_time_out_ends_a_step_between_two_attempts(run: Run) -> None:
+    outcome = run(
+        workflow(operation("a", timeout="5s", error_handling=retrying(initial_interval="1h", max_interval="1h"))), a=[error("unavailable")]
+    )
+    assert (outcome["duration_ms"], statuses(outcome)["a"], outcome["steps"]["a"]["attempts"]) == (5000, "timed_out", 1)
+
+
+def test_an_answer_at_the_very_moment_of_a_time_out_counts(run: Run) -> None:
+    assert run(workflow(operation("a", timeout="5s")), a=[result(after="5s")])["status"] == "completed"
+
+
+def test_a_late_answer_is_recorded_and_ignored(run: Run) -> None:
+    outcome = run(
+        workflow(
+            operation("a", timeout="5s", error_handling=falling_back({"condition": "timeout", "action": "skip"})), operation("b", "a")
+        ),
+        a=[result({"n": 1}, after="6s")],
+        b=[result(after="9s")],
+    )
+    assert outcome["status"] == "completed"
+    assert types(outcome, "a") == ["step.started", "fallback.applied", "step.skipped", "step.answered_late"]
+    assert outcome["output"]["a"] is None
+
+
+def test_a_container_that_times_out_cancels_what_is_inside(run: Run) -> None:
+    box = {"id": "box", "type": "parallel", "timeout": "1s", "steps": [operation("slow")]}
+    outcome = run(workflow(box), slow=[result(after="5s")])
+    assert statuses(outcome) == {"box": "timed_out", "slow": "cancelled"}
+    assert (outcome["status"], outcome["duration_ms"]) == ("failed", 1000)
+
+
+def test_the_workflows_time_out_ends_everything_and_compensates(run: Run) -> None:
+    steps = operation("a", compensation=operation("undo-a")), operation("b", "a")
+    outcome = run(workflow(*steps, timeout="10s"), b=["never"], undo_a=[result(after="2s")])
+    assert (outcome["status"], outcome["duration_ms"], outcome["compensated"]) == ("timed_out", 12_000, True)
+    assert statuses(outcome) == {"a": "completed", "b": "cancelled", "undo-a": "completed"}
+
+
+# --- fallbacks and people ---------------------------------------------------------------------------------------------
+
+
+def test_the_first_fallback_whose_condition_holds_is_taken(run: Run) -> None:
+    actions = falling_back(
+        {"condition": "timeout", "action": "fail"},
+        {"condition": "other.code", "action": "fail"},
+        {"condition": "error.code == 'broken' && input.use", "action": "use-value", "value": {"from": "${execution.id}"}},
+        {"condition": "error", "action": "skip"},
+    )
+    used = run(workflow(operation("a", error_handling=actions)), a=[error()], input={"use": True})
+    assert used["output"] == {"a": {"from": "test"}}
+    assert run(workflow(operation("a", error_handling=actions)), a=[error()], input={"use": False})["steps"]["a"]["status"] == "skipped"
+    assert run(workflow(operation("a", error_handling=actions)), a=["never"])["status"] == "failed"
+
+
+def test_run_step_takes_the_place_of_the_failed_one(run: Run) -> None:
+    actions = falling_back({"condition": "error", "action": "run-step", "step": operation("other")})
+    outcome = run(
+        workflow(operation("a", error_handling=actions), operation("b", "a", parameters={"x": "${a.result.n}"})),
+        a=[error()],
+        other=[result({"n": 7})],
+    )
+    assert outcome["steps"]["b"]["parameters"] == {"x": 7}
+    both = run(workflow(operation("a", error_handling=actions)), a=[error()], other=[error("worse")])
+    assert (both["status"], both["error"]["code"]) == ("failed", "worse")
+
+
+def test_a_steps_error_handling_overrides_the_workflows_by_part(run: Run) -> None:
+    shared = {**retrying(max_retries=1, retryable=["broken"]), **falling_back({"condition": "error", "action": "skip"})}
+    own = operation("a", error_handling=falling_back({"condition": "error", "action": "use-value", "value": 1}))
+    outcome = run(workflow(own, operation("b"), error_handling=shared), a=[error()], b=[error()])
+    assert outcome["output"] == {"a": 1, "b": None}
+    assert outcome["steps"]["a"]["attempts"] == outcome["steps"]["b"]["attempts"] == 2
+
+
+ESCALATING = {"error-handling": falling_back({"condition": "error", "action": "escalate-to-human"})}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "output"),
+    [
+        ({"choice": "retry"}, "completed", {"n": 1}),
+        ({"choice": "skip"}, "completed", None),
+        ({"choice": "use-value", "value": [2]}, "completed", [2]),
+        ({"choice": "fail", "why": "no"}, "failed", None),
+    ],
+)
+def test_people_decide_about_a_failed_step(run: Run, answer: dict[str, Any], status: str, output: Any) -> None:
+    step = {**operation("a", timeout="10s"), **ESCALATING}
+    at = [
+        {"time": "3d", "answer": {"step": "a", "by": "ann", **answer}},
+        {"time": "4d", "answer": {"step": "a", "by": "bob", "choice": "skip"}},
+    ]
+    outcome = run(workflow(step), a=[error(), result({"n": 1}, after="5s")], at=at)
+    assert outcome["status"] == status
+    assert outcome["output"] == (None if status == "failed" else {"a": output})
+    assert [event["data"]["code"] for event in outcome["transitions"] if event["type"] == "command.refused"] == [
+        "approval.already-answered"
+    ]
+    if status == "failed":
+        assert outcome["error"]["code"] == "broken"
+
+
+def test_a_step_waits_for_people_without_any_time_out(run: Run) -> None:
+    outcome = run(workflow({**operation("a", timeout="1s"), **ESCALATING}), a=["never"])
+    assert (outcome["status"], statuses(outcome)["a"], outcome["duration_ms"]) == ("running", "waiting", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ({"step": "nowhere", "choice": "skip", "by": "ann"}, "approval.unknown"),
+        ({"step": "a", "choice": "maybe", "by": "ann"}, "approval.choice"),
+        ({"step": "a", "choice": "skip"}, "command.invalid"),
+        ({"step": "a", "choice": "use-value", "by": "ann"}, "command.invalid"),
+        ({"choice": "skip", "by": "ann"}, "command.invalid"),
+    ],
+)
+def test_an_answer_that_fits_no_question_is_refused_and_changes_nothing(run: Run, answer: dict[str, Any], code: str) -> None:
+    outcome = run(workflow({**operation("a"), **ESCALATING}), a=[error()], at=[{"time": "1m", "answer": answer}])
+    assert [event["data"]["code"] for event in outcome["transitions"] if event["type"] == "command.refused"] == [code]
+    assert statuses(outcome)["a"] == "waiting"
+
+
+def test_an_escalation_may_have_a_deadline(run: Run) -> None:
+    actions = falling_back({"condition": "error", "action": "escalate-to-human", "deadline": "1h"})
+    outcome = run(workflow(operation("a", error_handling=actions)), a=[error()])
+    assert (statuses(outcome)["a"], outcome["duration_ms"], outcome["status"]) == ("timed_out", 3_600_000, "failed")
+
+
+def test_an_approval_has_its_choice_as_result(run: Run) -> None:
+    ask = {"id": "ask", "type": "approval", "title": "May ${input.who}?", "choices": ["yes", "no"]}
+    answer = {"step": "ask", "choice": "no", "by": "ann", "why": "because"}
+    outcome = run(workflow(ask), input={"who": "we"}, at=[{"time": "1h", "answer": answer}])
+    assert outcome["output"] == {"ask": {"choice": "no", "by": "ann", "why": "because"}}
+    assert outcome["steps"]["ask"]["parameters"]["title"] == "May we?"
+
+
+# --- compensation and commands ----------------------------------------------------------------------------------------
+
+
+def undone(id: str, *dependencies: str) -> dict[str, Any]:
+    parameters = {"of": f"${{{id}.result.n}}"}
+    return operation(
+        id, *dependencies, compensation={"type": "module-operation", "module": "work", "operation": f"undo-{id}", "parameters": parameters}
+    )
+
+
+def test_completed_steps_are_undone_in_reverse_order_of_completion(run: Run) -> None:
+    steps = undone("a"), undone("b"), operation("bad", "a", "b"), undone("never", "bad")
+    outcome = run(
+        workflow(*steps), a=[result({"n": 1}, after="2s")], b=[result({"n": 2}, after="1s")], bad=[error()],
+        undo_a=[error("odd", after="1s")], undo_b=[result(after="3s")],
+    )  # fmt: skip
+    assert (outcome["status"], outcome["compensated"], outcome["duration_ms"]) == ("failed", "partly", 6000)
+    records = [(event["type"], event["step_id"]) for event in outcome["transitions"] if event["type"].startswith("compensation.")]
+    assert records == [
+        ("compensation.started", "a"), ("compensation.failed", "a"), ("compensation.started", "b"), ("compensation.completed", "b"),
+    ]  # fmt: skip
+    assert outcome["steps"]["a~compensation"]["parameters"] == {"of": 1}
+    assert outcome["transitions"][-1]["type"] == "execution.failed"
+    assert {event["status"] for event in outcome["transitions"][:-1]} == {"running"}
+
+
+def test_compensate_fails_the_execution_even_from_inside_a_parallel(run: Run) -> None:
+    bad = operation("bad", error_handling=falling_back({"condition": "error", "action": "compensate"}))
+    box = {"id": "box", "type": "parallel", "dependencies": ["a"], "steps": [bad, operation("slow")]}
+    outcome = run(workflow(undone("a"), box, operation("after", "box")), a=[result({"n": 1})], bad=[error()], slow=[result(after="3s")])
+    assert (outcome["status"], outcome["compensated"], outcome["duration_ms"]) == ("failed", True, 3000)
+    assert statuses(outcome)["after"] == "cancelled"
+
+
+def test_cancel_ends_what_runs_waits_and_has_not_begun_and_then_compensates(run: Run) -> None:
+    box = {"id": "box", "type": "parallel", "dependencies": ["a"], "steps": [operation("slow"), {"id": "w", "type": "wait", "for": "1h"}]}
+    at = [{"time": "10s", "cancel": {"by": "ann", "why": "enough"}}, {"time": "11s", "cancel": {}}]
+    outcome = run(workflow(undone("a"), box, operation("after", "box")), a=[result({"n": 1})], slow=[result(after="1m")], at=at)
+    assert (outcome["status"], outcome["compensated"], outcome["duration_ms"]) == ("cancelled", True, 10_000)
+    assert statuses(outcome) == {
+        "a": "completed",
+        "box": "cancelled",
+        "slow": "cancelled",
+        "w": "cancelled",
+        "after": "cancelled",
+        "a~compensation": "completed",
+    }
+    assert [event["data"]["code"] for event in outcome["transitions"] if event["type"] == "command.refused"] == ["execution.wrong-state"]
+
+
+def test_a_pause_lets_running_steps_end_and_starts_nothing(run: Run) -> None:
+    at = [{"time": "1s", "pause": {}}, {"time": "10s", "resume": {}}]
+    outcome = run(workflow(operation("a"), operation("b", "a")), a=[result(after="2s")], b=[result(after="3s")], at=at)
+    assert (started_at_ms(outcome, "b"), outcome["duration_ms"]) == (10_000, 13_000)
+    paused = run(workflow(operation("a"), operation("b", "a")), a=[result(after="2s")], at=at[:1])
+    assert (paused["status"], statuses(paused)) == ("paused", {"a": "completed", "b": "pending"})
+
+
+def test_delays_and_waits_stand_still_in_a_pause_and_time_outs_of_attempts_do_not(run: Run) -> None:
+    steps = (
+        operation("retried", error_handling=retrying(initial_interval="5s")),
+        {"id": "wait", "type": "wait", "for": "20s"},
+        operation("hangs", timeout="8s", error_handling=falling_back({"condition": "timeout", "action": "skip"})),
+    )
+    at = [{"time": "2s", "pause": {}}, {"time": "1h", "resume": {}}]
+    outcome = run(workflow(*steps), retried=[error("unavailable"), result()], hangs=["never"], at=at)
+    assert started_at_ms(outcome, "retried", 2) == 3_600_000 + 3000
+    assert outcome["duration_ms"] == 3_600_000 + 18_000
+    skipped = next(event for event in outcome["transitions"] if event["type"] == "step.skipped")
+    assert skipped["time"][11:19] == "00:00:08"
+
+
+def test_what_follows_from_a_failure_follows_after_the_resume(run: Run) -> None:
+    at = [{"time": "1s", "pause": {}}, {"time": "10s", "resume": {}}]
+    outcome = run(
+        workflow(operation("bad"), operation("later", "slow"), operation("slow")), bad=[error(after="2s")], slow=[result(after="3s")], at=at
+    )
+    cancelled = next(event for event in outcome["transitions"] if event["type"] == "step.cancelled")
+    assert (cancelled["step_id"], cancelled["time"][11:19]) == ("later", "00:00:10")
+    assert (outcome["status"], outcome["duration_ms"]) == ("failed", 10_000)
+
+
+def test_a_paused_execution_can_be_cancelled(run: Run) -> None:
+    outcome = run(
+        workflow(undone("a"), operation("b", "a")),
+        a=[result({"n": 1})],
+        b=["never"],
+        at=[{"time": "1s", "pause": {}}, {"time": "2s", "cancel": {}}],
+    )
+    assert (outcome["status"], outcome["compensated"], outcome["duration_ms"]) == ("cancelled", True, 2000)
+    assert statuses(outcome)["a~compensation"] == "completed"
+
+
+@pytest.mark.parametrize("name", ["resume", "pause"])
+def test_commands_in_a_wrong_state_are_refused(run: Run, name: str) -> None:
+    at = [{"time": "1s", "pause": {}}] if name == "pause" else []
+    outcome = run(workflow(operation("a")), a=["never"], at=[*at, {"time": "2s", name: {}}])
+    assert [event["data"]["code"] for event in outcome["transitions"] if event["type"] == "command.refused"] == ["execution.wrong-state"]
