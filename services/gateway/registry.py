@@ -6,6 +6,7 @@ When `MPLP_SCHEMA_REGISTRY_URL` names a registry, these paths lead there (307).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -100,6 +101,7 @@ class _Routes:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._follower = SchemaFollower(kafka)
+        self._writing = asyncio.Lock()  # writers of one process wait for each other instead of overtaking each other
 
     def router(self) -> APIRouter:
         @asynccontextmanager
@@ -180,7 +182,8 @@ class _Routes:
             return writes, versions[0]
 
         try:
-            entry = await change_store(self._kafka, decide)
+            async with self._writing:
+                entry = await change_store(self._kafka, decide)
         except Refused as error:
             raise RegistryError(409, f"Schema being registered is incompatible with an earlier schema: {error.message}") from error
         except (InvalidInput, TooLarge) as error:
@@ -215,7 +218,8 @@ class _Routes:
         def decide(store: SchemaStore) -> tuple[Writes, None]:
             return ([] if store.own_compatibility(subject) == level else [config_record(level, subject)]), None
 
-        await change_store(self._kafka, decide)
+        async with self._writing:
+            await change_store(self._kafka, decide)
         return answer({"compatibility": level})
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ConcurrentTransactions, InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, TransactionalIdAuthorizationFailed
 
 from streams.codec.avro import Codec, SchemaIds, local_schemas, schema_text
 from streams.codec.compatibility import violations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 #: Holding it is the right to write `_schemas`; not prefixed, since the topic is not.
 WRITER_ID = "_schemas-writer"
-_ATTEMPTS = 30
+_ATTEMPTS = 20
 _READ_TIMEOUT_S = 30.0
 
 Writes = Sequence[tuple[bytes, bytes | None]]
@@ -115,24 +115,28 @@ async def change_store(kafka: Kafka, decide: Callable[[SchemaStore], tuple[Write
     """Reads the topic, lets `decide` say what to write, writes it, with no other writer in between; returns what `decide` says besides.
 
     `decide` is called again on the newer content when another writer came first, so it must be free of effects.
-    Raises `Unavailable` (`schema.busy`) if that happens too often.
+    Raises `Unavailable` (`schema.busy` if that happens too often, `schema.not-written` without the rights).
     """
-    writes, result = decide(await read_store(kafka))
-    if not writes:
-        return result
+    overtaken: KafkaError | None = None
     for attempt in range(_ATTEMPTS):
+        writes, result = decide(await read_store(kafka))
+        if not writes:  # nobody is disturbed for nothing
+            return result
         try:
             async with kafka.producer(transactional_id=WRITER_ID) as producer:
                 writes, result = decide(await read_store(kafka))
                 if writes:
                     await _write(producer, writes)
             return result
-        except (ProducerFenced, InvalidProducerEpoch, ConcurrentTransactions):
-            # Contenders that all come back at once would overtake each other for ever.
-            await asyncio.sleep(random.uniform(0, 0.1) * (attempt + 1))
-        except KafkaError as error:
+        except (TransactionalIdAuthorizationFailed, TopicAuthorizationFailedError) as error:
             raise Unavailable("schema.not-written", f"The topic {SCHEMAS} cannot be written: {error}") from error
-    raise Unavailable("schema.busy", f"Other writers of {SCHEMAS} kept coming first.", advice="Try again.")
+        except KafkaError as error:
+            # Fenced, or one of the many names that a broker has for it while another writer's transaction ends. Whatever became
+            # of the write, the next round reads what is there before it writes. The waits differ, or contenders would overtake
+            # each other for ever.
+            overtaken = error
+            await asyncio.sleep(random.uniform(0, min(4.0, 0.2 * 2**attempt)))
+    raise Unavailable("schema.busy", f"The topic {SCHEMAS} could not be written: {overtaken}", advice="Try again.") from overtaken
 
 
 async def _write(producer: AIOKafkaProducer, writes: Writes) -> None:
@@ -146,7 +150,19 @@ async def _write(producer: AIOKafkaProducer, writes: Writes) -> None:
             if not batch.record_count():
                 raise TooLarge("schema.too-large", "The schema does not fit into a record.")
             batch.close()
-            await (await producer.send_batch(batch, SCHEMAS, partition=0))
+            sent = await producer.send_batch(batch, SCHEMAS, partition=0)
+            _observe(producer)
+            await sent
+
+
+def _observe(producer: AIOKafkaProducer) -> None:
+    """Looks at two futures that aiokafka leaves alone when a producer is fenced: of the batch's way out and of the transaction's end.
+
+    Python would report them as never retrieved whenever they are collected, long after the other writer was waited for.
+    """
+    futures = [batch._drain_waiter for batches in producer._message_accumulator._batches.values() for batch in batches]
+    for future in (*futures, producer._txn_manager.wait_for_transaction_end()):
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def register(kafka: Kafka, wanted: Sequence[tuple[str, str]]) -> list[SchemaVersion]:
