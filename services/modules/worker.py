@@ -24,18 +24,18 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.modules import answers
+from services.modules.handling import carry_out
 from services.modules.operation import Refusal
 from services.modules.progress import Progress
 from services.modules.registration import INTERVAL_S, registration_event
 from services.modules.sending import GroupSender
-from services.modules.user_module import Call, Module, OperationFailed
-from streams import limits
+from services.modules.user_module import Module
 from streams.bus.handling import DeadLetters
 from streams.bus.publisher import Publisher
 from streams.bus.selection import Selection
 from streams.bus.subscription import Decoder
 from streams.codec.registry import connect_codec
-from streams.errors import BackboneError, Fault, InvalidInput, NotFound, Unavailable
+from streams.errors import BackboneError, InvalidInput, NotFound, Unavailable
 from streams.kafka import Kafka, start
 from streams.records import Json, ModuleMessage, SystemEvent, derived_id, now, to_micros
 from streams.settings import Settings
@@ -244,7 +244,7 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         if _is_late(request.deadline):
             await self._persist(lambda: self._tell_expired(request), request)
             return
-        running.operation = asyncio.create_task(self._answer(request))
+        running.operation = asyncio.create_task(carry_out(self._module, request, self._executor))
         try:
             answer = await running.operation
         except asyncio.CancelledError:
@@ -261,29 +261,6 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         if running is not None and running.operation is not None:
             running.is_cancelled = True
             running.operation.cancel()
-
-    async def _answer(self, request: ModuleMessage) -> Json | Refusal:
-        operation = self._module.operations.get(request.operation)
-        if operation is None:
-            return Refusal(code="operation.unknown", message=f"There is no operation {self._module.name}.{request.operation}.")
-        call = Call(
-            request_id=request.id,
-            operation=request.operation,
-            execution_id=request.execution_id,
-            step_id=request.step_id,
-            attempt=request.attempt,
-            deadline=request.deadline,
-            correlation_id=request.correlation_id,
-        )
-        try:
-            return await operation.answer(request.data, call, self._executor)
-        except OperationFailed as error:
-            return Refusal(code=error.code, message=error.message, retryable=error.retryable)
-        except BackboneError as error:
-            return Refusal(code=error.code, message=error.message, pointer=error.pointer, retryable=error.fault is Fault.PEER)
-        except Exception as error:  # noqa: BLE001  whatever a user's operation raises becomes an error of the response
-            _log.exception("operation.failed", module=self._module.name, operation=request.operation, request=request.id)
-            return Refusal(code="internal", message=f"{type(error).__name__}: {error}"[: limits.NAME_CHARACTERS_MAX])
 
     async def _send(self, request: ModuleMessage, answer: Json | Refusal) -> None:
         if request.reply_to is None:
