@@ -54,8 +54,11 @@ class Gateway:
         url = self._settings.http_url()
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=httpx.Timeout(READ_TIMEOUT_S, connect=5.0), trust_env=False)
+        headers = {"content-type": "application/json"}
+        if key := self._settings.api_key.get_secret_value():
+            headers["authorization"] = f"Bearer {key}"
         try:
-            response = await self._client.post(url + path, content=_json(body), headers={"content-type": "application/json"})
+            response = await self._client.post(url + path, content=_json(body), headers=headers)
         except httpx.TransportError as error:
             raise Unavailable(
                 "gateway.unreachable", f"The gateway at {url} does not answer ({type(error).__name__}).", advice="Start it with `mplp up`."

@@ -30,6 +30,8 @@ PUBLISH_TIMEOUT_S = 60.0
 BATCH_BYTES = 256 * 1024
 #: Records for one partition up to which a call shares batches with others.
 SHARED_RECORDS_MAX = 8
+#: A topic that was created a moment ago is not yet known to every broker: pauses before one is called unknown, seconds.
+_CREATION_SPREADS_S = (0.1, 0.4, 0.0)
 #: Records between two turns of the event loop while a call's records are checked and encoded.
 SLICE_RECORDS = 500
 
@@ -102,13 +104,10 @@ class Publisher:
         producer = await self._started()
         physical = self._kafka.names.physical(topic)
         if physical not in self._known:
-            # Asking for all topics never creates one, asking for one may.
             try:
-                cluster = await producer.client.fetch_all_metadata()
+                await partitions_on_broker(producer.client, self._kafka, topic)
             except (KafkaError, OSError) as error:
                 raise self._kafka.unreachable(error) from error
-            if physical not in cluster.topics():
-                raise unknown_topic(topic)
             self._known.add(physical)
         try:
             return len(await producer.partitions_for(physical))
@@ -209,6 +208,18 @@ async def _send_shared(
         metadata = await future
         if metadata.offset is not None and metadata.offset >= 0:
             offsets[index] = metadata.offset
+
+
+async def partitions_on_broker(client: Any, kafka: Kafka, topic: str) -> list[int]:
+    """The partitions of a topic (logical name), from any client of aiokafka. Raises `NotFound` (`topic.unknown`)."""
+    physical = kafka.names.physical(topic)
+    for pause in _CREATION_SPREADS_S:
+        # Asking for all topics never creates one, asking for one may.
+        numbers = (await client.fetch_all_metadata()).partitions_for_topic(physical)
+        if numbers:
+            return sorted(numbers)
+        await asyncio.sleep(pause)
+    raise unknown_topic(topic)
 
 
 def refuse_unwritable(topic: str) -> None:

@@ -22,7 +22,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from streams.bus.publisher import translated, unknown_topic
+from streams.bus.publisher import partitions_on_broker, translated
 from streams.bus.validate import parse_time
 from streams.codec.avro import Codec
 from streams.errors import InvalidInput
@@ -337,11 +337,7 @@ async def _started(kafka: Kafka, topic: str, **options: Any) -> tuple[AIOKafkaCo
     consumer = kafka.new_consumer(**options)
     await start(consumer)
     try:
-        # Asking for all topics never creates one, asking for one may.
-        cluster = await consumer._client.fetch_all_metadata()
-        numbers = sorted(cluster.partitions_for_topic(kafka.names.physical(topic)) or ())
-        if not numbers:
-            raise unknown_topic(topic)
+        numbers = await partitions_on_broker(consumer._client, kafka, topic)
     except KafkaError as error:
         await consumer.stop()
         raise kafka.unreachable(error) from error
