@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     http_host: str = Field("127.0.0.1", description="Address of the gateway.")
     http_port: int = Field(8700, ge=0, le=65535, description="Port of the gateway; 0: any free one.")
     api_keys: SecretStr = Field(SecretStr(""), description="Keys for the gateway, name:role:sha256-of-key, comma separated. Needed beyond loopback.")
+    api_key: SecretStr = Field(SecretStr(""), description="Key that commands and `streams.connect` show to the gateway.")
     group_session_timeout_ms: int = Field(6000, ge=1000, description="A silent process loses its partitions after this time.")
     module_concurrency: int = Field(16, ge=1, le=1000, description="Requests that a process of a user's module works on at a time.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of the processes' own logs.")

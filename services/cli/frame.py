@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage, 3 a server cannot be reached. 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
@@ -75,7 +76,7 @@ def table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
 
 def fail(error: BackboneError, *, as_json: bool) -> NoReturn:
     """Ends the command with the error: a sentence on stderr, with `--json` also the error object on stdout."""
-    where = f" (at {error.pointer})" if error.pointer else ""
+    where = f" (at {error.pointer})" if error.pointer and error.pointer not in error.message else ""
     progress(f"error: {error.code}: {error.message}{where}")
     for violation in getattr(error, "violations", ()):
         progress(f"  {violation.code} at {violation.pointer or '/'}: {violation.message}")
@@ -92,6 +93,8 @@ def command(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         as_json = bool(kwargs.get("as_json", False))
+        # What the client library tries before it gives up is told by our own error, in one sentence.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         try:
             return asyncio.run(function(*args, **kwargs))
         except BackboneError as error:

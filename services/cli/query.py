@@ -84,8 +84,7 @@ async def ask(settings: Settings, sql: str, parameters: Mapping[str, Any], *, st
 
 
 def _authorization(settings: Settings) -> dict[str, str]:
-    key = getattr(settings, "api_key", None)
-    secret = key.get_secret_value() if key is not None else ""
+    secret = settings.api_key.get_secret_value()
     return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 

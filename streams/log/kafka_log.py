@@ -124,11 +124,12 @@ class KafkaLog:
 async def read_range(consumer: AIOKafkaConsumer, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Stored]:
     """Records of [start, end) of a partition, in order; gaps (retention, compaction) are skipped. The consumer is assigned anew."""
     tp = TopicPartition(topic, partition)
-    consumer.assign([tp])
+    # Offsets are asked for before anything is assigned: a fetch that waits holds up every other request on its connection.
     first = int((await consumer.beginning_offsets([tp]))[tp])
     position = max(start, first)
     if position >= end:
         return
+    consumer.assign([tp])
     consumer.seek(tp, position)
     while position < end:
         fetched = await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS)
@@ -164,9 +165,9 @@ class KafkaInboxes:
         await start(consumer)
         self._consumer = consumer
         partitions = [TopicPartition(topic, self._partition) for topic in self._topics]
-        consumer.assign(partitions)
         firsts = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
+        consumer.assign(partitions)
         for tp in partitions:
             at = max(positions.get(tp.topic, -1) + 1, int(firsts[tp]))
             consumer.seek(tp, at)
