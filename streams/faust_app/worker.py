@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from streams.faust_app.match_stage import MatchStage
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka, start
 from streams.matching.matchers import DEFAULT_TOPICS
+from streams.records import derived_id
 from streams.topics import CONTROL_RULES, MATCHES
 
 WATERMARK_INTERVAL_S = 0.1
@@ -36,8 +37,17 @@ QUIET_AFTER_S = 10.0
 #: A chunk that waits longer than this for its acknowledgement means that the worker hangs.
 STUCK_AFTER_S = 120.0
 _WATCH_INTERVAL_S = 0.5
+_TOPICS_INTERVAL_S = 5.0
 
 _log = structlog.get_logger("worker")
+
+
+class SourcesChanged(Exception):
+    """Rules read `topics` that the Faust app is not subscribed to."""
+
+    def __init__(self, topics: set[str]) -> None:
+        super().__init__(", ".join(sorted(topics)))
+        self.topics = topics
 
 
 class Worker:
@@ -71,6 +81,15 @@ class Worker:
 
     async def run(self) -> None:
         """Runs until cancelled; raises what went wrong."""
+        while True:
+            try:
+                await self._serve()
+            except SourcesChanged as change:
+                # Faust would subscribe to further topics only after 45 s; beginning anew takes one second and loses nothing.
+                _log.info("worker.sources-changed", topics=sorted(change.topics))
+
+    async def _serve(self) -> None:
+        """One life of the Faust app; ends by `SourcesChanged` or what went wrong."""
         self._failure = asyncio.get_running_loop().create_future()
         producer = self._kafka.new_producer()
         snapshots = self._kafka.new_producer(max_batch_size=limits.LOG_MESSAGE_BYTES_MAX - 1024 * 1024)
@@ -84,7 +103,7 @@ class Worker:
         try:
             await self._rules.open()
             await stage.use(list(self._rules.latest.values()), RuleIndex(self._rules.active()))
-            sources = sorted({*DEFAULT_TOPICS, *stage.index.topics})
+            sources = sorted({*DEFAULT_TOPICS, *await self._existing(stage.index.topics)})
             counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sources}
             app = self._app = self._make_app(stage, sources, new_owner)
             await app.start()
@@ -92,6 +111,7 @@ class Worker:
                 asyncio.create_task(self._follow_rules(stage, sources)),
                 asyncio.create_task(self._write_watermarks(stage, counts)),
                 asyncio.create_task(self._watch(app)),
+                asyncio.create_task(self._watch_topics(stage, sources)),
             ]
             await asyncio.wait([self._failure, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -107,6 +127,7 @@ class Worker:
                 await self._app.stop()
             for owner in list(self._owners.values()):
                 await owner.close(checkpoint=not failed)
+            self._owners, self._app = {}, None
             await self._rules.close()
             await stage.close()
             await producer.stop()
@@ -124,7 +145,10 @@ class Worker:
     def _make_app(self, stage: MatchStage, sources: Sequence[str], new_owner: Callable[[int], Owner]) -> App:
         names = self._kafka.names
         settings = self._kafka.settings
-        app = new_app(settings, group=f"{settings.topic_prefix}-worker", instance=self._name if self._static else None)
+        # A static member that comes back gets its old partitions without a rebalance, also if it asks for other topics than before:
+        # so who reads other topics is another member. The former one is missed after the session's timeout.
+        instance = f"{self._name}-{derived_id('sources', *sources)[:8]}" if self._static else None
+        app = new_app(settings, group=f"{settings.topic_prefix}-worker", instance=instance)
         for topic in sources:
             add_agent(app, [names.physical(topic)], stage.handle, self.fail, f"match {topic}")
 
@@ -171,11 +195,26 @@ class Worker:
             await stage.use(changes, index)
             _log.info("rules.changed", rules=[change.rule_id for change in changes], active=len(index.rules))
             self.reached.set()
-            if not index.topics <= set(sources):
-                # Faust would subscribe only after 45 s; a new start takes one second and loses nothing.
-                raise SourcesChanged("worker.sources-changed", f"Rules read new topics: {', '.join(sorted(index.topics - set(sources)))}.")
+            await self._check_topics(stage, sources)
 
         await self._rules.follow(changed)
+
+    async def _existing(self, topics: Collection[str]) -> set[str]:
+        """Those of the topics (logical names) that the broker has. Asking for the list of all creates none."""
+        async with self._kafka.consumer() as consumer:
+            known = await consumer.topics()
+        return {topic for topic in topics if self._kafka.names.physical(topic) in known}
+
+    async def _check_topics(self, stage: MatchStage, sources: Sequence[str]) -> None:
+        unread = stage.index.topics - set(sources)
+        if unread and (found := await self._existing(unread)):
+            raise SourcesChanged(found)
+
+    async def _watch_topics(self, stage: MatchStage, sources: Sequence[str]) -> None:
+        """A rule may name a topic before it exists."""
+        while True:
+            await asyncio.sleep(_TOPICS_INTERVAL_S)
+            await self._check_topics(stage, sources)
 
     async def _write_watermarks(self, stage: MatchStage, counts: dict[str, int]) -> None:
         await self.ready.wait()
@@ -204,7 +243,3 @@ class Worker:
             oldest = consumer_of(app).prefix.oldest()
             if oldest is not None and time.monotonic() - oldest > STUCK_AFTER_S:
                 raise Defect("worker.stuck", f"A chunk waits for its acknowledgement for more than {STUCK_AFTER_S:.0f} s.")
-
-
-class SourcesChanged(BackboneError):
-    """The worker must start again to read other topics."""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from aiokafka.admin import NewTopic
 
 from streams.bus.bus import Bus
 from streams.codec.avro import Codec
@@ -201,3 +202,21 @@ async def test_a_stopped_and_continued_worker_adds_nothing(settings: Settings, b
     counts = Counter(composite.group_key["data.customer"] for composite in found)
     assert set(counts.values()) == {1}
     assert len(counts) == 121
+
+
+async def test_a_rule_may_name_a_topic_of_the_user_even_before_it_exists(settings: Settings, bus: Bus, kafka: Kafka) -> None:
+    mine = "mplp.mine"
+    physical = kafka.names.physical(mine)
+    rule = count_rule(condition={"gte": 1})
+    rule["events"]["failed"]["topic"] = mine
+    async with worker(settings):
+        report = await control.apply(bus, [rule, count_rule("default", condition={"gte": 1})], who="test")
+        assert not report.missing
+        await bus.publish([failed("ann", "s")])  # the missing topic stops nothing
+        assert [composite.rule_id for composite in await wait_for_composites(bus, 1)] == ["default"]
+        async with kafka.admin() as admin:
+            await admin.create_topics([NewTopic(physical, 3, 1)])
+            while physical not in await admin.list_topics():
+                await asyncio.sleep(0.1)
+        await bus.publish([failed("bob", "s")], topic=mine)
+        assert [composite.rule_id for composite in await wait_for_composites(bus, 2)] == ["default", "count"]

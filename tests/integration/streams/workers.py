@@ -31,8 +31,10 @@ class WorkerProcess:
 
     async def start(self) -> None:
         environment = {
-            **os.environ, "MPLP_KAFKA_BOOTSTRAP": self._settings.kafka_bootstrap, "MPLP_TOPIC_PREFIX": self._settings.topic_prefix,
-            "MPLP_PARTITIONS": str(self._settings.partitions), "MPLP_DATA_DIR": str(self._settings.data_dir), "MPLP_PROCESS_NAME": self._name,
+            **os.environ,
+            "MPLP_KAFKA_BOOTSTRAP": self._settings.kafka_bootstrap, "MPLP_TOPIC_PREFIX": self._settings.topic_prefix,
+            "MPLP_PARTITIONS": str(self._settings.partitions), "MPLP_DATA_DIR": str(self._settings.data_dir),
+            "MPLP_PROCESS_NAME": self._name,
             "MPLP_GROUP_SESSION_TIMEOUT_MS": str(self._settings.group_session_timeout_ms),
         }  # fmt: skip
         with self._log.open("ab") as log:
@@ -76,7 +78,8 @@ def count_rule(rule_id: str = "count", **correlation: Any) -> dict[str, Any]:
         "id": rule_id,
         "events": {"failed": {"type": "order.failed"}},
         "correlation": {
-            "type": "event_count", "events": ["failed"], "group-by": ["data.customer"], "timespan": "10m", "condition": {"gte": 3}, **correlation,
+            "type": "event_count", "events": ["failed"], "group-by": ["data.customer"], "timespan": "10m",
+            "condition": {"gte": 3}, **correlation,
         },
     }  # fmt: skip
 
