@@ -116,4 +116,8 @@ async def start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
 
 
 def _unreachable(servers: str | Sequence[str], error: Exception) -> Unavailable:
-    return Unavailable("kafka.unreachable", f"Kafka at {servers} does not answer ({type(error).__name__}).", advice="Start it with `mplp up`, or set MPLP_KAFKA_BOOTSTRAP.")
+    return Unavailable(
+        "kafka.unreachable",
+        f"Kafka at {servers} does not answer ({type(error).__name__}).",
+        advice="Start it with `mplp up`, or set MPLP_KAFKA_BOOTSTRAP.",
+    )

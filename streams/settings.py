@@ -22,7 +22,9 @@ class Settings(BaseSettings):
 
     kafka_bootstrap: str = Field("", description="Kafka servers, host:port, comma separated. Empty: the embedded broker.")
     kafka_port: int = Field(9092, ge=0, le=65535, description="Port of the embedded broker on loopback; 0: any free one.")
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="How to talk to Kafka.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to Kafka."
+    )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="SASL mechanism.")
     kafka_sasl_username: str = Field("", description="SASL user.")
     kafka_sasl_password: SecretStr = Field(SecretStr(""), description="SASL password.")
@@ -38,7 +40,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".mplp"), description="Folder of the embedded Kafka, ClickHouse and run.json.")
     http_host: str = Field("127.0.0.1", description="Address of the gateway.")
     http_port: int = Field(8700, ge=0, le=65535, description="Port of the gateway; 0: any free one.")
-    api_keys: SecretStr = Field(SecretStr(""), description="Keys for the gateway, name:role:sha256-of-key, comma separated. Needed beyond loopback.")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="Keys for the gateway, name:role:sha256-of-key, comma separated. Needed beyond loopback."
+    )
     api_key: SecretStr = Field(SecretStr(""), description="Key that commands and `streams.connect` show to the gateway.")
     group_session_timeout_ms: int = Field(6000, ge=1000, description="A silent process loses its partitions after this time.")
     module_concurrency: int = Field(16, ge=1, le=1000, description="Requests that a process of a user's module works on at a time.")

@@ -13,9 +13,24 @@ from aiokafka.partitioner import murmur2
 
 from streams import limits
 from streams.records import (
-    Block, CompositeEvent, ControlRecord, Delivery, Fence, Heartbeat, Inserted, Match, ModuleMessage, Position, Record, RuleChange,
-    Snapshot, SystemEvent, Watermark, WorkflowCommand, WorkflowTransition,
-)  # fmt: skip
+    Block,
+    CompositeEvent,
+    ControlRecord,
+    Delivery,
+    Fence,
+    Heartbeat,
+    Inserted,
+    Match,
+    ModuleMessage,
+    Position,
+    Record,
+    RuleChange,
+    Snapshot,
+    SystemEvent,
+    Watermark,
+    WorkflowCommand,
+    WorkflowTransition,
+)
 
 DAY_MS = 24 * 3600 * 1000
 FOREVER = -1
@@ -78,33 +93,64 @@ class Topic:
 CATALOGUE: tuple[Topic, ...] = (
     Topic(name=COMMANDS, key="execution id (home)", records=(WorkflowCommand,), retention_ms=7 * DAY_MS, log_append_time=True, sunk=True),
     Topic(
-        name=TRANSITIONS, key="execution id", records=(WorkflowTransition, Fence, Position),
-        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX, sunk=True, log=True,
+        name=TRANSITIONS,
+        key="execution id",
+        records=(WorkflowTransition, Fence, Position),
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
+        sunk=True,
+        log=True,
     ),
-    Topic(name=WORKFLOW_SNAPSHOTS, key="epoch/execution id", records=(Snapshot, Fence), cleanup="compact", message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX),
     Topic(
-        name=MESSAGES, key="home", records=(ModuleMessage, SystemEvent, Fence, Position),
-        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX, sunk=True, log=True,
+        name=WORKFLOW_SNAPSHOTS,
+        key="epoch/execution id",
+        records=(Snapshot, Fence),
+        cleanup="compact",
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
     ),
-    Topic(name=MODULE_SNAPSHOTS, key="epoch/aggregate id", records=(Snapshot, Fence), cleanup="compact", message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX),
+    Topic(
+        name=MESSAGES,
+        key="home",
+        records=(ModuleMessage, SystemEvent, Fence, Position),
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
+        sunk=True,
+        log=True,
+    ),
+    Topic(
+        name=MODULE_SNAPSHOTS,
+        key="epoch/aggregate id",
+        records=(Snapshot, Fence),
+        cleanup="compact",
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
+    ),
     Topic(name=REQUESTS, key="home of the aggregate", records=(ModuleMessage,), retention_ms=7 * DAY_MS, log_append_time=True, sunk=True),
     Topic(name=RESPONSES, key="home of the caller", records=(ModuleMessage,), retention_ms=7 * DAY_MS, log_append_time=True, sunk=True),
     Topic(name=SYSTEM_EVENTS, key="subject", records=(SystemEvent,), retention_ms=30 * DAY_MS, log_append_time=True, sunk=True),
     Topic(
-        name=COMPOSITES, key="rule + group key", records=(CompositeEvent, Fence, Position), retention_ms=30 * DAY_MS,
-        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX, sunk=True, log=True,
+        name=COMPOSITES,
+        key="rule + group key",
+        records=(CompositeEvent, Fence, Position),
+        retention_ms=30 * DAY_MS,
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
+        sunk=True,
+        log=True,
     ),
     Topic(name=DELIVERIES, key="event id", records=(Delivery,), retention_ms=7 * DAY_MS, sunk=True),
     Topic(name=MATCHES, key="rule + group key", records=(Match, Watermark, RuleChange), retention_ms=7 * DAY_MS, log_append_time=True),
     Topic(name=BLOCKS, key="topic", records=(Block, Inserted, Fence, Position), retention_ms=7 * DAY_MS, log=True),
-    Topic(name=INTERNAL_SNAPSHOTS, key="epoch/aggregate id", records=(Snapshot, Fence), cleanup="compact", message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX),
+    Topic(
+        name=INTERNAL_SNAPSHOTS,
+        key="epoch/aggregate id",
+        records=(Snapshot, Fence),
+        cleanup="compact",
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
+    ),
     Topic(name=WORKERS, key="process", records=(Heartbeat,), cleanup="compact"),
     Topic(name=CONTROL_RULES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
     Topic(name=CONTROL_ROUTES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
     Topic(name=CONTROL_WORKFLOWS, key="id, id@hash", records=(ControlRecord,), cleanup="compact", single_partition=True),
     Topic(name=SYSTEM_EVENTS + RETRY_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS),
     Topic(name=SYSTEM_EVENTS + DEAD_LETTER_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS, sunk=True),
-)  # fmt: skip
+)
 
 BY_NAME = {topic.name: topic for topic in CATALOGUE}
 

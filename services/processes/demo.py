@@ -76,7 +76,10 @@ def _workflow(demo: Demo) -> None:
 def _composite(demo: Demo) -> None:
     demo.run("rules", "apply", str(RULE))
     tail = demo.start("composites", "tail", "--from", "beginning", "--count", "1", "--timeout", COMPOSITE_TIMEOUT)
-    orders = [{"type": "order.failed", "source": "shop", "subject": f"order-{n}", "data": {"customer": "ada", "total": 10 * n}} for n in range(1, 4)]
+    orders = [
+        {"type": "order.failed", "source": "shop", "subject": f"order-{n}", "data": {"customer": "ada", "total": 10 * n}}
+        for n in range(1, 4)
+    ]
     demo.run("events", "produce", stdin="\n".join(json.dumps(order) for order in orders) + "\n")
     output, _ = tail.communicate()
     if not output.strip():

@@ -20,7 +20,6 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, Transacti
 
 from streams.codec.avro import Codec, SchemaIds, local_schemas, schema_text
 from streams.codec.compatibility import violations
-from streams.codec.remote import RemoteRegistry
 from streams.codec.store import FULL_TRANSITIVE, SchemaStore, SchemaVersion, config_record
 from streams.codec.subjects import registrations
 from streams.errors import InvalidInput, Refused, TooLarge, Unavailable
@@ -201,6 +200,8 @@ async def load_schemas(kafka: Kafka) -> SchemaIds:
     Raises `Unavailable` if the registry cannot be read.
     """
     if kafka.settings.schema_registry_url:
+        from streams.codec.remote import RemoteRegistry  # brings an HTTP client, which few need
+
         async with RemoteRegistry(kafka.settings.schema_registry_url) as remote:
             return await remote.load(registrations(kafka.names))
     return ids_of(await read_store(kafka))
@@ -228,6 +229,8 @@ async def register_schemas(kafka: Kafka) -> Mapping[str, SchemaVersion]:
     """Registers every record of the catalogue under its subjects; subject → version. Repeating it changes nothing."""
     wanted = [(subject, schema_text(local_schemas()[name])) for subject, name in registrations(kafka.names)]
     if kafka.settings.schema_registry_url:
+        from streams.codec.remote import RemoteRegistry  # brings an HTTP client, which few need
+
         async with RemoteRegistry(kafka.settings.schema_registry_url) as remote:
             return {subject: await remote.register(subject, text) for subject, text in wanted}
     versions = await register(kafka, wanted)
