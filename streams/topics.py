@@ -178,7 +178,7 @@ class TopicNames:
 def partition_of(key: str | bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner (murmur2) gives to `key`."""
     raw = key.encode() if isinstance(key, str) else key
-    return (murmur2(raw) & 0x7FFFFFFF) % partitions
+    return int(murmur2(raw) & 0x7FFFFFFF) % partitions
 
 
 def home_of(aggregate_id: str) -> str:

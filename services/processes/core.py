@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from services.modules.catalogue import OPERATIONS
 from services.modules.machine import ModulesMachine
@@ -14,6 +15,7 @@ from services.orchestrator.shell import DefinitionKeeper
 from services.processes.runtime import connected, process_name, run_process, say_ready, send_heartbeats
 from streams import topics
 from streams.log.host import Host
+from streams.log.types import Machine
 from streams.settings import Settings
 
 
@@ -23,7 +25,7 @@ async def serve(settings: Settings) -> None:
     name = process_name("core")
     keeper = DefinitionKeeper(kafka, codec, operations=OPERATIONS)
     await keeper.start()
-    machines = [OrchestratorMachine(keeper.store, OPERATIONS), ModulesMachine()]
+    machines: list[Machine[Any]] = [OrchestratorMachine(keeper.store, OPERATIONS), ModulesMachine()]
     host = Host(kafka, codec, machines, name=name, group=f"{settings.topic_prefix}-core", prepare=keeper.prepare)
 
     def state() -> tuple[dict[str, int], list[str]]:
