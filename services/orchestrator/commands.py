@@ -19,8 +19,7 @@ class RefusedDocument(Refused):
     """A refusal for what a document (a definition, an input) contains; `violations` has all its faults."""
 
     def __init__(self, code: str, message: str, violations: Sequence[Violation]) -> None:
-        first = violations[0]
-        super().__init__(code, f"{message} {first.message} ({first.code})", pointer=first.pointer)
+        super().__init__(code, message, pointer=violations[0].pointer if violations else None)
         self.violations = tuple(violations)
 
     def to_dict(self) -> dict[str, object]:

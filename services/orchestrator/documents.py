@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import orjson
@@ -13,6 +14,8 @@ from streams.records import Json
 
 #: Aliases (`*name`) of a YAML document: each may stand for a tree of aliases, so a few lines could become gigabytes.
 ALIASES_MAX = 100
+#: An object or a list as JSON writes them; `{a: 1}` and `[a]` are YAML.
+_JSON_BEGIN = re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\"\]])")
 _INT64 = (-(2**63), 2**64 - 1)
 
 
@@ -36,13 +39,17 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_document(text: str) -> Json:
-    """The document in `text`: JSON if it begins like JSON and is, else YAML. Raises `InvalidInput` (`document.malformed`) with the line."""
-    json_fault: str | None = None
-    if text.lstrip()[:1] in ("{", "["):
+    """The document in `text`: JSON if it begins like JSON, else YAML. Raises `InvalidInput` (`document.malformed`) with the line.
+
+    A broken JSON document is not tried as YAML, which might read something else into it.
+    """
+    if _JSON_BEGIN.match(text):
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError as error:
-            json_fault = f"line {error.lineno}, column {error.colno}: {error.msg}"
+            raise InvalidInput(
+                "document.malformed", f"This is not JSON: line {error.lineno}, column {error.colno}: {error.msg}."
+            ) from error
     try:
         document = yaml.load(text, _Loader)
         _check_json(document)
@@ -50,7 +57,7 @@ def read_document(text: str) -> Json:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InvalidInput("document.malformed", f"This is neither JSON nor YAML: {json_fault or where + problem}.") from error
+        raise InvalidInput("document.malformed", f"This is neither JSON nor YAML: {where}{problem}.") from error
     except RecursionError as error:
         raise InvalidInput("document.malformed", "The document is nested too deeply.") from error
     except ValueError as error:

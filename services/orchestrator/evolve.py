@@ -12,7 +12,18 @@ from typing import Any, Literal
 
 import orjson
 
-from services.orchestrator.state import ENDED_BADLY, UNTOUCHED, Emitted, Error, Execution, OpenApproval, StepState, StepStatus
+from services.orchestrator.state import (
+    ENDED_BADLY,
+    UNTOUCHED,
+    Emitted,
+    Error,
+    Execution,
+    OpenApproval,
+    StepState,
+    StepStatus,
+    replace_execution,
+    replace_step,
+)
 from streams.records import WorkflowTransition, to_micros
 
 
@@ -22,8 +33,8 @@ def evolve(state: Execution | None, event: WorkflowTransition) -> Execution | No
         return _started(event) if event.type == "execution.started" else None
     change = EVOLVERS.get(event.type)
     if change is None:
-        return replace(state, sequence=state.sequence + 1)
-    return replace(state, sequence=state.sequence + 1, status=event.status, **change(state, event))
+        return replace_execution(state, sequence=state.sequence + 1)
+    return replace_execution(state, sequence=state.sequence + 1, status=event.status, **change(state, event))
 
 
 def _started(event: WorkflowTransition) -> Execution:
@@ -69,7 +80,7 @@ def _before(state: Execution, event: WorkflowTransition) -> StepState:
 
 
 def _step_scheduled(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    return _with(state, event, replace(_before(state, event), status="scheduled"))
+    return _with(state, event, replace_step(_before(state, event), status="scheduled"))
 
 
 def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
@@ -77,7 +88,7 @@ def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]
     begun = now if step.begun_us is None else step.begun_us
     timeout_ms, attempt_timeout_ms = data.get("timeout_ms"), data.get("attempt_timeout_ms")
     begins = step.begun_us is None
-    after = replace(
+    after = replace_step(
         step,
         status="running",
         attempt=event.attempt,
@@ -99,7 +110,7 @@ def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]
 
 def _step_retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     now = to_micros(event.time)
-    step = replace(
+    step = replace_step(
         _before(state, event),
         status="scheduled",
         error=Error.from_json(event.data["error"]),
@@ -139,7 +150,7 @@ def _answered(state: Execution, event: WorkflowTransition) -> tuple[int, ...]:
 
 
 def _ended(state: Execution, event: WorkflowTransition, status: StepStatus, **more: Any) -> dict[str, Any]:
-    step = replace(
+    step = replace_step(
         _before(state, event),
         status=status,
         ended_us=to_micros(event.time),
@@ -180,24 +191,24 @@ def _step_cancelled(state: Execution, event: WorkflowTransition) -> dict[str, An
 
 
 def _step_waiting(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    return _with(state, event, replace(_before(state, event), status="waiting"))
+    return _with(state, event, replace_step(_before(state, event), status="waiting"))
 
 
 def _timer_set(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    step = replace(
+    step = replace_step(
         _before(state, event), wake_us=event.data["due_us"], timer_set_us=to_micros(event.time), movable=event.data.get("movable", True)
     )
     return _with(state, event, step)
 
 
 def _timer_fired(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    return _with(state, event, replace(_before(state, event), wake_us=None))
+    return _with(state, event, replace_step(_before(state, event), wake_us=None))
 
 
 def _fallback_applied(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     error = Error.from_json(event.data["error"])
     running = event.data["index"] if event.data["action"] == "run-step" else None
-    step = replace(
+    step = replace_step(
         _before(state, event),
         error=error,
         fallback=running,
@@ -209,7 +220,7 @@ def _fallback_applied(state: Execution, event: WorkflowTransition) -> dict[str, 
     )
     if running is not None:
         # The fallback's step has time-outs of its own; the failed one's may be what brought us here.
-        step = replace(step, timeout_us=None)
+        step = replace_step(step, timeout_us=None)
     more = {"doomed": error} if event.data["action"] == "compensate" and state.doomed is None else {}
     return _with(state, event, step, **more)
 
@@ -223,16 +234,16 @@ def _approval_requested(state: Execution, event: WorkflowTransition) -> dict[str
         timed_out=data.get("timed_out", False),
         deadline_us=None if deadline_ms is None else now + deadline_ms * 1000,
     )
-    step = replace(
+    step = replace_step(
         _before(state, event), status="waiting", approval=approval, approval_answered=False, attempt_timeout_us=None, timer_set_us=now
     )
     return _with(state, event, step)
 
 
 def _approval_answered(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    step = replace(_before(state, event), approval=None, approval_answered=True, status="running")
+    step = replace_step(_before(state, event), approval=None, approval_answered=True, status="running")
     if event.data.get("escalated") and event.data["choice"] == "retry":
-        step = replace(anew(step), approval_answered=True)
+        step = replace_step(anew(step), approval_answered=True)
         change = _with(state, event, step)
         _reset(change, state, event.data.get("reset", ()))
         return change
@@ -241,7 +252,7 @@ def _approval_answered(state: Execution, event: WorkflowTransition) -> dict[str,
 
 def _compensation(status: Literal["running", "completed", "failed"]) -> Callable[[Execution, WorkflowTransition], dict[str, Any]]:
     def change(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-        step = replace(_before(state, event), compensation=status)
+        step = replace_step(_before(state, event), compensation=status)
         return _with(state, event, step) | _ending(event)
 
     return change
@@ -281,7 +292,7 @@ def _moved(step: StepState, now: int, paused: int) -> StepState:
     if approval is not None:
         approval = replace(approval, deadline_us=later(approval.deadline_us))
     wake = later(step.wake_us) if step.movable else step.wake_us
-    return replace(step, wake_us=wake, timeout_us=later(step.timeout_us), approval=approval)
+    return replace_step(step, wake_us=wake, timeout_us=later(step.timeout_us), approval=approval)
 
 
 def _execution_ended(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
@@ -297,7 +308,7 @@ def _execution_ended(state: Execution, event: WorkflowTransition) -> dict[str, A
 
 def _answered_late(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     step = _before(state, event)
-    return _with(state, event, replace(step, answered=(*step.answered, event.attempt)))
+    return _with(state, event, replace_step(step, answered=(*step.answered, event.attempt)))
 
 
 EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]] = {

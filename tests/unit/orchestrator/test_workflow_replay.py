@@ -113,7 +113,7 @@ def workflows(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
-RESULTS = st.builds(lambda after, n: {"result": {"n": n}, "after": after}, DURATIONS, st.integers())
+RESULTS = st.builds(lambda after, n: {"result": {"n": n}, "after": after}, DURATIONS, st.integers(-(2**53), 2**53))
 ANSWERS = st.one_of(
     st.just("never"),
     RESULTS,

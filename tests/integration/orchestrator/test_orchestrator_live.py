@@ -1,0 +1,117 @@
+"""The orchestrator on a real broker: definitions on the control topic, the example to its end, a new owner in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import NewTopic
+
+from services.modules.catalogue import OPERATIONS
+from services.modules.machine import ModulesMachine
+from services.orchestrator.definitions import definition_hash
+from services.orchestrator.machine import OrchestratorMachine
+from services.orchestrator.shell import DefinitionKeeper
+from services.orchestrator.view import fold
+from streams.bus import Bus
+from streams.codec.avro import Codec
+from streams.errors import InvalidDocument, Refused
+from streams.kafka import Kafka
+from streams.log.host import Host
+from streams.records import ControlRecord
+from streams.topics import CONTROL_WORKFLOWS, module_requests
+
+pytestmark = pytest.mark.broker
+
+EXAMPLE: dict[str, Any] = json.loads((Path(__file__).resolve().parents[3] / "examples" / "multi-agent-collaboration.json").read_text())
+ASK = {
+    "id": "ask",
+    "name": "ask",
+    "steps": [
+        {"id": "question", "type": "approval", "title": "Go on?"},
+        {"id": "context", "type": "module-operation", "module": "context", "operation": "create-context", "dependencies": ["question"],
+         "parameters": {"name": "${question.result.by}", "type": "t"}},
+    ],
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def core(kafka: Kafka, codec: Codec, name: str) -> AsyncIterator[DefinitionKeeper]:
+    """What a core process runs, within this one."""
+    keeper = DefinitionKeeper(kafka, codec, operations=OPERATIONS)
+    await keeper.start()
+    machines = [OrchestratorMachine(keeper.store, OPERATIONS), ModulesMachine()]
+    host = Host(kafka, codec, machines, name=name, group=f"{kafka.settings.topic_prefix}-core", prepare=keeper.prepare)
+    tasks = [asyncio.create_task(host.run()), asyncio.create_task(keeper.run())]
+    try:
+        await asyncio.wait_for(host.wait_ready(), 30)
+        yield keeper
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await keeper.stop()
+
+
+@pytest.fixture
+async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
+    bus = Bus(kafka, codec)
+    yield bus
+    await bus.close()
+
+
+async def test_the_example_completes_and_its_log_tells_the_whole_story(kafka: Kafka, codec: Codec, bus: Bus) -> None:
+    async with core(kafka, codec, "one"):
+        result = await bus.run_workflow(EXAMPLE)
+        transitions = [transition async for transition in bus.transitions(result["execution_id"])]
+    assert result["status"] == "completed"
+    assert result["output"]["plan-creation"]["planId"]
+    assert [transition.sequence for transition in transitions] == list(range(1, len(transitions) + 1))
+    view = fold(transitions)
+    assert view["output"] == result["output"]
+    assert {step["status"] for step in view["steps"].values()} == {"completed"}
+
+
+async def test_the_definition_is_on_the_control_topic_before_it_runs(kafka: Kafka, codec: Codec, bus: Bus) -> None:
+    async with core(kafka, codec, "one"):
+        await asyncio.gather(*(bus.start_workflow(ASK) for _ in range(3)))
+    records = [delivered.record async for delivered in bus.read(CONTROL_WORKFLOWS, until_end=True)]
+    assert [record.id for record in records if isinstance(record, ControlRecord)] == [f"ask@{definition_hash(ASK)}"]
+    assert json.loads(records[0].content) == ASK
+
+
+async def test_a_new_owner_goes_on_where_the_old_one_stopped(kafka: Kafka, codec: Codec, bus: Bus) -> None:
+    async with core(kafka, codec, "one"):
+        execution = await bus.start_workflow(ASK)
+    async with core(kafka, codec, "two") as keeper:
+        assert definition_hash(ASK) in keeper.store
+        await bus.command(execution, "answer", {"step": "question", "choice": "approve", "by": "ann"})
+        last = [transition async for transition in bus.transitions(execution, follow=True)][-1]
+        with pytest.raises(Refused) as caught:
+            await bus.command(execution, "answer", {"step": "question", "choice": "approve", "by": "bob"})
+    assert last.status == "completed"
+    assert last.data["output"]["context"]["name"] == "ann"
+    assert caught.value.code == "approval.already-answered"
+
+
+async def test_a_module_is_known_as_soon_as_it_has_a_topic(kafka: Kafka, codec: Codec, bus: Bus) -> None:
+    step = {"id": "s", "type": "module-operation", "module": "bakery", "operation": "bake"}
+    document = {"id": "baking", "name": "baking", "steps": [step]}
+    async with core(kafka, codec, "one"):
+        with pytest.raises(InvalidDocument) as caught:
+            await bus.start_workflow(document)
+        assert [(fault.code, fault.pointer) for fault in caught.value.violations] == [("module.unknown", "/steps/0/module")]
+        async with kafka.admin() as admin:
+            await admin.create_topics([NewTopic(kafka.names.physical(module_requests("bakery")), num_partitions=4, replication_factor=1)])
+        execution = await bus.start_workflow(document)
+        await bus.command(execution, "cancel", {"by": "ann"})
+        last = [transition async for transition in bus.transitions(execution, follow=True)][-1]
+    assert last.status == "cancelled"

@@ -1,0 +1,35 @@
+"""The concept page is held against the code: its definition is valid, its scenario does what it says, its records are all there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from services.orchestrator.definitions import validate
+from services.orchestrator.documents import read_document
+from services.orchestrator.evolve import EVOLVERS
+from services.orchestrator.scenario import run_scenario
+from services.orchestrator.schema import definition_schema
+from services.orchestrator.store import AnyModule
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "concepts" / "workflows.md").read_text()
+DEFINITION, SCENARIO = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+
+
+def test_the_example_is_valid_and_the_scenario_holds() -> None:
+    assert validate(DEFINITION, AnyModule()) == []
+    assert run_scenario(DEFINITION, SCENARIO)["differences"] == []
+
+
+def test_every_step_type_is_explained() -> None:
+    explained = set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE))
+    assert explained == set(definition_schema()["$defs"]["stepType"]["enum"])
+
+
+def test_every_transition_is_listed() -> None:
+    section = PAGE.partition("## What is in the log")[2].partition("## Definitions")[0]
+    listed: set[str] = set()
+    for row in re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE):
+        names = re.findall(r"`([^`]+)`", row)
+        listed |= {name if not name.startswith(".") else names[0].partition(".")[0] + name for name in names}
+    assert listed == {*EVOLVERS, "execution.started", "command.refused"}
