@@ -138,6 +138,18 @@ async def test_tail_follows_filters_counts_and_ends(settings: Settings, codec: C
     assert sorted(line.split("  ")[-1] for line in out.splitlines()) == ['{"total":12.5}', '{"total":20}', '{"total":5}', '{"total":7}']
 
 
+async def test_a_record_that_cannot_be_read_stands_on_stderr_and_stops_nothing(settings: Settings, kafka: Kafka, codec: Codec) -> None:
+    async with kafka.producer() as producer, connect(settings) as bus:
+        await producer.send_and_wait(kafka.names.physical(SYSTEM_EVENTS), b"garbage", key=b"k", partition=0)
+        await bus.publish({"type": "order.paid"})
+
+    code, out, err = await mplp(settings, "events", "tail", "--from", "beginning", "--timeout", "2s", "--json")
+
+    assert (code, [json.loads(line)["type"] for line in out.splitlines()]) == (0, ["order.paid"])
+    assert "avro.framing" in err
+    assert "1 record(s) could not be read" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
