@@ -156,7 +156,7 @@ class Draft:
             case _:
                 own = ()
         running = self.open_lists(step, state)
-        return (*running, *(steps for steps in own if steps is not None and steps not in running))
+        return (*running, *(steps for steps in own if steps is not None and not any(steps is other for other in running)))
 
     def all_ended(self, steps: StepList, suffix: str) -> bool:
         """Whether every step of a list has ended."""

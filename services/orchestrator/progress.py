@@ -54,7 +54,7 @@ def _is_open(draft: Draft, steps: StepList, suffix: str) -> bool:
     state = draft.state.step(owner)
     if steps.role is ListRole.COMPENSATION:
         return state.compensation == "running"
-    return state.status == "running" and steps in draft.open_lists(draft.place(owner)[0].step, state)
+    return state.status == "running" and any(steps is inner for inner in draft.open_lists(draft.place(owner)[0].step, state))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
