@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import orjson
+import structlog
 import typer
 
 from streams.errors import BackboneError
@@ -95,6 +96,8 @@ def command(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
         as_json = bool(kwargs.get("as_json", False))
         # What the client library tries before it gives up is told by our own error, in one sentence.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        # Nothing but results on stdout: a warning must not stand in the middle of somebody's JSON.
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         try:
             return asyncio.run(function(*args, **kwargs))
         except BackboneError as error:

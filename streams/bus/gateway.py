@@ -50,6 +50,10 @@ class Gateway:
         if client is not None:
             await client.aclose()
 
+    def _headers(self) -> dict[str, str]:
+        key = self._settings.api_key.get_secret_value()
+        return {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
+
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         url = self._settings.http_url()
         if self._client is None:
