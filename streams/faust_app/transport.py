@@ -34,6 +34,10 @@ class Consumer(driver.Consumer):
         """The chunk's output is acknowledged. False: it is of an earlier session and will be fetched again."""
         return self.prefix.acknowledge(TP(chunk.topic, chunk.partition), chunk)
 
+    def is_current(self, chunk: Chunk) -> bool:
+        """Whether acknowledging the chunk would count."""
+        return self.prefix.session(TP(chunk.topic, chunk.partition)) == chunk.session
+
     def place(self, partition: TP) -> tuple[int, bool] | None:
         """The next offset to fetch, and whether the partition is read to its end with nothing under way; None: not known yet."""
         assignment = self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment

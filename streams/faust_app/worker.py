@@ -38,6 +38,7 @@ QUIET_AFTER_S = 10.0
 STUCK_AFTER_S = 120.0
 _WATCH_INTERVAL_S = 0.5
 _TOPICS_INTERVAL_S = 5.0
+_STOP_TIMEOUT_S = 3.0
 
 _log = structlog.get_logger("worker")
 
@@ -64,6 +65,7 @@ class Worker:
         self._sources: set[tuple[str, int]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._app: App | None = None
+        self._takeovers: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()  #: partitions are assigned and taken, rules are loaded
         self.reached = asyncio.Event()  #: set whenever the control offset has moved
 
@@ -119,12 +121,13 @@ class Worker:
                     task.result()
             self._failure.result()
         finally:
+            tasks += self._takeovers
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             failed = self._failure.done()
             if self._app is not None:
-                await self._app.stop()
+                await _stopped(self._app)
             for owner in list(self._owners.values()):
                 await owner.close(checkpoint=not failed)
             self._owners, self._app = {}, None
@@ -156,6 +159,9 @@ class Worker:
             owner = self._owners.get(chunk.partition)
             if owner is not None:
                 await owner.handle(chunk)
+            elif consumer_of(app).is_current(chunk):
+                # Returning would acknowledge it.
+                raise Defect("worker.no-owner", f"Nobody owns partition {chunk.partition} of {MATCHES}, which is assigned to this worker.")
 
         add_agent(app, [names.physical(MATCHES)], correlate, self.fail, "correlate")
 
@@ -176,7 +182,9 @@ class Worker:
         for partition in mine - self._owners.keys():
             self._owners[partition] = new_owner(partition)
         _log.info("partitions.assigned", matches=sorted(mine), sources=len(self._sources))
-        self._takeovers = asyncio.create_task(self._take(gone, kept))
+        takeover = asyncio.create_task(self._take(gone, kept))
+        self._takeovers.add(takeover)
+        takeover.add_done_callback(self._takeovers.discard)
 
     async def _take(self, gone: Sequence[Owner], kept: Sequence[Owner]) -> None:
         try:
@@ -243,3 +251,11 @@ class Worker:
             oldest = consumer_of(app).prefix.oldest()
             if oldest is not None and time.monotonic() - oldest > STUCK_AFTER_S:
                 raise Defect("worker.stuck", f"A chunk waits for its acknowledgement for more than {STUCK_AFTER_S:.0f} s.")
+
+
+async def _stopped(app: App) -> None:
+    """Stops Faust; one that has crashed may never come to an end, and what is not committed is fetched again."""
+    try:
+        await asyncio.wait_for(app.stop(), _STOP_TIMEOUT_S)
+    except TimeoutError:
+        _log.warning("worker.faust-not-stopped", seconds=_STOP_TIMEOUT_S)

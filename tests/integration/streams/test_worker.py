@@ -17,9 +17,10 @@ from streams.bus.bus import Bus
 from streams.codec.avro import Codec
 from streams.correlation import control
 from streams.kafka import Kafka
-from streams.records import SystemEvent, now
+from streams.log.fenced import FencedLog, UnknownOutcome
+from streams.records import SystemEvent, WorkflowTransition, derived_id, now
 from streams.settings import Settings
-from streams.topics import SYSTEM_EVENTS, partition_of
+from streams.topics import SYSTEM_EVENTS, TRANSITIONS, partition_of
 from tests.integration.streams.workers import assert_gapless, composites, count_rule, wait_for_composites, worker
 
 if TYPE_CHECKING:
@@ -220,3 +221,34 @@ async def test_a_rule_may_name_a_topic_of_the_user_even_before_it_exists(setting
                 await asyncio.sleep(0.1)
         await bus.publish([failed("bob", "s")], topic=mine)
         assert [composite.rule_id for composite in await wait_for_composites(bus, 2)] == ["default", "count"]
+
+
+async def test_of_a_log_only_what_counts_is_matched(settings: Settings, bus: Bus, kafka: Kafka, codec: Codec) -> None:
+    rule = {
+        "id": "steps",
+        "events": {"failed": {"type": "step.failed"}},
+        "correlation": {"type": "event_count", "group-by": ["execution_id"], "timespan": "5m", "condition": {"gte": 3}},
+    }
+    zombie = FencedLog(kafka, codec, topic=TRANSITIONS, partition=0, owner="zombie")
+    owner = FencedLog(kafka, codec, topic=TRANSITIONS, partition=0, owner="owner")
+    await zombie.claim()
+    await zombie.append([("e", step_failed(1, zombie.epoch))])
+    await owner.claim()
+    await control.apply(bus, [rule], who="test")
+    async with worker(settings):
+        with pytest.raises(UnknownOutcome):
+            await zombie.append([("e", step_failed(2, zombie.epoch)), ("e", step_failed(3, zombie.epoch))])
+        # Where the zombie's append lies is not what the owner expects: it claims again, as the kernel does.
+        await owner.claim()
+        await owner.append([("e", step_failed(number, owner.epoch)) for number in (4, 5)])
+        (composite,) = await wait_for_composites(bus, 1)
+    assert composite.event_ids == tuple(step_failed(number, 0).id for number in (1, 4, 5))
+    await zombie.close()
+    await owner.close()
+
+
+def step_failed(number: int, epoch: int) -> WorkflowTransition:
+    return WorkflowTransition(
+        id=derived_id("step", number), type="step.failed", execution_id="e", workflow_id="w", step_id="s", status="running",
+        aggregate_id="e", sequence=number, epoch=epoch,
+    )  # fmt: skip
