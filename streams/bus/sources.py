@@ -6,6 +6,7 @@ begin and in what an acknowledgement does.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -152,7 +153,7 @@ class AssignedSource:
                 del self._ends[tp]
         for tp in places:
             consumer.seek(tp, starts[tp])
-            await self._judged.begin(tp.partition, starts[tp])
+        await asyncio.gather(*(self._judged.begin(tp.partition, starts[tp]) for tp in places))
 
     async def fetch(self) -> Sequence[Any] | None:
         """See `Source.fetch`."""
