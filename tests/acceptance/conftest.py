@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.product import Product
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """Everything, ready."""
     made = Product(tmp_path_factory.mktemp("product"))

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from streams import connect
+from streams.kafka import Kafka
 from streams.settings import Settings
+from streams.topics import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +92,18 @@ def run_many(product: Product, definition: str, count: int, *, at: int, then: Ca
         return started
 
     return asyncio.run(run())
+
+
+def end_offsets(product: Product) -> dict[tuple[str, int], int]:
+    """End offset of every partition of every topic that the history keeps, by (logical topic, partition)."""
+    settings = Settings(data_dir=product.data_dir)
+
+    async def read() -> dict[tuple[str, int], int]:
+        kafka = Kafka(settings)
+        async with kafka.consumer() as consumer:
+            sunk = [topic.name for topic in CATALOGUE if topic.sunk]
+            cluster = await consumer._client.fetch_all_metadata()
+            places = [TopicPartition(topic, partition) for topic in sunk for partition in cluster.partitions_for_topic(topic) or ()]
+            return {(tp.topic, tp.partition): end for tp, end in (await consumer.end_offsets(places)).items()}
+
+    return asyncio.run(read())
