@@ -174,14 +174,13 @@ def test_a_killed_core_in_the_middle_of_200_workflows_loses_and_repeats_nothing(
 
 def test_sql_accounts_for_every_offset_of_the_topics(product: Product) -> None:
     ends = end_offsets(product)
-    tables = ("workflow_transitions", "module_messages", "system_events", "composite_events", "deliveries", "dead_letters")
-    each = " UNION ALL ".join(
-        f"SELECT _topic AS topic, _partition AS partition, _offset AS offset FROM {table}"
-        for table in (*tables, "workflow_commands", "log_records")
+    tables = (
+        *("workflow_transitions", "module_messages", "system_events", "composite_events"),
+        *("deliveries", "dead_letters", "workflow_commands", "log_records"),
     )
-    rows = product.rows(
-        f"SELECT topic, partition, count() AS n, uniqExact(offset) AS u, max(offset) AS last FROM ({each}) GROUP BY topic, partition"
-    )
+    each = " UNION ALL ".join(f"SELECT _topic AS topic, _partition AS partition, _offset AS offset FROM {table}" for table in tables)
+    figures = "count() AS n, uniqExact(offset) AS u, max(offset) AS last"
+    rows = product.rows(f"SELECT topic, partition, {figures} FROM ({each}) GROUP BY topic, partition")
     found = {(row["topic"], row["partition"]): row for row in rows}
     assert len(ends) >= 8 * 4
     for place, end in ends.items():
