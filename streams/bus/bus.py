@@ -10,12 +10,13 @@ from typing import Any
 from streams import topics
 from streams.bus.executions import Executions
 from streams.bus.gateway import Gateway
+from streams.bus.group import GroupSource
 from streams.bus.handling import DeadLetters, Handler, handle
 from streams.bus.history import EVENT_TOPICS, collect
 from streams.bus.outgoing import Headers
 from streams.bus.publisher import Published, Publisher
 from streams.bus.selection import Selection
-from streams.bus.sources import AssignedSource, GroupSource, parse_since
+from streams.bus.sources import AssignedSource, parse_since
 from streams.bus.subscription import Decoder, Delivered, Subscription
 from streams.bus.validate import parse_time
 from streams.codec.avro import Codec

@@ -6,9 +6,8 @@ Whoever asks begins to watch before it sends, so no answer can be missed; nothin
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from streams import topics
@@ -16,26 +15,14 @@ from streams.bus.follower import Feed, Follower
 from streams.bus.publisher import Publisher
 from streams.bus.selection import Selection
 from streams.bus.sources import AssignedSource, Since
+from streams.bus.stories import REFUSED, SOURCE, STARTED, TERMINAL, command_of, outcome, refusal_of, result_of, start_command, time_of_id
 from streams.bus.subscription import Decoder, Subscription
 from streams.codec.avro import Codec
-from streams.errors import BackboneError, Denied, InvalidDocument, InvalidInput, NotFound, Refused, TooLarge, Unavailable, Violation
+from streams.errors import BackboneError, NotFound, Unavailable
 from streams.kafka import Kafka
-from streams.limits import ID_CHARACTERS_MAX
 from streams.operations import CONTRACT
-from streams.records import Json, ModuleMessage, WorkflowCommand, WorkflowTransition, derived_id, from_micros, new_id, now
+from streams.records import Json, ModuleMessage, WorkflowCommand, WorkflowTransition, new_id, now
 from streams.topics import home_of, module_requests, partition_of
-
-#: Types of the last record of an execution. A retried one goes on after it.
-TERMINAL = frozenset({"execution.completed", "execution.failed", "execution.timed_out", "execution.cancelled"})
-REFUSED = "command.refused"
-STARTED = "execution.started"
-
-#: How far the clocks of two machines may be apart before a reader begins at the beginning instead, milliseconds.
-CLOCK_SKEW_MS = 60_000
-
-SOURCE = "mplp/bus"
-
-_FAULT_FIELDS = ("code", "pointer", "message")
 
 
 class Executions:
@@ -56,7 +43,7 @@ class Executions:
 
     async def command(self, execution_id: str, command: str, data: Json, timeout: float) -> WorkflowTransition:
         """See `Bus.command`."""
-        wish = _command(execution_id, command, data if data is not None else {})
+        wish = command_of(execution_id, command, data if data is not None else {})
         async with self._transitions.watch(home_of(execution_id)) as feed:
             await self._send(wish)
             return await self._first(feed, lambda transition: transition.causation_id == wish.id, wish, timeout)
@@ -142,7 +129,7 @@ class Executions:
                     while True:
                         response = _record(await feed.get())
                         if isinstance(response, ModuleMessage) and response.kind == "response" and response.causation_id == request.id:
-                            return _result(response)
+                            return result_of(response)
             except TimeoutError as error:
                 raise Unavailable(
                     "module.silent", f"The module {module} did not answer within {timeout:g} s.", advice="Is it running? See `mplp status`."
@@ -189,7 +176,7 @@ class Executions:
                 advice="Is the core running? See `mplp status`.",
             ) from error
         if transition.type == REFUSED and transition.causation_id == wish.id:
-            raise _refusal(transition)
+            raise refusal_of(transition)
         return transition
 
     async def _beginning_of(self, execution_id: str) -> Since:
@@ -212,61 +199,6 @@ class Executions:
         return Subscription(source, self._decoder, topics.TRANSITIONS, Selection(), lambda delivered: delivered.record, key=home)
 
 
-def start_command(
-    definition: Mapping[str, Any] | str, input: Json, *, execution_id: str | None, idempotency_key: str | None, by: str
-) -> WorkflowCommand:
-    """The command that starts a workflow. With an idempotency key the id derives from tenant, workflow and key."""
-    data: dict[str, Any] = {"input": {} if input is None else input}
-    if isinstance(definition, str):
-        data["workflow"] = workflow_id = definition
-    else:
-        data["definition"] = dict(definition)
-        inner = definition.get("workflow", definition)
-        workflow_id = str(inner.get("id", "")) if isinstance(inner, Mapping) else ""
-    if by:
-        data["by"] = by
-    if execution_id is not None and not 0 < len(execution_id) <= ID_CHARACTERS_MAX:
-        raise InvalidInput("execution.invalid-id", f"An execution's id has 1 to {ID_CHARACTERS_MAX} characters.")
-    if idempotency_key is not None:
-        data["idempotency_key"] = idempotency_key
-    if execution_id is None:
-        execution_id = new_id() if idempotency_key is None else derived_id("default", workflow_id, idempotency_key)
-    return _command(execution_id, "start", data)
-
-
-def _command(execution_id: str, command: str, data: Json) -> WorkflowCommand:
-    return WorkflowCommand(
-        type=f"workflow.{command}",
-        source=SOURCE,
-        subject=execution_id,
-        correlation_id=home_of(execution_id),
-        data=data,
-        execution_id=execution_id,
-        command=command,  # type: ignore[arg-type]  # an unknown one is refused by the codec
-    )
-
-
-def time_of_id(text: str) -> datetime | None:
-    """The time in a generated id (UUIDv7), less the clocks' skew; None for other ids."""
-    try:
-        value = uuid.UUID(text)
-    except ValueError:
-        return None
-    if value.version != 7 or str(value) != text:
-        return None
-    return from_micros(max(0, (value.int >> 80) - CLOCK_SKEW_MS) * 1000)
-
-
-def outcome(last: WorkflowTransition) -> dict[str, Any]:
-    """What `run_workflow` returns, from an execution's latest transition."""
-    data = last.data if isinstance(last.data, Mapping) else {}
-    found = {"execution_id": last.execution_id, "status": last.status, "output": data.get("output"), "duration_ms": data.get("duration_ms")}
-    for name in ("error", "compensated"):
-        if name in data:
-            found[name] = data[name]
-    return found
-
-
 async def _to_the_end(
     execution_id: str, first: WorkflowTransition, feed: Feed, on_transition: Callable[[WorkflowTransition], Any] | None
 ) -> WorkflowTransition:
@@ -287,37 +219,3 @@ def _record(item: Any) -> Any:
     if isinstance(item, BackboneError):
         raise item
     return item
-
-
-def _refusal(transition: WorkflowTransition) -> BackboneError:
-    data = transition.data if isinstance(transition.data, Mapping) else {}
-    error = data.get("error")
-    detail = error if isinstance(error, Mapping) else data
-    code, message = str(detail.get("code", REFUSED)), str(detail.get("message", "The command was refused."))
-    faults = detail.get("faults")
-    if isinstance(faults, list) and faults:
-        return InvalidDocument(code, message, [Violation(**{name: str(fault.get(name, "")) for name in _FAULT_FIELDS}) for fault in faults])
-    return Refused(code, message, pointer=detail.get("pointer"))
-
-
-def _result(response: ModuleMessage) -> Json:
-    if response.status != "error" and response.error is None:
-        return response.data
-    code = response.error.code if response.error is not None else "module.failed"
-    message = response.error.message if response.error is not None else "The module failed."
-    where = response.data.get("pointer") if isinstance(response.data, Mapping) else None
-    raise _error_class(code)(code, message, pointer=where)
-
-
-def _error_class(code: str) -> type[BackboneError]:
-    """The family of a module's code: its last words say what kind of refusal it is."""
-    word = code.rpartition(".")[2]
-    families: Mapping[str, type[BackboneError]] = {
-        "invalid": InvalidInput,
-        "not-found": NotFound,
-        "unknown": NotFound,
-        "denied": Denied,
-        "unavailable": Unavailable,
-        "too-large": TooLarge,
-    }
-    return families.get(word, Refused)

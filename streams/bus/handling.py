@@ -17,10 +17,10 @@ import structlog
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from streams.bus.group import GroupSource
 from streams.bus.outgoing import Outgoing
 from streams.bus.publisher import Publisher, translated
 from streams.bus.selection import Selection
-from streams.bus.sources import GroupSource
 from streams.bus.subscription import Decoder
 from streams.errors import BackboneError, InvalidInput, NotFound
 from streams.kafka import Kafka

@@ -21,8 +21,9 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from streams.bus.group import GroupSource
 from streams.bus.selection import Selection
-from streams.bus.sources import GroupSource, Source
+from streams.bus.sources import Source
 from streams.codec.avro import Codec, record_from_plain
 from streams.codec.registry import load_schemas
 from streams.errors import BackboneError, InvalidInput, Refused

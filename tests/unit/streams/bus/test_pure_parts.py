@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 import streams
-from streams.bus.executions import outcome, start_command, time_of_id
 from streams.bus.gateway import problem
 from streams.bus.selection import Selection
 from streams.bus.sources import parse_since
+from streams.bus.stories import outcome, start_command, time_of_id
 from streams.errors import Defect, Denied, InvalidInput, NotFound, Refused, TooLarge, Unavailable
 from streams.records import SystemEvent, WorkflowTransition, new_id, now, to_micros
 
