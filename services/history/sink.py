@@ -13,6 +13,7 @@ reading and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Coroutine, Mapping
@@ -159,6 +160,10 @@ class Sink:
         self._consumer = self._asker = None
         self._began.clear()
         if self._blocks is not None:
+            # What was noted spares the successor work; without it the successor asks the tables.
+            with contextlib.suppress(BackboneError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._blocks.flush()
             await self._blocks.close()
         self._blocks = None
         self._partitions.clear()
