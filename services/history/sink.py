@@ -43,13 +43,17 @@ from streams.topics import BLOCKS
 log = structlog.get_logger(__name__)
 
 #: How long a record may wait for others before its block is cut, seconds. A query does not wait for it.
-AGE_S = 0.5
+AGE_S = 2.0
 #: Memory of what waits to be inserted, bytes; reading stops above it.
 BUFFER_BYTES_MAX = 96 * 1024 * 1024
 #: How often new topics are looked for, seconds.
 DISCOVER_S = 5.0
 #: Records that are taken over at once; the event loop is busy meanwhile.
 FETCH_RECORDS_MAX = 10_000
+#: A fetch waits for this many bytes, but no longer than this.
+FETCH_BYTES_MIN, FETCH_WAIT_MS = 256 * 1024, 100
+#: How often positions are asked for that moved without a record, seconds.
+POSITIONS_S = 0.25
 #: Blocks that are cut in one round.
 ROUND_BLOCKS_MAX = 16
 #: Delay between two tries when something is away: from, to (seconds).
@@ -143,7 +147,8 @@ class Sink:
 
     async def _session(self) -> None:
         self._says("starting", "")
-        consumer = self._kafka.new_consumer()
+        # Large fetches: a sink that is woken by every record costs the broker and itself more than the records do.
+        consumer = self._kafka.new_consumer(fetch_min_bytes=FETCH_BYTES_MIN, fetch_max_wait_ms=FETCH_WAIT_MS)
         await start_client(consumer)
         self._consumer = consumer
         # Questions go over a connection of their own: a broker answers them in order, and a fetch waits for records.
@@ -231,6 +236,7 @@ class Sink:
     # -- reading
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        noted_s = 0.0
         while True:
             if not self._partitions:
                 await asyncio.sleep(0.1)
@@ -245,7 +251,9 @@ class Sink:
                 part = self._partitions.get((tp.topic, tp.partition))
                 if part is not None:
                     part.take(records, 0, now_s)
-            await self._note_positions(consumer, now_s)
+            if now_s - noted_s >= POSITIONS_S:
+                noted_s = now_s
+                await self._note_positions(consumer, now_s)
             self._wake.set()
 
     async def _note_positions(self, consumer: AIOKafkaConsumer, now_s: float) -> None:
