@@ -26,7 +26,7 @@ from infra import jars
 from infra.checks import LOOPBACK, check_port, check_space, free_port
 from infra.guard import guarded
 from infra.jars import Progress
-from infra.runtime import JVM_FLAGS, aot_flags, java
+from infra.runtime import JVM_FLAGS, LIGHT_COMPILATION, aot_flags, java
 from streams.errors import BackboneError, Refused, Unavailable
 
 LOG_READ_BYTES_MAX = 2**20
@@ -195,7 +195,7 @@ class EmbeddedKafka:
         ]
 
     def _cache_flags(self) -> Sequence[str]:
-        return aot_flags() if self._jvm_flags is None else self._jvm_flags
+        return (*aot_flags(), LIGHT_COMPILATION) if self._jvm_flags is None else self._jvm_flags
 
     def _write_properties(self) -> Path:
         listeners = f"PLAINTEXT://{LOOPBACK}:{self._port},CONTROLLER://{LOOPBACK}:{self.controller_port}"

