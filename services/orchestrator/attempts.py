@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from services.orchestrator import effects
+from services.orchestrator.cancelling import cancel_list
 from services.orchestrator.checks import parse_instant
 from services.orchestrator.definition import (
     Approval,
@@ -219,6 +220,8 @@ def fail_attempt(
         inside = inside_of(draft, step, suffix)
         draft.record_step("step.retried", instance, data | ({"reset": inside} if inside else {}))
         return
+    for steps in draft.inner_lists(step, state):
+        cancel_list(draft, steps, suffix, "failure")  # it may have failed before it began them
     fallback = None if state.fallback is not None else _fallback(draft, step, suffix, error, stopping)
     if fallback is None:
         fail(draft, instance, error, timed_out=timed_out, answered=answered)

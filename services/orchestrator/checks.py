@@ -9,11 +9,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema_rs
 
 from services.orchestrator.definition import ListRole
+from services.orchestrator.names import FALLBACK_VARIABLES, expression_faults
 from services.orchestrator.references import Reference, ReferenceSyntax, parse_text
 from services.orchestrator.schema import pointer_of, schema_faults
 from services.orchestrator.sight import Sight
@@ -31,8 +32,7 @@ from services.orchestrator.tree import (
 )
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidInput, Violation
-from streams.matching.expressions import compiled
-from streams.records import Json
+from streams.records import Json, Severity
 
 _ERROR_CODE = re.compile(r"[A-Za-z0-9._-]+")
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
@@ -80,7 +80,7 @@ def _workflow_level(workflow: dict[str, Any], path: Path, seen: Sight) -> Iterat
         for name, value in output.items():
             if isinstance(value, str):
                 where = pointer_of((*path, "output", name))
-                yield from seen.references(value, where, None) if "${" in value else _expression(value, where)
+                yield from seen.references(value, where, None) if "${" in value else expression_faults(value, where, seen, None)
 
 
 def _ids(lists: Iterable[RawList]) -> Iterator[Violation]:
@@ -143,11 +143,13 @@ def _texts(step: RawStep, seen: Sight) -> Iterator[Violation]:
             yield from seen.references_below(value[key], (*step.path, key), visible)
     match step.type:
         case "transform" if isinstance(value.get("value"), str):
-            yield from _expression(value["value"], step.at("value"))
+            yield from expression_faults(value["value"], step.at("value"), seen, visible)
         case "wait":
             yield from _wait(step)
         case "conditional" if isinstance(value.get("condition"), dict):
             yield from _condition(step, value["condition"], seen, visible)
+        case "emit" if isinstance(value.get("event"), dict):
+            yield from _severity(step, value["event"].get("severity"))
 
 
 #: Fields whose texts are resolved when a step starts.
@@ -157,7 +159,7 @@ _REFERRING = {"module-operation": ("parameters",), "wait": ("for", "until"), "ap
 def _condition(step: RawStep, condition: dict[str, Any], seen: Sight, visible: frozenset[str]) -> Iterator[Violation]:
     expression, target, path = condition.get("expression"), condition.get("stepId"), condition.get("path")
     if condition.get("type") == "expression" and isinstance(expression, str):
-        yield from _expression(expression, step.at("condition", "expression"))
+        yield from expression_faults(expression, step.at("condition", "expression"), seen, visible)
     if condition.get("type") == "step-result" and isinstance(target, str):
         yield from seen.step(target, step.at("condition", "stepId"), visible)
         if isinstance(path, str):
@@ -180,6 +182,15 @@ def _wait(step: RawStep) -> Iterator[Violation]:
     if isinstance(until, str) and not _is_reference(until) and parse_instant(until) is None:
         yield Violation(
             code="schema.format", pointer=step.at("until"), message="This is not a time with offset (RFC 3339), nor one reference."
+        )
+
+
+def _severity(step: RawStep, severity: Json) -> Iterator[Violation]:
+    """A severity that is given as it is; one made of references is looked at when the step starts."""
+    if isinstance(severity, str) and "${" not in severity and severity not in get_args(Severity):
+        names = ", ".join(get_args(Severity))
+        yield Violation(
+            code="schema.enum", pointer=step.at("event", "severity"), message=f"{severity!r} is no severity. There are: {names}."
         )
 
 
@@ -231,7 +242,7 @@ def _handling(value: dict[str, Any], path: Path, seen: Sight, visible: frozenset
         where = (*path, "error-handling", "fallback-actions", place)
         condition = fallback.get("condition")
         if isinstance(condition, str) and condition and not _ERROR_CODE.fullmatch(condition):
-            yield from _expression(condition, pointer_of((*where, "condition")))
+            yield from expression_faults(condition, pointer_of((*where, "condition")), seen, visible, FALLBACK_VARIABLES)
         for key in ("value", "title", "assignees"):
             if key in fallback:
                 yield from seen.references_below(fallback[key], (*where, key), visible)
@@ -241,13 +252,6 @@ def _handling(value: dict[str, Any], path: Path, seen: Sight, visible: frozenset
 def is_error_code(condition: str) -> bool:
     """Whether a fallback's condition is an error code (or a word) and not CEL."""
     return _ERROR_CODE.fullmatch(condition) is not None
-
-
-def _expression(text: str, pointer: str) -> Iterator[Violation]:
-    try:
-        compiled(text)
-    except InvalidInput as error:
-        yield Violation(code=error.code, pointer=pointer, message=error.message)
 
 
 def input_validator(schema: Json) -> Any:

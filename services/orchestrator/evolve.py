@@ -182,7 +182,7 @@ def _step_timed_out(state: Execution, event: WorkflowTransition) -> dict[str, An
 
 
 def _step_skipped(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    return _ended(state, event, "skipped", result=None)
+    return _ended(state, event, "skipped", result=None, error=None)
 
 
 def _step_cancelled(state: Execution, event: WorkflowTransition) -> dict[str, Any]:

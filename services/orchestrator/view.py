@@ -129,8 +129,9 @@ def _end_step(step: dict[str, Any], transition: WorkflowTransition, data: dict[s
     step["ended_at"] = iso(transition.time)
     if "begun_us" in step:
         step["duration_ms"] = (to_micros(transition.time) - step["begun_us"]) // 1000
+    if transition.type in ("step.completed", "step.skipped"):
+        step["error"] = None  # it ended well, whatever a fallback was taken for
     if transition.type == "step.completed":
-        step["error"] = None
         step["result"] = data.get("result")
         if "gathered" in data:
             step["recipe"] = data["gathered"]

@@ -258,6 +258,43 @@ def test_an_approval_has_its_choice_as_result(run: Run) -> None:
     assert outcome["steps"]["ask"]["parameters"]["title"] == "May we?"
 
 
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [
+        ({"type": "expression", "expression": "input.gone > 1"}, "expression.failed"),
+        ({"type": "step-result", "stepId": "a", "path": "gone", "operator": "eq", "value": 1}, "reference.missing"),
+    ],
+)
+@pytest.mark.parametrize("action", [None, "skip"])
+def test_a_condition_that_fails_cancels_both_branches(run: Run, condition: Any, code: str, action: str | None) -> None:
+    inner = {"id": "box", "type": "parallel", "steps": [operation("deep")]}
+    branches: dict[str, Any] = {"then": inner, "else": operation("other")}
+    handling = {"error-handling": falling_back({"condition": "error", "action": action})} if action else {}
+    choose = {"id": "choose", "type": "conditional", "dependencies": ["a"], "condition": condition, **branches, **handling}
+    outcome = run(workflow(operation("a"), choose))
+    ended = {name: statuses(outcome)[name] for name in ("choose", "box", "deep", "other")}
+    assert ended == {"choose": "skipped" if action else "failed", "box": "cancelled", "deep": "cancelled", "other": "cancelled"}
+    assert all(types(outcome, name) == ["step.cancelled"] for name in ("box", "deep", "other"))
+    assert [event["data"]["error"]["code"] for event in outcome["transitions"] if event["type"] in ("step.failed", "fallback.applied")] == [
+        code
+    ]
+
+
+def test_a_branch_that_was_cancelled_runs_when_people_try_again(run: Run) -> None:
+    choose = {
+        "id": "choose", "type": "conditional", "condition": {"type": "expression", "expression": "input.gone > 1"}, "then": operation("b"),
+        "error-handling": falling_back({"condition": "error", "action": "escalate-to-human"}),
+    }  # fmt: skip
+    outcome = run(workflow(choose), at=[{"time": "1m", "answer": {"step": "choose", "choice": "retry", "by": "ann"}}])
+    assert (statuses(outcome), outcome["steps"]["choose"]["attempts"]) == ({"choose": "waiting", "b": "cancelled"}, 2)
+
+
+@pytest.mark.parametrize("action", [{"action": "skip"}, {"action": "use-value", "value": 1}])
+def test_a_step_that_ended_well_by_a_fallback_has_no_error(run: Run, action: dict[str, Any]) -> None:
+    outcome = run(workflow(operation("a", error_handling=falling_back({"condition": "error", **action}))), a=[error()])
+    assert (outcome["status"], outcome["steps"]["a"]["error"]) == ("completed", None)
+
+
 # --- compensation and commands ----------------------------------------------------------------------------------------
 
 
