@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -16,8 +17,8 @@ from streams.codec.avro import to_json
 from streams.correlation import control
 from streams.correlation.control import Report, Stored
 from streams.correlation.parse import parse_rule
-from streams.correlation.trial import Trial, parse_until
-from streams.errors import InvalidInput, NotFound, Refused
+from streams.correlation.trial import Summary, Trial, parse_until
+from streams.errors import BackboneError, InvalidInput, NotFound, Refused
 from streams.records import Json, iso
 
 #: A file of rules; larger is a mistake (and YAML of that size takes minutes to read).
@@ -86,6 +87,16 @@ async def try_rules(
     as_json: frame.JsonFlag = False,
 ) -> None:
     """Run rules over a file, offline: one JSON object per composite on stdout, a summary on stderr."""
+    try:
+        summary = _try(rules, events, until)
+        _tell_summary(summary, as_json=as_json)
+        if strict and summary.broken:
+            raise Refused("records.broken", f"{summary.broken_count} lines are broken.", pointer=f"/{summary.broken[0][0]}")
+    except BackboneError as error:
+        frame.fail(error, as_json=False)  # stdout has composites and nothing else
+
+
+def _try(rules: Sequence[Path], events: str, until: str | None) -> Summary:
     documents = [document for file in rules for document in load(file)]
     control.check(documents)
     trial = Trial(parse_rule(document) for document in documents)
@@ -95,7 +106,10 @@ async def try_rules(
         _run(trial, stream)
     for composite in trial.finish(end):
         frame.write(frame.json_text(to_json(composite)))
-    summary = trial.summary
+    return trial.summary
+
+
+def _tell_summary(summary: Summary, *, as_json: bool) -> None:
     for number, message in summary.broken:
         frame.progress(f"line {number}: {message}")
     if as_json:
@@ -105,8 +119,6 @@ async def try_rules(
             f"{summary.records} records, {summary.matched} matched, {summary.late} late, {summary.duplicates} duplicates, "
             f"{summary.errors} errors, {summary.composites} composites"
         )
-    if strict and summary.broken:
-        raise Refused("records.broken", f"{summary.broken_count} lines are broken.", pointer=f"/{summary.broken[0][0]}")
 
 
 def _run(trial: Trial, stream: BinaryIO) -> None:

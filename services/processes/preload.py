@@ -1,11 +1,13 @@
-"""Starts a process early: `python -m services.processes.preload MODULE` imports MODULE, waits for a line on stdin, then calls its `main`.
+"""Starts a process early: `python -m services.processes.preload MODULE [NICENESS]`.
 
-So the seconds that imports take pass while Kafka starts. An end of stdin before the line means that nobody wants the process.
+It imports MODULE, waits for a line on stdin, then calls its `main`: the seconds that imports take pass while Kafka starts. An
+end of stdin before the line means that nobody wants the process.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 
@@ -14,7 +16,9 @@ def main() -> None:
     module = importlib.import_module(sys.argv[1])
     if not sys.stdin.readline():
         return
-    sys.argv = sys.argv[1:]
+    if len(sys.argv) > 2 and hasattr(os, "nice"):
+        os.nice(int(sys.argv[2]))  # threads that are started from here on inherit it
+    sys.argv = sys.argv[1:2]
     module.main()
 
 

@@ -32,8 +32,9 @@ from streams.topics_apply import apply_topics
 #: In this order they are let go; they are stopped in the opposite one.
 CHILDREN = (
     process_module("core-1", "services.processes.core"),
-    process_module("worker-1", "services.processes.worker"),
-    process_module("gateway-1", "services.processes.gateway"),
+    # Whoever waits for a workflow waits for Kafka and the core; rules and history catch up a moment later.
+    process_module("worker-1", "services.processes.worker", niceness=5),
+    process_module("gateway-1", "services.processes.gateway", niceness=5),
 )
 KAFKA = "kafka"
 READY_TIMEOUT_S = 180.0

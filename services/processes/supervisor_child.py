@@ -29,9 +29,9 @@ class ChildSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def process_module(name: str, module: str) -> ChildSpec:
-    """The child that runs `module`'s `main`."""
-    return ChildSpec(name=name, command=(sys.executable, "-m", "services.processes.preload", module))
+def process_module(name: str, module: str, *, niceness: int = 0) -> ChildSpec:
+    """The child that runs `module`'s `main`; with `niceness` the others go before it when processors are short."""
+    return ChildSpec(name=name, command=(sys.executable, "-m", "services.processes.preload", module, str(niceness)))
 
 
 class Child:

@@ -81,6 +81,10 @@ def outcome(last: WorkflowTransition) -> dict[str, Any]:
     return found
 
 
+#: Refusals that say that what was named does not exist.
+_NAMES_NOTHING = frozenset({"execution.unknown", "workflow.unknown"})
+
+
 def refusal_of(transition: WorkflowTransition) -> BackboneError:
     """The error that a `command.refused` stands for; with all faults of a document, if it names them."""
     data = transition.data if isinstance(transition.data, Mapping) else {}
@@ -90,7 +94,7 @@ def refusal_of(transition: WorkflowTransition) -> BackboneError:
     faults = detail.get("faults")
     if isinstance(faults, list) and faults:
         return InvalidDocument(code, message, [Violation(**{name: str(fault.get(name, "")) for name in _FAULT_FIELDS}) for fault in faults])
-    return Refused(code, message, pointer=detail.get("pointer"))
+    return (NotFound if code in _NAMES_NOTHING else Refused)(code, message, pointer=detail.get("pointer"))
 
 
 def result_of(response: ModuleMessage) -> Json:

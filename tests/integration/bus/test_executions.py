@@ -107,7 +107,7 @@ async def a_start_is_idempotent(bus: Bus) -> None:
 
 
 async def refusals_have_codes(bus: Bus) -> None:
-    with pytest.raises(Refused) as unknown:
+    with pytest.raises(NotFound) as unknown:
         await bus.command("nobody", "cancel")
     with pytest.raises(Refused) as ended:
         await bus.command("mine", "cancel", {"by": "me"})
