@@ -26,19 +26,22 @@ VARIABLES = frozenset({"input", "steps", "event"})
 #: Variables of a fallback's condition.
 FALLBACK_VARIABLES = VARIABLES | {"error"}
 #: Names that stand for themselves: types and name spaces of the language.
-_BUILT_IN = frozenset(
-    ("bool", "bytes", "double", "duration", "dyn", "google", "int", "list", "map", "null_type", "optional", "string", "timestamp")
-    + ("type", "uint")
-)
+# fmt: off
+_BUILT_IN = frozenset({
+    "bool", "bytes", "double", "duration", "dyn", "google", "int", "list", "map", "null_type", "optional", "string", "timestamp",
+    "type", "uint",
+})
 #: Macros that bind the names before their last argument.
-_BINDING = frozenset(("all", "exists", "exists_one", "existsOne", "filter", "map", "optMap", "optFlatMap", "transformList", "transformMap"))
-_FUNCTIONS = _BINDING | frozenset(
-    ("has", "in", "size", "int", "uint", "double", "string", "bytes", "type", "dyn", "timestamp", "duration")
-    + ("matches", "contains", "startsWith", "endsWith")
-    + ("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear")
-    + ("getHours", "getMinutes", "getSeconds", "getMilliseconds")
-    + ("of", "ofNonZeroValue", "none", "value", "hasValue", "or", "orValue")
-)
+_BINDING = frozenset({
+    "all", "exists", "exists_one", "existsOne", "filter", "map", "optMap", "optFlatMap", "transformList", "transformMap",
+})
+_FUNCTIONS = _BINDING | {
+    "has", "in", "size", "int", "uint", "double", "string", "bytes", "type", "dyn", "timestamp", "duration", "matches",
+    "contains", "startsWith", "endsWith", "getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
+    "getHours", "getMinutes", "getSeconds", "getMilliseconds", "of", "ofNonZeroValue", "none", "value", "hasValue", "or",
+    "orValue",
+}
+# fmt: on
 
 
 def expression_faults(
