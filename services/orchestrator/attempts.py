@@ -231,12 +231,17 @@ def fail_attempt(
 
 def inside_of(draft: Draft, step: Step, suffix: str) -> list[str]:
     """Instances inside a container that something has happened to: what a new attempt begins anew."""
+    return inside_lists(draft, lists_of(step), suffix)
+
+
+def inside_lists(draft: Draft, lists: tuple[StepList, ...], suffix: str) -> list[str]:
+    """Instances in these lists, at any depth, that something has happened to."""
     names: set[str] = set()
-    waiting = [step]
+    waiting = list(lists)
     while waiting:
-        for steps in lists_of(waiting.pop()):
-            names.update(inner.id for inner in steps.steps)
-            waiting.extend(steps.steps)
+        for inner in waiting.pop().steps:
+            names.add(inner.id)
+            waiting.extend(lists_of(inner))
     if not names:
         return []
     return [

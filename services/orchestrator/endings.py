@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
+from services.orchestrator.attempts import inside_lists
 from services.orchestrator.cancelling import cancel_list
 from services.orchestrator.definition import ListRole, StepList
 from services.orchestrator.draft import Draft, too_large
 from services.orchestrator.references import ReferenceMissing
-from services.orchestrator.state import ENDED_WELL, Ending, Error
+from services.orchestrator.state import ENDED_WELL, Ending, Error, Execution, StepState
 from streams.matching.expressions import Expression, ExpressionFailed
 from streams.records import Json
 
@@ -83,25 +84,43 @@ def _next_compensation(draft: Draft, ending: Ending, error: Error | None, who: M
     if undone is None:
         _end_badly(draft, ending, error, who)
         return
-    place, suffix = draft.place(undone)
+    instance, attempt, earlier = undone
+    place, suffix = draft.place(instance)
     steps = place.step.compensation
     assert steps is not None, "chosen for its compensation"
-    draft.record_step("compensation.started", undone, {"step": steps.steps[0].id + suffix, **certain, **who})
+    data: dict[str, Any] = {"step": steps.steps[0].id + suffix, **certain, **who}
+    if earlier is not None:
+        data["earlier"] = earlier
+    if again := inside_lists(draft, (steps,), suffix):
+        data["reset"] = again
+    draft.record("compensation.started", data, step=instance, attempt=attempt)
     draft.changed.append((steps, suffix))
 
 
-def _to_undo(draft: Draft) -> str | None:
-    """The completed step with a compensation that completed last and is not undone yet."""
-    found: tuple[int, str] | None = None
-    for instance, state in draft.state.steps.items():
-        if state.status != "completed" or state.compensation:
-            continue
+def _to_undo(draft: Draft) -> tuple[str, int, int | None] | None:
+    """The completed step with a compensation that completed last and is not undone yet: instance, attempt, place in `earlier`.
+
+    What had completed in a container before it was tried again counts too.
+    """
+    found: tuple[int, tuple[str, int, int | None]] | None = None
+    for earlier, instance, state in _completed(draft.state):
         place, _ = draft.place(instance)
         if place.step.compensation is None or (found is not None and state.ended_sequence < found[0]):
             continue
         if not _inside_compensation(draft, place.steps):
-            found = (state.ended_sequence, instance)
+            found = (state.ended_sequence, (instance, state.attempt, earlier))
     return None if found is None else found[1]
+
+
+def _completed(state: Execution) -> Iterator[tuple[int | None, str, StepState]]:
+    """Steps that completed and are not undone, with their place in `earlier`; None: they are as they ended."""
+    for instance, step in state.steps.items():
+        if step.status == "completed" and not step.compensation:
+            yield None, instance, step
+    for place, steps in enumerate(state.earlier):
+        for instance, step in steps.items():
+            if step.status == "completed" and (place, instance) not in state.undone:
+                yield place, instance, step
 
 
 def _inside_compensation(draft: Draft, steps: StepList) -> bool:
@@ -116,12 +135,14 @@ def end_compensation(draft: Draft, steps: StepList, suffix: str) -> None:
     """A compensation has ended, well or not: it is recorded, and the rest still run."""
     undone = draft.owner_of(steps, suffix)
     assert undone is not None, "a compensation belongs to a step"
-    step = draft.state.step(steps.steps[0].id + suffix)
+    state = draft.state
+    step = state.step(steps.steps[0].id + suffix)
+    attempt = (state.step(undone) if state.undoing is None else state.earlier[state.undoing][undone]).attempt
     if step.status in ENDED_WELL:
-        draft.record_step("compensation.completed", undone, {})
+        draft.record("compensation.completed", {}, step=undone, attempt=attempt)
     else:
         error = step.error or Error(code="cancelled", message="The compensation was cancelled.")
-        draft.record_step("compensation.failed", undone, {"error": error.to_json()})
+        draft.record("compensation.failed", {"error": error.to_json()}, step=undone, attempt=attempt)
     if draft.state.paused_us is None:
         continue_ending(draft)
 
@@ -130,9 +151,8 @@ def _end_badly(draft: Draft, ending: Ending, error: Error | None, who: Mapping[s
     data: dict[str, Any] = {"duration_ms": _duration_ms(draft), **who}
     if error is not None:
         data["error"] = error.to_json()
-    outcomes = {step.compensation for step in draft.state.steps.values() if step.compensation}
-    if outcomes:
-        data["compensated"] = True if outcomes == {"completed"} else "partly"
+    if any(step.compensation for step in draft.state.steps.values()):
+        data["compensated"] = "partly" if draft.state.undone_badly else True
     match ending:
         case "failed" | "cancelled" | "timed_out":
             draft.record(f"execution.{ending}", data, status=ending)

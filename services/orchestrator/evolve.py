@@ -13,6 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from services.orchestrator.state import (
+    ENDED,
     ENDED_BADLY,
     UNTOUCHED,
     Emitted,
@@ -123,8 +124,16 @@ def _step_retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]
         answered=_answered(state, event),
     )
     change = _with(state, event, step)
-    _reset(change, state, event.data.get("reset", ()))
+    _begin_anew(change, state, event.data.get("reset", ()))
     return change
+
+
+def _begin_anew(change: dict[str, Any], state: Execution, instances: Any) -> None:
+    """`_reset`, and what had completed there is kept: it is undone too if the execution fails."""
+    ended = {instance: state.steps[instance] for instance in instances if state.step(instance).status in ENDED}
+    if any(step.status == "completed" for step in ended.values()):
+        change["earlier"] = (*state.earlier, ended)
+    _reset(change, state, instances)
 
 
 def _reset(change: dict[str, Any], state: Execution, instances: Any) -> None:
@@ -245,7 +254,7 @@ def _approval_answered(state: Execution, event: WorkflowTransition) -> dict[str,
     if event.data.get("escalated") and event.data["choice"] == "retry":
         step = replace_step(anew(step), approval_answered=True)
         change = _with(state, event, step)
-        _reset(change, state, event.data.get("reset", ()))
+        _begin_anew(change, state, event.data.get("reset", ()))
         return change
     return _with(state, event, step)
 
@@ -253,7 +262,15 @@ def _approval_answered(state: Execution, event: WorkflowTransition) -> dict[str,
 def _compensation(status: Literal["running", "completed", "failed"]) -> Callable[[Execution, WorkflowTransition], dict[str, Any]]:
     def change(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
         step = replace_step(_before(state, event), compensation=status)
-        return _with(state, event, step) | _ending(event)
+        change = _with(state, event, step) | _ending(event)
+        place = event.data.get("earlier")
+        if status == "running" and place is not None:
+            change["undone"] = state.undone | {(place, event.step_id or "")}
+        change["undoing"] = place if status == "running" else None
+        if status == "failed":
+            change["undone_badly"] = True
+        _reset(change, state, event.data.get("reset", ()))
+        return change
 
     return change
 

@@ -42,7 +42,7 @@ class Scope:
 
     def outcome(self, instance: str) -> Outcome:
         """Status, result and error of a step (instance)."""
-        step = self.state.step(instance)
+        step = self.state.seen(instance)
         result = step.result if step.gathered is None else gather(step.gathered, self.outcome)
         return Outcome(status=step.status, result=result, error=None if step.error is None else step.error.to_json())
 

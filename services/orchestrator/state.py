@@ -120,6 +120,11 @@ class Execution:
     doomed: Error | None = None  #: a `compensate` fallback failed the whole execution
     ending: Ending | None = None  #: set when the end is certain and only compensations may still run
     ending_error: Error | None = None
+    #: For each retry of a container: what had ended in it, as it was then. Completed steps of it may still have to be undone.
+    earlier: tuple[Mapping[str, StepState], ...] = ()
+    undone: frozenset[tuple[int, str]] = frozenset()  #: completed steps in `earlier` (place, instance) whose compensation has begun
+    undoing: int | None = None  #: place in `earlier` of the step whose compensation runs; None: it is one of `steps`
+    undone_badly: bool = False  #: a compensation has failed
     emitted: tuple[Emitted, ...] = ()
     results_bytes: int = 0  #: size of input and results as JSON
     ended_us: int = 0
@@ -129,6 +134,14 @@ class Execution:
     def step(self, instance: str) -> StepState:
         """The state of a step, also of one that nothing has happened to."""
         return self.steps.get(instance, UNTOUCHED)
+
+    def seen(self, instance: str) -> StepState:
+        """The state of a step as references see it: the compensation of an earlier life's step sees the states of that life."""
+        if self.undoing is not None:
+            for states in self.earlier[self.undoing :]:
+                if instance in states:
+                    return states[instance]
+        return self.step(instance)
 
 
 UNTOUCHED = StepState()

@@ -329,6 +329,45 @@ def test_compensate_fails_the_execution_even_from_inside_a_parallel(run: Run) ->
     assert statuses(outcome)["after"] == "cancelled"
 
 
+def test_what_completed_before_a_container_was_tried_again_is_undone_too(run: Run) -> None:
+    inner = {"id": "inner", "type": "parallel", "require": "all", "steps": [undone("a"), undone("b", "a"), operation("bad", "b")]}
+    box = {**inner, "error-handling": retrying(max_retries=2, initial_interval="1s")}
+    outcome = run(
+        workflow(undone("first"), box), first=[result({"n": 0})], bad=[error(retryable=True)] * 3,
+        a=[result({"n": 1}), result({"n": 2}), error()], b=[result({"n": 10}), result({"n": 20})],
+        undo_a=[error("odd"), result()],
+    )  # fmt: skip
+    begun = [event for event in outcome["transitions"] if event["type"] == "step.started" and event["step_id"].endswith("~compensation")]
+    assert [(event["step_id"], event["attempt"], event["data"]["parameters"]["of"]) for event in begun] == [
+        ("b~compensation", 1, 20), ("a~compensation", 1, 2), ("b~compensation", 2, 10), ("a~compensation", 2, 1),
+        ("first~compensation", 1, 0),
+    ]  # fmt: skip
+    records = [
+        (event["type"].removeprefix("compensation."), event["step_id"], event["attempt"])
+        for event in outcome["transitions"]
+        if event["type"].startswith("compensation.")
+    ]
+    assert records == [
+        ("started", "b", 2), ("completed", "b", 2), ("started", "a", 2), ("failed", "a", 2), ("started", "b", 1), ("completed", "b", 1),
+        ("started", "a", 1), ("completed", "a", 1), ("started", "first", 1), ("completed", "first", 1),
+    ]  # fmt: skip
+    assert (outcome["status"], outcome["compensated"], statuses(outcome)["a"]) == ("failed", "partly", "failed")
+
+
+def test_what_a_retried_container_did_twice_is_undone_twice_when_something_later_fails(run: Run) -> None:
+    inner = {"id": "box", "type": "parallel", "require": "all", "steps": [undone("a"), operation("flaky", "a")]}
+    box = {**inner, "error-handling": retrying(initial_interval="1s")}
+    outcome = run(
+        workflow(box, operation("bad", "box")),
+        a=[result({"n": 1}), result({"n": 2})],
+        flaky=[error(retryable=True), result()],
+        bad=[error()],
+    )
+    begun = [event for event in outcome["transitions"] if event["type"] == "step.started" and event["step_id"] == "a~compensation"]
+    assert [event["data"]["parameters"]["of"] for event in begun] == [2, 1]
+    assert (outcome["compensated"], statuses(outcome)["a"], statuses(outcome)["box"]) == (True, "completed", "completed")
+
+
 def test_cancel_ends_what_runs_waits_and_has_not_begun_and_then_compensates(run: Run) -> None:
     box = {"id": "box", "type": "parallel", "dependencies": ["a"], "steps": [operation("slow"), {"id": "w", "type": "wait", "for": "1h"}]}
     at = [{"time": "10s", "cancel": {"by": "ann", "why": "enough"}}, {"time": "11s", "cancel": {}}]
