@@ -333,14 +333,8 @@ class Sink:
                 partly = True
                 if strict:
                     self._says("waiting", str(error))
-                    log.error(
-                        "history.insert.refused",
-                        topic=span.topic,
-                        partition=span.partition,
-                        first=span.first,
-                        end=span.end,
-                        error=str(error),
-                    )
+                    where = {"topic": span.topic, "partition": span.partition, "first": span.first, "end": span.end}
+                    log.error("history.insert.refused", **where, error=str(error))
                 else:
                     strict = True
                     seen.forget_from(span.first)
