@@ -71,3 +71,11 @@ def started_at_ms(outcome: Outcome, step: str, attempt: int = 1) -> int:
         event for event in outcome["transitions"] if (event["type"], event["step_id"], event["attempt"]) == ("step.started", step, attempt)
     )
     return round((datetime.fromisoformat(found["time"]) - first).total_seconds() * 1000)
+
+
+def retrying(**policy: Any) -> dict[str, Any]:
+    return {"retry-policy": {name.replace("_", "-"): value for name, value in policy.items()}}
+
+
+def falling_back(*actions: dict[str, Any]) -> dict[str, Any]:
+    return {"fallback-actions": list(actions)}
