@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -38,15 +39,18 @@ class BlockLog:
 
     async def hold(self, topics: Iterable[str], asker: AIOKafkaConsumer) -> None:
         """Claims what the blocks of these topics need, and takes over what it says. Raises `UnknownOutcome`, `Unavailable`."""
-        for partition in sorted({self._partition(topic) for topic in topics} - set(self._holds)):
-            hold = FencedLog(self._kafka, self._codec, topic=BLOCKS, partition=partition, owner=self._owner)
-            tp = TopicPartition(self._kafka.names.physical(BLOCKS), partition)
-            start = int((await asker.beginning_offsets([tp]))[tp])
-            start_epoch = await epoch_at(self._kafka, self._codec, BLOCKS, partition, start) if start else 0
-            await hold.claim(self._fold, start=start, start_epoch=start_epoch)
-            if start:
-                self._was_cut.add(partition)
-            self._holds[partition] = hold
+        wanted = sorted({self._partition(topic) for topic in topics} - set(self._holds))
+        await asyncio.gather(*(self._hold(partition, asker) for partition in wanted))
+
+    async def _hold(self, partition: int, asker: AIOKafkaConsumer) -> None:
+        hold = FencedLog(self._kafka, self._codec, topic=BLOCKS, partition=partition, owner=self._owner)
+        tp = TopicPartition(self._kafka.names.physical(BLOCKS), partition)
+        start = int((await asker.beginning_offsets([tp]))[tp])
+        start_epoch = await epoch_at(self._kafka, self._codec, BLOCKS, partition, start) if start else 0
+        await hold.claim(self._fold, start=start, start_epoch=start_epoch)
+        if start:
+            self._was_cut.add(partition)
+        self._holds[partition] = hold
 
     def _fold(self, record: LogRecord) -> None:
         if record.verdict is Verdict.VALID:
