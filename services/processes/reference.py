@@ -6,6 +6,7 @@ A test holds `docs/reference` against what this makes, so that the documentation
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,15 +179,22 @@ def errors_page() -> str:
 
 def codes_in_use() -> Iterator[Code]:
     """Every code that a source file gives to an error or a violation, with its sentence."""
+    for _, tree in _sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                yield from _of_call(node)
+            elif isinstance(node, ast.Tuple) and len(node.elts) == 3:
+                kind, code, sentence = node.elts
+                if isinstance(kind, ast.Name) and _is_code(code) and (text := _sentence(sentence)):
+                    yield Code(code=_constant(code), kind=kind.id, sentence=text)
+
+
+def _sources() -> Iterator[tuple[str, ast.Module]]:
+    """Every module of ours but the in-memory twin of the gateway's ports: its name and its syntax tree."""
     for package in (streams, services, infra):
-        for path in sorted(set(Path(next(iter(package.__path__))).rglob("*.py")) - {Path(memory.__file__)}):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call):
-                    yield from _of_call(node)
-                elif isinstance(node, ast.Tuple) and len(node.elts) == 3:
-                    kind, code, sentence = node.elts
-                    if isinstance(kind, ast.Name) and _is_code(code) and (text := _sentence(sentence)):
-                        yield Code(code=_constant(code), kind=kind.id, sentence=text)
+        root = Path(next(iter(package.__path__)))
+        for path in sorted(set(root.rglob("*.py")) - {Path(memory.__file__)}):
+            yield ".".join(path.relative_to(root.parent).with_suffix("").parts), ast.parse(path.read_text())
 
 
 def _of_call(call: ast.Call) -> Iterator[Code]:
@@ -224,9 +232,18 @@ def _sentence(node: ast.expr) -> str:
 
 
 def _families() -> dict[str | None, type[errors.BackboneError]]:
+    """All classes of errors by name; modules that define one are loaded for it, so that the page does not depend on who asks."""
+
     def below(cls: type[errors.BackboneError]) -> Iterator[type[errors.BackboneError]]:
         yield cls
         for child in cls.__subclasses__():
             yield from below(child)
 
-    return {cls.__name__: cls for cls in below(errors.BackboneError)}
+    known = {cls.__name__ for cls in below(errors.BackboneError)}
+    for module, tree in _sources():
+        bases = {base.id for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases if isinstance(base, ast.Name)}
+        if bases & known:
+            importlib.import_module(module)
+    return {
+        cls.__name__: cls for cls in below(errors.BackboneError) if cls.__module__.partition(".")[0] in ("streams", "services", "infra")
+    }
