@@ -1,46 +1,16 @@
-"""A workflow run without servers: the real decide and evolve, a virtual clock, and modules that answer as a scenario says.
-
-Nothing is performed and nobody waits: days pass in milliseconds. At one moment answers come first, then commands, then timers.
-"""
+"""Scenarios of `mplp workflow test` as documents: input, answers of modules, commands at virtual times, and what is expected."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from services.orchestrator.definition import Definition
-from services.orchestrator.machine import OrchestratorMachine
-from services.orchestrator.scope import equal
-from services.orchestrator.state import Execution
-from services.orchestrator.store import AnyModule, DefinitionStore
-from services.orchestrator.view import fold
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidDocument, InvalidInput, Violation
-from streams.log.types import Send
-from streams.records import (
-    CommandName,
-    Json,
-    MessageError,
-    ModuleMessage,
-    Record,
-    SystemEvent,
-    WorkflowCommand,
-    WorkflowTransition,
-    derived_id,
-    from_micros,
-    iso,
-    to_micros,
-)  # fmt: skip
-from streams.testing.machine_runner import MachineRunner
-from streams.topics import COMMANDS, RESPONSES
-
-#: Inputs after which a scenario is given up: a workflow that never ends by itself.
-INPUTS_MAX = 100_000
+from streams.records import CommandName, Json, from_micros
 
 
 class _Strict(BaseModel):
@@ -63,7 +33,7 @@ class AnswerError(_Strict):
 
 
 class Answer(_Strict):
-    """One answer of a module's operation; `after` in milliseconds."""
+    """One answer of a module's operation, a result or an error; `after` in milliseconds."""
 
     result: Any = Field(default_factory=dict)
     error: AnswerError | None = None
@@ -71,22 +41,33 @@ class Answer(_Strict):
 
     _after = field_validator("after", mode="before")(_milliseconds)
 
+    @model_validator(mode="after")
+    def _either(self) -> Answer:
+        if self.error is not None and "result" in self.model_fields_set:
+            raise ValueError("An answer is a result or an error")
+        return self
+
 
 class Moment(_Strict):
-    """Commands at a virtual time, milliseconds after the start."""
+    """Commands at a virtual time, milliseconds after the start; those of one moment in the order of these fields."""
 
     time: int
     pause: dict[str, Any] | None = None
     resume: dict[str, Any] | None = None
     cancel: dict[str, Any] | None = None
+    retry: dict[str, Any] | None = None
+    signal: dict[str, Any] | None = None
     answer: dict[str, Any] | None = None
+    fork: dict[str, Any] | None = None
 
     _time = field_validator("time", mode="before")(_milliseconds)
 
     def commands(self) -> Iterator[tuple[CommandName, dict[str, Any]]]:
         """The commands that are given, with their data."""
-        names: tuple[CommandName, ...] = ("pause", "resume", "cancel", "answer")
-        yield from ((name, data) for name in names if (data := getattr(self, name)) is not None)
+        names: tuple[CommandName, ...] = get_args(CommandName)
+        for name in type(self).model_fields:
+            if name in names and (data := getattr(self, name)) is not None:
+                yield name, data
 
 
 class Scenario(_Strict):
@@ -99,171 +80,21 @@ class Scenario(_Strict):
     at: list[Moment] = Field(default_factory=list)
     expect: dict[str, Any] | None = None
 
+    @field_validator("start")
+    @classmethod
+    def _aware(cls, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            raise ValueError("A time needs its offset, e.g. 2026-01-01T00:00:00Z")
+        return value
+
 
 def read_scenario(document: Json) -> Scenario:
     """The scenario in a document. Raises `InvalidDocument` (`scenario.invalid`) with all faults."""
     try:
-        return Scenario.model_validate(document or {})
+        return Scenario.model_validate({} if document is None else document)
     except ValidationError as error:
         faults = [
             Violation(code=f"scenario.{fault['type']}", pointer="".join(f"/{part}" for part in fault["loc"]), message=f"{fault['msg']}.")
             for fault in error.errors(include_url=False)
         ]
         raise InvalidDocument("scenario.invalid", f"The scenario has {len(faults)} faults.", faults) from error
-
-
-class Simulation:
-    """Runs one execution to where nothing more can happen."""
-
-    def __init__(self, document: Json, scenario: Scenario, *, checked: bool = False) -> None:
-        """`checked`: after each input the fold of all events is compared with the live state."""
-        store = DefinitionStore(AnyModule())
-        self.definition: Definition = store.admit(document)
-        self.scenario = scenario
-        self.machine = OrchestratorMachine(store, AnyModule())
-        start_us = to_micros(scenario.start)
-        self.runner: MachineRunner[Execution] = MachineRunner(machine=self.machine, now_us=start_us, checked=checked)
-        self.emitted: list[SystemEvent] = []
-        self._calls: dict[str, int] = {}
-        self._order = itertools.count()
-        self._queue: list[tuple[int, int, int, str, Record]] = []
-        self.command(start_us, "start", {"definition": document, "input": scenario.input})
-        for moment in scenario.at:
-            for name, data in moment.commands():
-                self.command(start_us + moment.time * 1000, name, data)
-
-    def run(self) -> dict[str, Any]:
-        """Runs to the end; the outcome. Raises `InvalidInput` (`scenario.endless`)."""
-        for _ in range(INPUTS_MAX):
-            if not self.step():
-                return self.outcome()
-        raise InvalidInput("scenario.endless", f"The workflow does not end: {INPUTS_MAX} inputs were handled.")
-
-    def step(self) -> bool:
-        """Handles the next input; False if nothing more can happen."""
-        due = self.runner.next_due()
-        if self._queue and (due is None or self._queue[0][0] <= due[0]):
-            time_us, _, _, topic, record = heapq.heappop(self._queue)
-            self.runner.receive(record, topic=topic, time_us=time_us)
-        elif due is not None:
-            self.runner.fire(due[1])
-        else:
-            return False
-        for effect in self.runner.take_effects():
-            self._perform(effect)
-        return True
-
-    def outcome(self) -> dict[str, Any]:
-        """What `workflow test` prints."""
-        transitions: list[WorkflowTransition] = self.runner.events()
-        view = fold(transitions)
-        found: dict[str, Any] = {
-            "status": view.get("status", "pending"),
-            "output": view.get("output"),
-            "duration_ms": view.get("duration_ms"),
-            "compensated": view.get("compensated", False),
-            "steps": self._steps(view.get("steps", {})),
-            "events": [
-                {"type": event.type, "severity": event.severity, "subject": event.subject, "data": event.data} for event in self.emitted
-            ],
-            "transitions": [_without_ids(event) for event in transitions],
-        }
-        return found | ({"error": view["error"]} if view.get("error") else {})
-
-    def _steps(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Every step that began, and those of the definition that did not."""
-        fields = ("status", "attempts", "parameters", "result", "error")
-        never = {"status": "pending", "attempts": 0, "parameters": None, "result": None, "error": None}
-        names = [step_id for step_id, place in self.definition.places.items() if place.steps.depth == 0 and "~" not in step_id]
-        listed = {name: seen.get(name, never) for name in names} | seen
-        return {name: {field: step[field] for field in fields} for name, step in listed.items()}
-
-    # --- the world around the workflow --------------------------------------------------------------------------------
-
-    def _perform(self, effect: Send) -> None:
-        match effect.record:
-            case ModuleMessage(kind="request") as request:
-                self._answer(request)
-            case SystemEvent() as event:
-                self.emitted.append(event)
-            case _:
-                pass
-
-    def _answer(self, request: ModuleMessage) -> None:
-        name = f"{request.target_module}.{request.operation}"
-        answers = self.scenario.modules.get(name) or [Answer()]
-        number = self._calls.get(name, 0)
-        self._calls[name] = number + 1
-        answer = answers[min(number, len(answers) - 1)]
-        if isinstance(answer, str):
-            return
-        time_us = self.runner.now_us + answer.after * 1000
-        error = answer.error
-        response = ModuleMessage(
-            id=derived_id("response", request.id),
-            type=f"{request.target_module}.responded",
-            time=from_micros(time_us),
-            data={} if error else answer.result,
-            kind="response",
-            source_module=request.target_module or "",
-            target_module=request.source_module,
-            operation=request.operation,
-            execution_id=request.execution_id,
-            step_id=request.step_id,
-            attempt=request.attempt,
-            causation_id=request.id,
-            status="error" if error else "success",
-            error=MessageError(code=error.code, message=error.message, retryable=error.retryable) if error else None,
-        )
-        heapq.heappush(self._queue, (time_us, 0, next(self._order), RESPONSES, response))
-
-    def command(self, time_us: int, name: CommandName, data: Json) -> None:
-        """Has a command arrive at a time, microseconds since the epoch."""
-        number = next(self._order)
-        command = WorkflowCommand(
-            id=derived_id("command", self.scenario.id, number),
-            type=f"workflow.{name}",
-            time=from_micros(time_us),
-            execution_id=self.scenario.id,
-            command=name,
-            data=data,
-        )
-        heapq.heappush(self._queue, (time_us, 1, number, COMMANDS, command))
-
-
-def _without_ids(event: WorkflowTransition) -> dict[str, Json]:
-    return {
-        "time": iso(event.time),
-        "type": event.type,
-        "step_id": event.step_id,
-        "attempt": event.attempt,
-        "status": event.status,
-        "data": event.data,
-    }
-
-
-def run_scenario(document: Json, scenario: Json) -> dict[str, Any]:
-    """Runs a definition under a scenario; the outcome, with `differences` if the scenario expects something.
-
-    Raises `InvalidDocument` (`definition.invalid`, `scenario.invalid`).
-    """
-    given = read_scenario(scenario)
-    outcome = Simulation(document, given).run()
-    if given.expect is not None:
-        outcome["differences"] = list(differences(given.expect, outcome, ""))
-    return outcome
-
-
-def differences(expected: Json, actual: Json, path: str) -> Iterator[dict[str, Json]]:
-    """Where `actual` lacks what is expected: of objects the named keys, lists and other values whole."""
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        for key, value in expected.items():
-            if key in actual:
-                yield from differences(value, actual[key], f"{path}/{key}")
-            else:
-                yield {"path": f"{path}/{key}", "expected": value, "actual": None}
-    elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
-        for place, (wanted, found) in enumerate(zip(expected, actual, strict=True)):
-            yield from differences(wanted, found, f"{path}/{place}")
-    elif not equal(expected, actual):
-        yield {"path": path, "expected": expected, "actual": actual}

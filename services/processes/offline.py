@@ -9,9 +9,9 @@ from services.orchestrator.definition import Definition
 from services.orchestrator.definitions import parse, validate
 from services.orchestrator.documents import read_document
 from services.orchestrator.graph import draw
-from services.orchestrator.scenario import run_scenario
 from services.orchestrator.store import AnyModule, AnyOperation
 from services.orchestrator.timeline import timeline
+from services.orchestrator.trial import run_scenario
 from services.orchestrator.view import fold
 
 __all__ = [

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.scenario import Simulation, read_scenario
+from services.orchestrator.scenario import read_scenario
+from services.orchestrator.simulation import Simulation
 
 Outcome = dict[str, Any]
 Run = Callable[..., Outcome]

@@ -8,9 +8,9 @@ from pathlib import Path
 from services.orchestrator.definitions import validate
 from services.orchestrator.documents import read_document
 from services.orchestrator.evolve import EVOLVERS
-from services.orchestrator.scenario import run_scenario
 from services.orchestrator.schema import definition_schema
 from services.orchestrator.store import AnyModule
+from services.orchestrator.trial import run_scenario
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "concepts" / "workflows.md").read_text()
 DEFINITION, SCENARIO = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from services.orchestrator.definitions import validate
 from services.orchestrator.evolve import evolve
-from services.orchestrator.scenario import Simulation, read_scenario
+from services.orchestrator.scenario import read_scenario
+from services.orchestrator.simulation import Simulation
 from services.orchestrator.state import ENDED, TERMINAL, Execution
 from services.orchestrator.store import AnyModule
 from streams.codec.avro import Codec, SchemaIds

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.scenario import run_scenario
+from services.orchestrator.trial import run_scenario
 from tests.unit.orchestrator.conftest import Run, error, operation, result, started_at_ms, statuses, types, workflow
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "multi-agent-collaboration.json"
