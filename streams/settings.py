@@ -44,6 +44,8 @@ class Settings(BaseSettings):
         SecretStr(""), description="Keys for the gateway, name:role:sha256-of-key, comma separated. Needed beyond loopback."
     )
     api_key: SecretStr = Field(SecretStr(""), description="Key that commands and `streams.connect` show to the gateway.")
+    cores: int = Field(1, ge=1, le=64, description="Core processes of `mplp up`; they share the partitions.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes of `mplp up`; they share the partitions.")
     group_session_timeout_ms: int = Field(6000, ge=1000, description="A silent process loses its partitions after this time.")
     module_concurrency: int = Field(16, ge=1, le=1000, description="Requests that a process of a user's module works on at a time.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of the processes' own logs.")

@@ -28,6 +28,8 @@ async def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return when all is ready; `mplp down` stops it.")] = False,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port of the gateway; 0: any free one.")] = None,
     kafka_port: Annotated[int | None, typer.Option("--kafka-port", min=0, max=65535, help="Port of Kafka; 0: any free one.")] = None,
+    cores: Annotated[int | None, typer.Option("--cores", min=1, max=64, help="Core processes; they share the partitions.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, help="Worker processes; they share the partitions.")] = None,
     data: DataOption = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
@@ -36,7 +38,7 @@ async def up(
     from services.processes.supervisor_detached import start_detached
 
     _quiet_clients()
-    settings = _settings(http_port=port, kafka_port=kafka_port, data_dir=data)
+    settings = _settings(http_port=port, kafka_port=kafka_port, cores=cores, workers=workers, data_dir=data)
 
     def on_ready(run_info: Mapping[str, Any]) -> None:
         frame.say({"status": "ready", **run_info}, as_json=as_json, text=lambda: _ready_text(run_info))

@@ -14,12 +14,13 @@ from typing import Any
 
 import structlog
 import uvloop
+from aiokafka.errors import KafkaError
 
 from streams import topics
 from streams.codec.avro import Codec, headers_of
 from streams.errors import BackboneError
 from streams.kafka import Kafka
-from streams.records import Heartbeat, derived_id
+from streams.records import Heartbeat, new_id
 from streams.settings import Settings
 
 HEARTBEAT_INTERVAL_S = 1.0
@@ -105,19 +106,30 @@ async def connected(settings: Settings) -> tuple[Kafka, Codec]:
         await asyncio.sleep(0.1)
 
 
-async def send_heartbeats(kafka: Kafka, codec: Codec, name: str, state: Callable[[], tuple[dict[str, int], list[str]]]) -> None:
-    """Says once a second on `mplp.internal.workers` that the process lives, with what `state` tells: control offsets, partitions."""
+async def send_heartbeats(
+    kafka: Kafka, codec: Codec, name: str, state: Callable[[], tuple[dict[str, int], list[str]]], changed: asyncio.Event | None = None
+) -> None:  # fmt: skip
+    """Says on `mplp.internal.workers` that the process lives, with what `state` tells: control offsets, partitions.
+
+    Once a second, and whenever `changed` is set. A process that is asked to end takes its last word back, so that nobody waits for it.
+    """
     topic = kafka.names.physical(topics.WORKERS)
     host = f"{socket.gethostname()}:{os.getpid()}"
+    changed = changed or asyncio.Event()
     async with kafka.producer() as producer:
-        number = 0
-        while True:
-            offsets, partitions = state()
-            number += 1
-            beat = Heartbeat(
-                id=derived_id("heartbeat", name, host, number), type="process.lived", source=f"mplp/{name}", subject=name,
-                process=name, host=host, control_offsets=offsets, partitions=tuple(partitions),
-            )  # fmt: skip
-            with contextlib.suppress(BackboneError):
-                await producer.send_and_wait(topic, key=name.encode(), value=codec.encode(beat), headers=headers_of(beat))
-            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
+        try:
+            while True:
+                changed.clear()
+                offsets, partitions = state()
+                beat = Heartbeat(
+                    id=new_id(), type="process.lived", source=f"mplp/{name}", subject=name,
+                    process=name, host=host, control_offsets=offsets, partitions=tuple(partitions),
+                )  # fmt: skip
+                with contextlib.suppress(BackboneError, KafkaError):
+                    await producer.send_and_wait(topic, key=name.encode(), value=codec.encode(beat), headers=headers_of(beat))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT_INTERVAL_S)
+        except asyncio.CancelledError:
+            with contextlib.suppress(BackboneError, KafkaError):
+                await asyncio.shield(producer.send_and_wait(topic, key=name.encode(), value=None))
+            raise

@@ -1,8 +1,8 @@
-"""`mplp up`: one process that runs Kafka, the core, the worker and the gateway, and keeps them running.
+"""`mplp up`: one process that runs Kafka, the cores, the workers and the gateway, and keeps them running.
 
 Start: the data folder's lock → children are started and import while Kafka boots → topics and schemas → the children are let go →
 each says `ready`, the gateway's `/readyz` answers → `run.json`. Whatever dies afterwards is started again with a growing delay, under
-the same name, so that its consumer groups know it. Stop: gateway, worker, core, then Kafka. A supervisor that is killed takes all with it.
+the same name, so that its consumer groups know it. Stop: gateway, workers, cores, then Kafka. A killed supervisor takes all with it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,6 @@ from streams.records import iso, now
 from streams.settings import Settings
 from streams.topics_apply import apply_topics
 
-#: In this order they are let go; they are stopped in the opposite one.
-CHILDREN = (
-    process_module("core-1", "services.processes.core"),
-    # Whoever waits for a workflow waits for Kafka and the core; rules and history catch up a moment later.
-    process_module("worker-1", "services.processes.worker", niceness=5),
-    process_module("gateway-1", "services.processes.gateway", niceness=5),
-)
 KAFKA = "kafka"
 READY_TIMEOUT_S = 180.0
 PROBE_INTERVAL_S = 0.05
@@ -50,14 +43,26 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Tell = Callable[[str], None]
 
 
+def children_of(settings: Settings) -> tuple[ChildSpec, ...]:
+    """What is run beside Kafka, in the order in which it is let go; it is stopped in the opposite one.
+
+    Whoever waits for a workflow waits for Kafka and the core: rules and history, which catch up a moment later, have less priority.
+    """
+    cores = (process_module(f"core-{number + 1}", "services.processes.core") for number in range(settings.cores))
+    workers = (process_module(f"worker-{number + 1}", "services.processes.worker", niceness=5) for number in range(settings.workers))
+    return (*cores, *workers, process_module("gateway-1", "services.processes.gateway", niceness=5))
+
+
 class Supervisor:
     """Everything that `mplp up` runs on one data folder. `run` starts it, says when it is ready, and returns when it was stopped."""
 
-    def __init__(self, settings: Settings, tell: Tell, *, children: Sequence[ChildSpec] = CHILDREN, probe: str | None = "/readyz") -> None:
+    def __init__(
+        self, settings: Settings, tell: Tell, *, children: Sequence[ChildSpec] | None = None, probe: str | None = "/readyz"
+    ) -> None:  # fmt: skip
         data_dir = settings.data_dir.absolute()
         self._settings = settings.model_copy(update={"data_dir": data_dir, "http_port": settings.http_port or free_port()})
         self._tell = tell
-        self._specs = tuple(children)
+        self._specs = tuple(children) if children is not None else children_of(settings)
         self._probe = probe
         self._lock = DataLock(data_dir)
         self._logs = data_dir / "logs"
@@ -207,8 +212,8 @@ class Supervisor:
         write_run_file(self._settings.data_dir, self.run_info())
 
     async def _stop_all(self) -> None:
-        for child in reversed(list(self._children.values())):
-            await child.stop()
+        for _, alike in itertools.groupby(reversed(list(self._children.values())), key=lambda child: child.spec.name.rstrip("0123456789")):
+            await asyncio.gather(*(child.stop() for child in alike))
         if self._kafka:
             await self._kafka.stop()
 

@@ -26,7 +26,7 @@ from streams.records import iso, now
 from streams.settings import Settings
 
 REPORT_VARIABLE = "MPLP_REPORT_FD"
-#: A stop takes at most 8 s for each of three children and 20 s for Kafka.
+#: A stop takes at most 8 s for each kind of child (gateway, workers, cores) and 20 s for Kafka.
 STOP_TIMEOUT_S = 50.0
 
 

@@ -6,16 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
 
-from services.processes.runtime import HEARTBEAT_INTERVAL_S, connected, process_name, run_process, say_ready
-from streams import topics
-from streams.codec.avro import Codec, headers_of
+from services.processes.runtime import connected, process_name, run_process, say_ready, send_heartbeats
+from streams.codec.avro import Codec
 from streams.faust_app.worker import Worker
 from streams.kafka import Kafka
-from streams.records import Heartbeat, new_id
 from streams.settings import Settings
 
 
@@ -40,22 +36,7 @@ async def _live(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
     """Says `ready` once, and every second, and whenever rules have changed, that the process lives and how far it has come."""
     await worker.ready.wait()
     say_ready()
-    topic, host = kafka.names.physical(topics.WORKERS), f"{socket.gethostname()}:{os.getpid()}"
-    async with kafka.producer() as producer:
-        try:
-            while True:
-                worker.reached.clear()
-                beat = Heartbeat(
-                    id=new_id(), type="process.lived", source=f"mplp/{name}", subject=name, process=name, host=host,
-                    control_offsets=worker.control_offsets(), partitions=tuple(worker.partitions()),
-                )  # fmt: skip
-                await producer.send_and_wait(topic, key=name.encode(), value=codec.encode(beat), headers=headers_of(beat))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(worker.reached.wait(), HEARTBEAT_INTERVAL_S)
-        except asyncio.CancelledError:
-            # A tombstone: nobody need wait for this worker any more.
-            await asyncio.shield(producer.send_and_wait(topic, key=name.encode(), value=None))
-            raise
+    await send_heartbeats(kafka, codec, name, lambda: (worker.control_offsets(), list(worker.partitions())), worker.reached)
 
 
 def main() -> None:

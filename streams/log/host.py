@@ -53,6 +53,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
         self._runners: dict[int, PartitionRunner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
+        self._reassigned = asyncio.Event()
         self.assigned = asyncio.Event()  #: set once the group has given us partitions (or none) for the first time
 
     @property
@@ -69,7 +70,15 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
         """Returns when `ready`."""
         await self.assigned.wait()
         while not self.ready:
-            await asyncio.gather(*(runner.serving.wait() for runner in self._runners.values()))
+            # A partition that goes to somebody else meanwhile never serves here.
+            self._reassigned.clear()
+            events = [*(runner.serving for runner in self._runners.values() if not runner.serving.is_set()), self._reassigned]
+            waits = [asyncio.ensure_future(event.wait()) for event in events]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
 
     async def run(self) -> None:
         """Serves until cancelled. Raises what makes going on impossible (a fenced instance, a defect of a machine)."""
@@ -146,6 +155,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
         for partition in ours - set(self._runners):
             self._start(partition)
         self.assigned.set()
+        self._reassigned.set()
         _log.info("host.assigned", partitions=sorted(ours))
 
     def _start(self, partition: int) -> None:

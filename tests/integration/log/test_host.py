@@ -33,7 +33,7 @@ class Running:
         await asyncio.wait([waiting, self.task], return_when=asyncio.FIRST_COMPLETED, timeout=30)
         if self.task.done():
             self.task.result()
-        assert self.host.ready
+        assert waiting.done(), f"not ready, partitions {self.host.partitions}"
 
     async def stop(self) -> None:
         self.task.cancel()
