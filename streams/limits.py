@@ -40,6 +40,17 @@ GROUP_KEY_CHARACTERS_MAX = 8192
 POSITION_INTERVAL_MS_MAX = 10_000
 #: How long after a request's deadline a module answers repeats of it from the log, milliseconds.
 ANSWERS_KEPT_MS = 3600 * 1000
+#: Log records after which an owner writes a checkpoint.
+CHECKPOINT_RECORDS = 10_000
+#: Time after which it writes one if anything changed, milliseconds.
+CHECKPOINT_INTERVAL_MS = 10_000
+#: Snapshots encoded before the event loop gets its turn.
+SNAPSHOT_SLICE = 32
+#: How long an execution that ended still takes commands, and a repeated start is recognised: as long as commands are kept, milliseconds.
+DEDUPLICATION_WINDOW_MS = 7 * 24 * 3600 * 1000
+#: Segments of topics of snapshots: bytes and milliseconds until the next begins and compaction may work on it.
+SNAPSHOT_SEGMENT_BYTES = 32 * 1024 * 1024
+SNAPSHOT_SEGMENT_MS = 10 * 60 * 1000
 #: Blocks remembered by ClickHouse for deduplication, per table.
 DEDUPLICATION_WINDOW_BLOCKS = 10_000
 #: Result of a query over HTTP, rows.

@@ -47,6 +47,7 @@ DELIVERIES = "mplp.deliveries"
 MATCHES = "mplp.internal.matches"
 BLOCKS = "mplp.internal.blocks"
 INTERNAL_SNAPSHOTS = "mplp.internal.snapshots"
+PARKED = "mplp.internal.parked"
 WORKERS = "mplp.internal.workers"
 CONTROL_RULES = "mplp.control.rules"
 CONTROL_ROUTES = "mplp.control.routes"
@@ -86,7 +87,21 @@ class Topic:
         }
         if self.cleanup == "delete":
             config["retention.ms"] = str(self.retention_ms)
+        if self.snapshots:
+            # The active segment is never compacted: small and short-lived segments keep what a takeover reads near to what is live.
+            config |= {
+                "segment.bytes": str(limits.SNAPSHOT_SEGMENT_BYTES),
+                "segment.ms": str(limits.SNAPSHOT_SEGMENT_MS),
+                "min.cleanable.dirty.ratio": "0.3",
+                "max.compaction.lag.ms": str(limits.SNAPSHOT_SEGMENT_MS),
+                "delete.retention.ms": str(limits.SNAPSHOT_SEGMENT_MS),
+            }
         return config
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether it is a compacted topic of snapshots."""
+        return Snapshot in self.records and self.cleanup == "compact"
 
 
 CATALOGUE: tuple[Topic, ...] = (
@@ -141,6 +156,13 @@ CATALOGUE: tuple[Topic, ...] = (
         key="epoch/aggregate id",
         records=(Snapshot, Fence),
         cleanup="compact",
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
+    ),
+    Topic(
+        name=PARKED,
+        key="log/aggregate id",
+        records=(Snapshot,),
+        retention_ms=limits.DEDUPLICATION_WINDOW_MS + DAY_MS,
         message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
     ),
     Topic(name=WORKERS, key="process", records=(Heartbeat,), cleanup="compact"),

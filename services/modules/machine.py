@@ -22,7 +22,7 @@ from services.modules import answers
 from services.modules.catalogue import MODULES
 from services.modules.faults import refusal_of
 from services.modules.operation import BuiltIn, Decided, Done, Operation, Parameters, Refusal, Request, adapter, event_data, types_of
-from services.modules.states import ModuleState
+from services.modules.states import STATES, ModuleState
 from streams.codec.payload import payload_text
 from streams.errors import BackboneError
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Received, Remembered, Send, View
@@ -57,6 +57,7 @@ class ModulesMachine:
     snapshots = MODULE_SNAPSHOTS
     inboxes: tuple[str, ...] = (REQUESTS,)
     source_logs: tuple[str, ...] = ()
+    states = STATES
 
     def decide(self, view: View[ModuleState], input: Input) -> Decision:
         """See `Machine.decide`."""
@@ -88,6 +89,10 @@ class ModulesMachine:
     def outstanding(self, state: ModuleState) -> Iterable[Send]:
         """See `Machine.outstanding`: a caller that got no answer repeats its request."""
         return ()
+
+    def ended(self, state: ModuleState) -> int | None:
+        """See `Machine.ended`: what is listed stays in memory, whatever its state."""
+        return None
 
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`: the answer to each request."""

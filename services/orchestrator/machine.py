@@ -9,10 +9,11 @@ from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.evolve import evolve
 from services.orchestrator.schema import schema_faults
-from services.orchestrator.state import Error, Execution
+from services.orchestrator.state import TERMINAL, Error, Execution
 from services.orchestrator.store import DefinitionStore
 from streams import limits
 from streams.errors import Defect, InvalidDocument, Refused
+from streams.log.freeze import StateFormat
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Received, Remembered, Send, View
 from streams.records import ModuleMessage, Record, WorkflowCommand, WorkflowTransition
 from streams.topics import COMMANDS, MESSAGES, RESPONSES, TRANSITIONS, WORKFLOW_SNAPSHOTS
@@ -26,6 +27,7 @@ class OrchestratorMachine:
     snapshots = WORKFLOW_SNAPSHOTS
     inboxes: tuple[str, ...] = (COMMANDS, RESPONSES)
     source_logs: tuple[str, ...] = (MESSAGES,)
+    states = StateFormat(Execution)
 
     def __init__(self, definitions: DefinitionStore, local_modules: Collection[str]) -> None:
         self.definitions = definitions
@@ -54,6 +56,10 @@ class OrchestratorMachine:
     def outstanding(self, state: Execution) -> Iterable[Send]:
         """Requests of running attempts without an answer, and emitted events: a new owner performs them again."""
         return effects.outstanding(state, self.local_modules)
+
+    def ended(self, state: Execution) -> int | None:
+        """When the execution ended; only `retry` and `fork` are asked of it after that."""
+        return state.ended_us if state.status in TERMINAL else None
 
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """Nothing: repeats are recognised by the state."""

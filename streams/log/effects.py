@@ -72,6 +72,12 @@ class KafkaEffects:
         headers = [*stored.headers, (topics.FORWARDED_HEADER, b"1")]
         await self._producer.send_and_wait(stored.topic, key=stored.key, value=stored.value, headers=headers)
 
+    async def settled(self) -> None:
+        """See `EffectsPort.settled`."""
+        waited = list(self._unacknowledged)
+        if waited:
+            await asyncio.wait(waited)
+
     async def dead_letter(self, stored: Stored, code: str, message: str) -> None:
         """See `EffectsPort.dead_letter`."""
         assert self._producer is not None

@@ -21,6 +21,7 @@ from streams.kafka import Kafka, start
 from streams.log.effects import KafkaEffects
 from streams.log.fenced import FencedLog
 from streams.log.kafka_log import KafkaInboxes, SystemClock
+from streams.log.kafka_snapshots import KafkaSnapshots, SnapshotClients
 from streams.log.partition import Observer, PartitionRunner, Ports, Prepare
 from streams.log.types import Machine
 
@@ -50,6 +51,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
         self._topic = kafka.names.physical(machines[0].inboxes[0])
         self._partitions = 0
         self._effects: KafkaEffects | None = None
+        self._snapshots = SnapshotClients(kafka)
         self._runners: dict[int, PartitionRunner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
@@ -106,6 +108,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
             with contextlib.suppress(KafkaError, asyncio.TimeoutError):
                 await asyncio.wait_for(consumer.stop(), 5)
             await self._effects.stop()
+            await self._snapshots.close()
 
     async def _serve(self, consumer: AIOKafkaConsumer) -> None:
         assert self._failed is not None
@@ -167,6 +170,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
             effects=self._effects,
             open_log=lambda topic, number: FencedLog(self._kafka, self._codec, topic=topic, partition=number, owner=self._name),
             open_inboxes=lambda inboxes, number: KafkaInboxes(self._kafka, inboxes, number),
+            open_snapshots=lambda topic, number: KafkaSnapshots(self._snapshots, self._kafka.names.physical(topic), number),
             prepare=self._prepare,
             observer=self._observer,
         )

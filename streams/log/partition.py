@@ -23,7 +23,7 @@ from streams.errors import BackboneError, Defect
 from streams.log.fenced import FencedLog, LogRecord
 from streams.log.fold import Decided, LogFold
 from streams.log.inputs import RANK_ANSWER, RANK_COMMAND, RANKS, Arrived, Inputs, Source
-from streams.log.ports import Clock, EffectsPort, InboxPort, Outgoing, Stored, position_of
+from streams.log.ports import Clock, EffectsPort, InboxPort, Outgoing, SnapshotsPort, Stored, position_of
 from streams.log.rule import POSITIONED, Verdict
 from streams.log.types import Input, Machine, Received, Send
 from streams.records import InputPosition, LogEvent, Position, Record, derived_id, from_micros, to_micros
@@ -92,6 +92,7 @@ class Ports:
     effects: EffectsPort
     open_log: Callable[[str, int], FencedLog]  #: logical topic, partition → a log not yet held
     open_inboxes: Callable[[Sequence[str], int], InboxPort]  #: names on the broker, partition
+    open_snapshots: Callable[[str, int], SnapshotsPort]  #: logical topic (of snapshots or of parked states), partition
     prepare: Prepare | None = None
     observer: Observer | None = None
 

@@ -69,6 +69,41 @@ class LogPort(Protocol):
         """Writes entries (key, record) of the index of fences to the snapshots topic, acknowledged."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A record for a topic of snapshots; `value` None: a tombstone."""
+
+    key: str
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class SnapshotsPort(Protocol):
+    """One partition of a topic of snapshots: of the machine's own (compacted by key), or of the parked states (deleted by age).
+
+    Its producer is another one than the log's, so that slow snapshots hold no decision up. All methods may fail with any
+    error of the broker: then nothing is known about what was written, and the caller writes it again.
+    """
+
+    topic: str  #: name on the broker
+    partition: int
+
+    async def end(self) -> int:
+        """The offset that the next record will get."""
+
+    def read(self, start: int, end: int) -> AsyncIterator[Stored]:
+        """The records that compaction or retention left of [`start`, `end`), in order; offsets may have gaps."""
+
+    async def at(self, offset: int) -> Stored | None:
+        """The record at `offset`; None if it is not there any more."""
+
+    async def write(self, records: Sequence[Kept]) -> Sequence[int]:
+        """Appends the records in order; returns their offsets when all are acknowledged."""
+
+    async def close(self) -> None:
+        """Gives up at once; what is under way may or may not arrive."""
+
+
 class InboxPort(Protocol):
     """Partition p of all inbox topics of a host, read by manual assignment."""
 
@@ -99,6 +134,9 @@ class EffectsPort(Protocol):
 
     async def forward(self, stored: Stored) -> None:
         """Puts an input to the partition of its home (its key), unchanged but for a header; returns when it is acknowledged."""
+
+    async def settled(self) -> None:
+        """Returns when everything that `send` took before is acknowledged."""
 
     async def dead_letter(self, stored: Stored, code: str, message: str) -> None:
         """Puts an input that cannot be decided to `<topic>.dlq`, unchanged; returns when it is acknowledged."""

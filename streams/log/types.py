@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from streams.log.freeze import StateFormat
 from streams.records import InputPosition, LogEvent, Record
 
 State = TypeVar("State")
@@ -86,7 +87,7 @@ NOTHING = Decision()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """A fact of the log under a key, kept by the host until `expires_us` and found by `View.recall` (answers to repeats)."""
+    """A fact of an event under a key, found by `View.recall` until `expires_us` (answers to repeats)."""
 
     key: str
     value: Any
@@ -123,6 +124,7 @@ class Machine(Protocol[State]):
     snapshots: str  #: logical topic of its snapshots
     inboxes: tuple[str, ...]  #: logical topics
     source_logs: tuple[str, ...]
+    states: StateFormat[State]  #: how its states are written into snapshots
 
     def decide(self, view: View[State], input: Input) -> Decision:
         """Events and effects that follow from `input`. An input already handled gives nothing new."""
@@ -136,8 +138,15 @@ class Machine(Protocol[State]):
     def outstanding(self, state: State) -> Iterable[Send]:
         """Effects that the log does not show as answered: a new owner performs them again."""
 
+    def ended(self, state: State) -> int | None:
+        """When the aggregate ended, microseconds since the epoch; None: it lives.
+
+        One that ended has no timer, and leaves memory: it is *parked*, and comes back when an input asks for it within the
+        deduplication window.
+        """
+
     def remember(self, entry: Entry) -> Iterable[Remembered]:
-        """Facts of the event to keep for `View.recall`."""
+        """Facts of the event to keep for `View.recall`. The host keeps where the event lies, and asks again when a fact is needed."""
 
     def concerns(self, record: Record) -> bool:
         """Whether an event of a source log is an input of this machine."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from streams.log.ports import Appender, BatchTooLarge, Outgoing, Stored
+from streams.log.kafka_log import SNAPSHOTS_OF
+from streams.log.ports import Appender, BatchTooLarge, Kept, Outgoing, Stored
 from streams.log.types import Send
+from streams.topics import INTERNAL_SNAPSHOTS
 
 
 class Fault(Enum):
@@ -32,7 +34,7 @@ class MemoryBroker:
 
     partitions: dict[tuple[str, int], list[Stored]] = field(default_factory=dict)
     faults: deque[Fault] = field(default_factory=deque)  #: of the next appends, of any appender
-    fences: dict[str, Outgoing] = field(default_factory=dict)
+    snapshot_faults: deque[Fault] = field(default_factory=deque)  #: of the next writes of snapshots: `LOST`, `UNKNOWN` or `STUCK`
     batch_bytes_max: int = 1024 * 1024
     now_ms: int = 1_767_225_600_000
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,10 +43,34 @@ class MemoryBroker:
         """The partition's records."""
         return self.partitions.setdefault((topic, partition), [])
 
+    def end(self, topic: str, partition: int = 0) -> int:
+        """The offset that the partition's next record gets. The newest record is never compacted."""
+        records = self.records(topic, partition)
+        return records[-1].offset + 1 if records else 0
+
+    def keep(self, topic: str, partition: int, record: Kept) -> int:
+        """Stores one record of a topic of snapshots; returns its offset."""
+        offset = self.end(topic, partition)
+        stored = Stored(
+            topic=topic, partition=partition, offset=offset, timestamp_ms=self.now_ms,
+            key=record.key.encode(), value=record.value, headers=record.headers,
+        )  # fmt: skip
+        self.records(topic, partition).append(stored)
+        return offset
+
+    def compact(self, topic: str, partition: int = 0) -> None:
+        """Leaves the newest record of each key, and no tombstone but the newest record."""
+        records = self.records(topic, partition)
+        newest = {stored.key: stored.offset for stored in records}
+        end = self.end(topic, partition)
+        records[:] = [
+            stored for stored in records if stored.offset == end - 1 or (newest[stored.key] == stored.offset and stored.value is not None)
+        ]
+
     def store(self, topic: str, partition: int, batch: Sequence[Outgoing], *, append_time: bool = False) -> int:
         """Stores a batch; returns the offset of its first record."""
         records = self.records(topic, partition)
-        first = len(records)
+        first = self.end(topic, partition)
         for index, record in enumerate(batch):
             timestamp_ms = self.now_ms if append_time else record.timestamp_ms
             records.append(
@@ -94,7 +120,7 @@ class MemoryLog:
     async def end(self) -> int:
         """See `LogPort.end`."""
         await asyncio.sleep(0)
-        return len(self.broker.records(self.topic, self.partition))
+        return self.broker.end(self.topic, self.partition)
 
     async def read(self, start: int, end: int) -> AsyncIterator[Stored]:
         """See `LogPort.read`."""
@@ -108,7 +134,55 @@ class MemoryLog:
 
     async def write_fences(self, fences: Sequence[tuple[str, Outgoing]]) -> None:
         """See `LogPort.write_fences`."""
-        self.broker.fences.update(fences)
+        topic = SNAPSHOTS_OF.get(self.topic, INTERNAL_SNAPSHOTS)
+        for key, record in fences:
+            self.broker.store(topic, self.partition, [replace(record, key=key.encode())])
+
+
+class MemorySnapshots:
+    """`SnapshotsPort` over a `MemoryBroker`; a write ends as the broker's next fault of snapshots says."""
+
+    def __init__(self, broker: MemoryBroker, topic: str, partition: int = 0) -> None:
+        self._broker, self.topic, self.partition = broker, topic, partition
+        self.closed = False
+
+    async def end(self) -> int:
+        """See `SnapshotsPort.end`."""
+        await asyncio.sleep(0)
+        return self._broker.end(self.topic, self.partition)
+
+    async def read(self, start: int, end: int) -> AsyncIterator[Stored]:
+        """See `SnapshotsPort.read`."""
+        for stored in list(self._broker.records(self.topic, self.partition)):
+            if start <= stored.offset < end:
+                await asyncio.sleep(0)
+                yield stored
+
+    async def at(self, offset: int) -> Stored | None:
+        """See `SnapshotsPort.at`."""
+        await asyncio.sleep(0)
+        records = self._broker.records(self.topic, self.partition)
+        return next((stored for stored in records if stored.offset == offset), None)
+
+    async def write(self, records: Sequence[Kept]) -> Sequence[int]:
+        """See `SnapshotsPort.write`."""
+        assert not self.closed, "a store of snapshots is used after it was closed"
+        offsets = []
+        for record in records:
+            await asyncio.sleep(0)
+            fault = self._broker.snapshot_faults.popleft() if self._broker.snapshot_faults else Fault.NONE
+            if fault is Fault.LOST:
+                raise ConnectionError("lost")
+            if fault is Fault.STUCK:
+                await asyncio.Event().wait()
+            offsets.append(self._broker.keep(self.topic, self.partition, record))
+            if fault is Fault.UNKNOWN:
+                raise ConnectionError("the answer did not arrive")
+        return offsets
+
+    async def close(self) -> None:
+        """See `SnapshotsPort.close`."""
+        self.closed = True
 
 
 class MemoryInboxes:
@@ -174,6 +248,10 @@ class MemoryEffects:
     async def forward(self, stored: Stored) -> None:
         """See `EffectsPort.forward`."""
         self.forwarded.append(stored)
+
+    async def settled(self) -> None:
+        """See `EffectsPort.settled`: what is kept is acknowledged."""
+        await asyncio.sleep(0)
 
     async def dead_letter(self, stored: Stored, code: str, message: str) -> None:
         """See `EffectsPort.dead_letter`."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streams import topics
+from streams.log.freeze import StateFormat
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Remembered, Send, View
 from streams.records import ExecutionStatus, ModuleMessage, Record, WorkflowCommand, WorkflowTransition, derived_id, from_micros, to_micros
 
@@ -35,6 +36,7 @@ class FlowMachine:
     snapshots = topics.WORKFLOW_SNAPSHOTS
     inboxes = (topics.COMMANDS, topics.RESPONSES)
     source_logs = (topics.MESSAGES,)
+    states = StateFormat(FlowState)
 
     def decide(self, view: View[FlowState], input: Input) -> Decision:
         """See `Machine.decide`."""
@@ -84,6 +86,10 @@ class FlowMachine:
         """See `Machine.outstanding`."""
         return () if state.ended else (request(state.flow_id, state.step, state.since_us),)
 
+    def ended(self, state: FlowState) -> int | None:
+        """See `Machine.ended`."""
+        return state.since_us if state.ended else None
+
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`."""
         return ()
@@ -101,6 +107,7 @@ class EchoMachine:
     snapshots = topics.MODULE_SNAPSHOTS
     inboxes = (topics.REQUESTS,)
     source_logs = ()
+    states = StateFormat(int)
 
     def decide(self, view: View[int], input: Input) -> Decision:
         """See `Machine.decide`."""
@@ -128,6 +135,10 @@ class EchoMachine:
     def outstanding(self, state: int) -> Iterable[Send]:
         """See `Machine.outstanding`."""
         return ()
+
+    def ended(self, state: int) -> int | None:
+        """See `Machine.ended`: a count never ends."""
+        return None
 
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`."""

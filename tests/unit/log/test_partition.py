@@ -16,7 +16,7 @@ from streams.log.partition import PartitionRunner, Ports
 from streams.log.ports import Outgoing
 from streams.log.rule import ReadersRule, Verdict
 from streams.records import ModuleMessage, Record, WorkflowCommand, WorkflowTransition
-from streams.testing.memory_log import Fault, MemoryBroker, MemoryClock, MemoryEffects, MemoryInboxes, MemoryLog
+from streams.testing.memory_log import Fault, MemoryBroker, MemoryClock, MemoryEffects, MemoryInboxes, MemoryLog, MemorySnapshots
 from streams.testing.toys import TIMEOUT_US, EchoMachine, FlowMachine, request, start
 from streams.topics import TopicNames
 
@@ -41,6 +41,7 @@ class World:
             effects=self.effects,
             open_log=lambda topic, p: FencedLog(None, CODEC, topic=topic, partition=p, owner=name, port=MemoryLog(self.broker, topic)),
             open_inboxes=lambda inboxes, p: MemoryInboxes(self.broker, inboxes),
+            open_snapshots=lambda topic, p: MemorySnapshots(self.broker, topic, p),
         )
         runner = PartitionRunner(machines, ports, partition=0, partitions=1)
         self.owners.append(asyncio.create_task(runner.run()))
