@@ -12,7 +12,8 @@ import typer
 
 from services.cli import frame
 from services.processes import offline
-from streams.errors import InvalidInput
+from streams.errors import InvalidDocument, InvalidInput
+from streams.records import Json
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Workflow definition, JSON or YAML; - reads stdin.")]
 
@@ -66,24 +67,65 @@ async def graph(
 async def try_(
     file: FileArgument,
     scenario: Annotated[
-        Path, typer.Option("--scenario", metavar="SCENARIO", help="Input, answers of modules, commands at virtual times, what is expected.")
+        list[Path],
+        typer.Option(
+            "--scenario",
+            metavar="SCENARIO",
+            help="Input, answers of modules, commands at virtual times, what is expected; may be given many times.",
+        ),
     ],
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="List the steps, branches, retries, fallbacks that no scenario took.")
+    ] = False,
+    fail_under: Annotated[
+        float | None, typer.Option("--fail-under", metavar="PERCENT", min=0, max=100, help="Exit code 1 if less is covered.")
+    ] = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
-    """Run a definition without servers, with a virtual clock. Exit code 1 if the scenario expected something else."""
-    outcome = offline.run_scenario(offline.read_document(read_text(file)), offline.read_document(read_text(scenario)))
-    frame.say(outcome, as_json=as_json, text=lambda: _outcome_text(outcome))
-    if outcome.get("differences"):
+    """Run a definition without servers, with a virtual clock. Exit code 1 if a scenario expected something else."""
+    document = offline.read_document(read_text(file))
+    trials = [(path, _trial(document, path)) for path in scenario]
+    report = offline.measure(document, [trial for _, trial in trials]) if coverage or fail_under is not None else None
+    frame.say(_trials_json(trials, report), as_json=as_json, text=lambda: _trials_text(trials, report))
+    if fail_under is not None and report is not None and report["percent"] < fail_under:
+        frame.progress(f"{report['percent']:g} % is covered; wanted are {fail_under:g} %.")
+        raise typer.Exit(frame.EXIT_REFUSED)
+    if not all(trial.passed for _, trial in trials):
         raise typer.Exit(frame.EXIT_REFUSED)
 
 
-def _outcome_text(outcome: Mapping[str, Any]) -> str:
-    took = f" after {outcome['duration_ms']} ms" if outcome["duration_ms"] is not None else ""
-    rows = [(name, step["status"], step["attempts"], (step["error"] or {}).get("code")) for name, step in outcome["steps"].items()]
-    lines = [f"{outcome['status']}{took}", "", frame.table(rows, ["step", "status", "attempts", "error"])]
-    for difference in outcome.get("differences", ()):
-        expected, actual = frame.json_text(difference["expected"]), frame.json_text(difference["actual"])
-        lines.append(f"{difference['path'] or '/'}: expected {expected}, got {actual}")
+def _trial(document: Json, path: Path) -> offline.Trial:
+    scenario = offline.read_document(read_text(path))
+    try:
+        return offline.run_trial(document, scenario)
+    except InvalidDocument as error:
+        if error.code != "scenario.invalid":
+            raise
+        raise InvalidDocument(error.code, f"{path}: {error.message}", error.violations) from error
+
+
+def _trials_json(trials: list[tuple[Path, offline.Trial]], report: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of one scenario its outcome; of several a list under `scenarios`, each with the name of its file."""
+    if len(trials) == 1:
+        found = dict(trials[0][1].outcome)
+    else:
+        found = {"scenarios": [{"scenario": str(path), **trial.outcome} for path, trial in trials]}
+    return found if report is None else {**found, "coverage": report}
+
+
+def _trials_text(trials: list[tuple[Path, offline.Trial]], report: Mapping[str, Any] | None) -> str:
+    lines = []
+    for path, trial in trials:
+        if len(trials) == 1:
+            lines += [offline.story(trial), ""]
+        lines.append(offline.verdict(trial, str(path)))
+        for difference in trial.outcome.get("differences", ()):
+            expected, actual = frame.json_text(difference["expected"]), frame.json_text(difference["actual"])
+            lines.append(f"    {difference['path'] or '/'}: expected {expected}, got {actual}")
+    if len(trials) > 1:
+        lines.append(f"{sum(trial.passed for _, trial in trials)} of {len(trials)} scenarios passed")
+    if report is not None:
+        lines += ["", offline.coverage_text(dict(report))]
     return "\n".join(lines)
 
 

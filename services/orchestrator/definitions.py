@@ -210,10 +210,7 @@ class _Parser:
             steps = None
             if fallback["action"] == "run-step":
                 name = tree.fallback_name(step_id, index)
-                # Each module operation has a copy of the workflow's own, under a name of its own.
-                inner = (
-                    fallback["step"] if own else {**fallback["step"], "id": f"{step_id}~{fallback['step'].get('id', f'fallback-{index}')}"}
-                )
+                inner = fallback["step"] if own else _copy(fallback["step"], step_id, index)
                 steps = self.single(inner, ListRole.FALLBACK, owner=step_id, depth=depth, name=name)
             condition = fallback["condition"]
             found.append(
@@ -231,6 +228,12 @@ class _Parser:
                 )
             )
         return tuple(found)
+
+
+def _copy(step: Mapping[str, Any], owner: str, index: int) -> dict[str, Any]:
+    """The step of the workflow's own fallback as `owner` has it: under a name of its own, and it does not fall back to itself."""
+    handling = {"fallback-actions": [], **step.get("error-handling", {})}
+    return {**step, "id": f"{owner}~{step.get('id', f'fallback-{index}')}", "error-handling": handling}
 
 
 def _in_order(steps: StepList) -> Iterator[Step]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidDocument, InvalidInput, Violation
@@ -48,6 +48,16 @@ class Answer(_Strict):
         return self
 
 
+def _never(value: Any) -> Any:
+    if value is None:
+        raise ValueError("An answer is `never`, a result or an error")
+    return None if value == "never" else value
+
+
+#: An answer, or None: there is never one, so that the attempt runs into its time-out.
+MaybeAnswer: TypeAlias = Annotated[Answer | None, BeforeValidator(_never)]
+
+
 class Moment(_Strict):
     """Commands at a virtual time, milliseconds after the start; those of one moment in the order of these fields."""
 
@@ -76,7 +86,7 @@ class Scenario(_Strict):
     id: str = "test"
     start: datetime = from_micros(1_767_225_600_000_000)  # 2026-01-01
     input: Any = Field(default_factory=dict)
-    modules: dict[str, list[Answer | Literal["never"]]] = Field(default_factory=dict)
+    modules: dict[str, list[MaybeAnswer]] = Field(default_factory=dict)
     at: list[Moment] = Field(default_factory=list)
     expect: dict[str, Any] | None = None
 

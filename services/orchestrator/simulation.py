@@ -82,7 +82,7 @@ class Simulation:
     def outcome(self) -> dict[str, Any]:
         """What `workflow test` prints."""
         transitions: list[WorkflowTransition] = self.runner.events()
-        view = fold(transitions)
+        view = fold(transition for transition in transitions if transition.execution_id == self.scenario.id)
         found: dict[str, Any] = {
             "status": view.get("status", "pending"),
             "output": view.get("output"),
@@ -121,7 +121,7 @@ class Simulation:
         number = self._calls.get(name, 0)
         self._calls[name] = number + 1
         answer = answers[min(number, len(answers) - 1)]
-        if isinstance(answer, str):
+        if answer is None:
             return
         time_us = self.runner.now_us + answer.after * 1000
         error = answer.error

@@ -5,13 +5,14 @@ from __future__ import annotations
 from services.modules.catalogue import OPERATIONS
 from services.modules.catalogue import describe as describe_module
 from services.modules.registration import registered_modules
+from services.orchestrator.coverage import coverage_text
 from services.orchestrator.definition import Definition
 from services.orchestrator.definitions import parse, validate
 from services.orchestrator.documents import read_document
 from services.orchestrator.graph import draw
 from services.orchestrator.store import AnyModule, AnyOperation
 from services.orchestrator.timeline import timeline
-from services.orchestrator.trial import run_scenario
+from services.orchestrator.trial import Trial, measure, run_trial, story, verdict
 from services.orchestrator.view import fold
 
 __all__ = [
@@ -19,13 +20,18 @@ __all__ = [
     "AnyModule",
     "AnyOperation",
     "Definition",
+    "Trial",
+    "coverage_text",
     "describe_module",
     "draw",
     "fold",
+    "measure",
     "parse",
     "read_document",
     "registered_modules",
-    "run_scenario",
+    "run_trial",
+    "story",
     "timeline",
     "validate",
+    "verdict",
 ]

@@ -88,3 +88,37 @@ def test_a_scenario_with_faults_is_refused_with_all_of_them(tmp_path: Path) -> N
     error = json.loads(found.stdout)["error"]
     assert (found.exit_code, error["code"]) == (1, "scenario.invalid")
     assert {fault["pointer"] for fault in error["faults"]} == {"/at/0/time", "/moduls"}
+
+
+def test_several_scenarios_are_told_apart_and_covered_together(tmp_path: Path) -> None:
+    retry = {"retry-policy": {"initial-interval": "1s"}}
+    file = write(tmp_path / "w.json", {"id": "w", "name": "w", "steps": [{**STEP, "error-handling": retry}]})
+    good = write(tmp_path / "good.yaml", "expect: {status: completed}")
+    again = write(tmp_path / "again.yaml", "modules: {bakery.bake: [{error: {code: unavailable}}, {}]}\nexpect: {duration_ms: 2000}")
+    found = mplp("test", file, "--scenario", good, "--scenario", again, "--coverage", "--json")
+    told = json.loads(found.stdout)
+    assert found.exit_code == 1
+    assert [(one["scenario"], one["differences"]) for one in told["scenarios"]] == [
+        (good, []),
+        (again, [{"path": "/duration_ms", "expected": 2000, "actual": 1000}]),
+    ]
+    assert told["coverage"]["percent"] == 100.0
+    text = mplp("test", file, "--scenario", good, "--scenario", again).stdout
+    assert "1 of 2 scenarios passed" in text
+
+
+def test_too_little_coverage_ends_with_one_only_if_asked(tmp_path: Path) -> None:
+    retry = {"retry-policy": {}}
+    file = write(tmp_path / "w.json", {"id": "w", "name": "w", "steps": [{**STEP, "error-handling": retry}]})
+    good = write(tmp_path / "good.yaml", "expect: {status: completed}")
+    found = mplp("test", file, "--scenario", good, "--coverage")
+    assert (found.exit_code, "never taken: s: retry" in found.stdout) == (0, True)
+    assert mplp("test", file, "--scenario", good, "--fail-under", "50").exit_code == 0
+    assert mplp("test", file, "--scenario", good, "--fail-under", "50.1").exit_code == 1
+
+
+def test_a_faulty_scenario_among_several_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path / "w.json", {"id": "w", "name": "w", "steps": [STEP]})
+    bad = write(tmp_path / "bad.yaml", "oops: 1")
+    found = mplp("test", file, "--scenario", write(tmp_path / "good.yaml", "{}"), "--scenario", bad, "--json")
+    assert (found.exit_code, "bad.yaml" in json.loads(found.stdout)["error"]["message"]) == (1, True)

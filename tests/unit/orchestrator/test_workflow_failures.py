@@ -284,3 +284,16 @@ def test_a_branch_that_was_cancelled_runs_when_people_try_again(run: Run) -> Non
 def test_a_step_that_ended_well_by_a_fallback_has_no_error(run: Run, action: dict[str, Any]) -> None:
     outcome = run(workflow(operation("a", error_handling=falling_back({"condition": "error", **action}))), a=[error()])
     assert (outcome["status"], outcome["steps"]["a"]["error"]) == ("completed", None)
+
+
+def test_the_step_of_the_workflows_own_fallback_does_not_fall_back_to_itself(run: Run) -> None:
+    instead = {"id": "instead", "type": "module-operation", "module": "work", "operation": "instead"}
+    handling = {
+        **retrying(max_retries=1, initial_interval="1s"),
+        **falling_back({"condition": "error", "action": "run-step", "step": instead}),
+    }
+    outcome = run(workflow(operation("a"), operation("b"), error_handling=handling), a=[error()], instead=[error("unavailable"), result(7)])
+    assert (outcome["status"], outcome["output"]) == ("completed", {"a": 7, "b": {}})
+    assert outcome["steps"]["a~instead"]["attempts"] == 2
+    failing = run(workflow(operation("a"), error_handling=handling), a=[error()], instead=[error("worse")])
+    assert (failing["status"], failing["error"]["code"], failing["steps"]["a~instead"]["attempts"]) == ("failed", "worse", 1)
