@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
-import getpass
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from services.cli import frame, workflow_files
-from services.cli.workflow_files import FileArgument, read_text
+from services.cli import frame, workflow_commands, workflow_definitions, workflow_files
+from services.cli.workflow_files import read_text
+from services.cli.workflow_options import ByOption, IdArgument, parse_json, user
 from services.processes import offline
 from streams.bus import connect
 from streams.codec.avro import to_json
-from streams.errors import InvalidDocument, InvalidInput, NotFound
-from streams.records import Json, WorkflowTransition
+from streams.errors import InvalidDocument, NotFound
+from streams.records import WorkflowTransition
 
 app = typer.Typer(no_args_is_help=True, help="Validate, run, watch and command workflow executions.")
 app.command("validate")(workflow_files.validate)
 app.command("graph")(workflow_files.graph)
 app.command("test")(workflow_files.try_)
-
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
-ByOption = Annotated[str | None, typer.Option("--by", help="Who wants it; default: the user of this machine.")]
-WhyOption = Annotated[str | None, typer.Option("--why", help="The reason, kept with the decision.")]
+app.command("apply")(workflow_definitions.apply)
+app.command("definitions")(workflow_definitions.definitions)
+app.command("delete")(workflow_definitions.delete)
 
 
 @app.command()
 @frame.command
 async def run(
-    file: FileArgument,
+    workflow: Annotated[
+        str, typer.Argument(metavar="FILE|ID", help="A definition (JSON or YAML; - reads stdin), or the id of a published one.")
+    ],
     input: Annotated[str, typer.Option("--input", metavar="JSON", help="The execution's input.")] = "{}",
     id: Annotated[str | None, typer.Option("--id", help="The execution's id; a second run with the same id finds the first.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--idempotency-key", metavar="KEY", help="A second run of the workflow with the same key finds the first.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit code 0 only if it completed.")] = False,
     by: ByOption = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
     """Start a workflow; with --wait follow it to its end."""
-    document = offline.read_document(read_text(file))
-    faults = offline.validate(document, offline.AnyModule())
-    if faults:
-        raise InvalidDocument("definition.invalid", f"{file} has {len(faults)} faults.", faults)
+    what = _named(workflow)
     async with connect() as bus:
         result = await bus.run_workflow(
-            document,
+            what,
             parse_json(input, "--input"),
             wait=wait,
             execution_id=id,
-            by=by or _user(),
+            idempotency_key=key,
+            by=by or user(),
             on_transition=lambda transition: frame.progress(progress_line(transition)),
         )
     frame.say(result, as_json=as_json, text=lambda: _result_text(result))
     if wait and result["status"] != "completed":
         raise typer.Exit(frame.EXIT_REFUSED)
+
+
+#: What a workflow's id looks like; whatever else is named is a file.
+_ID = re.compile(r"[\w-]+")
+
+
+def _named(workflow: str) -> Mapping[str, Any] | str:
+    """The definition in a file, or the id of a published one. Raises `InvalidDocument` with all faults, `InvalidInput`."""
+    if workflow != "-" and _ID.fullmatch(workflow) and not Path(workflow).exists():
+        return workflow
+    document = offline.read_document(read_text(Path(workflow)))
+    faults = offline.validate(document, offline.AnyModule())
+    if faults:
+        raise InvalidDocument("definition.invalid", f"{workflow} has {len(faults)} faults.", faults)
+    return document  # type: ignore[no-any-return]  # a valid definition is an object
 
 
 def _result_text(result: Mapping[str, Any]) -> str:
@@ -114,67 +132,7 @@ async def list_(
     frame.say(rows, as_json=as_json, text=lambda: frame.table([[row[name] for name in columns] for row in rows], columns))
 
 
-@app.command()
-@frame.command
-async def cancel(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_json: frame.JsonFlag = False) -> None:
-    """Cancel an execution: what runs or waits ends at once, then its compensations run."""
-    await _command(id, "cancel", _who(by, why), as_json=as_json)
-
-
-@app.command()
-@frame.command
-async def pause(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_json: frame.JsonFlag = False) -> None:
-    """Pause an execution: nothing new starts, what runs may end."""
-    await _command(id, "pause", _who(by, why), as_json=as_json)
-
-
-@app.command()
-@frame.command
-async def resume(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_json: frame.JsonFlag = False) -> None:
-    """Go on with a paused execution."""
-    await _command(id, "resume", _who(by, why), as_json=as_json)
-
-
-@app.command()
-@frame.command
-async def answer(
-    id: IdArgument,
-    step: Annotated[str, typer.Argument(metavar="STEP", help="The step that waits for an answer.")],
-    choice: Annotated[str, typer.Option("--choice", help="One of the choices offered, e.g. retry, skip, use-value, fail.")],
-    by: ByOption = None,
-    why: WhyOption = None,
-    value: Annotated[str | None, typer.Option("--value", metavar="JSON", help="The value of the choice use-value.")] = None,
-    as_json: frame.JsonFlag = False,
-) -> None:
-    """Answer the question of a step that waits for people."""
-    data = {"step": step, "choice": choice, **_who(by, why)}
-    if value is not None:
-        data["value"] = parse_json(value, "--value")
-    await _command(id, "answer", data, as_json=as_json)
-
-
-async def _command(execution_id: str, command: str, data: Mapping[str, Json], *, as_json: bool) -> None:
-    async with connect() as bus:
-        transition = await bus.command(execution_id, command, dict(data))
-    found = {"execution_id": execution_id, "command": command, "status": transition.status, "transition": transition.type}
-    frame.say(found, as_json=as_json, text=f"{execution_id}: {transition.type} ({transition.status})")
-
-
-def parse_json(text: str, option: str) -> Json:
-    """The JSON value of an option. Raises `InvalidInput` (`input.malformed`)."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput("input.malformed", f"{option} is not JSON: {error.msg} at column {error.colno}.") from error
-
-
-def _who(by: str | None, why: str | None) -> dict[str, Json]:
-    return {"by": by or _user(), **({"why": why} if why else {})}
-
-
-def _user() -> str:
-    """Who runs this command, as the operating system says."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user id without a name, as in containers
-        return "unknown"
+app.command("cancel")(workflow_commands.cancel)
+app.command("pause")(workflow_commands.pause)
+app.command("resume")(workflow_commands.resume)
+app.command("answer")(workflow_commands.answer)

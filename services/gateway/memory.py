@@ -165,6 +165,35 @@ class MemoryRules:
         return {"deleted": rule_id}
 
 
+@dataclass
+class MemoryWorkflows:
+    """Published definitions in a dictionary."""
+
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    async def list(self) -> list[dict[str, Any]]:
+        """See the ports."""
+        return [self.stored[workflow_id] for workflow_id in sorted(self.stored)]
+
+    async def show(self, workflow_id: str) -> dict[str, Any]:
+        """See `ports.Workflows`."""
+        if workflow_id not in self.stored:
+            raise NotFound("workflow.unknown", f"There is no workflow {workflow_id}.")
+        return self.stored[workflow_id]
+
+    async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> Sequence[dict[str, Any]]:
+        """See `ports.Workflows`."""
+        for document in documents:
+            self.stored[document["id"]] = {"id": document["id"], "who": who, "why": why, "definition": document}
+        return [{"id": document["id"], "missing": []} for document in documents]
+
+    async def delete(self, workflow_id: str, *, who: str, why: str) -> dict[str, Any]:
+        """See `ports.Workflows`."""
+        await self.show(workflow_id)
+        del self.stored[workflow_id]
+        return {"id": workflow_id, "missing": []}
+
+
 class MemoryModules:
     """One module with one operation, which answers with what it was given."""
 
@@ -187,6 +216,7 @@ class Memory:
     live: MemoryLive = field(default_factory=MemoryLive)
     history: MemoryHistory = field(default_factory=MemoryHistory)
     rules: MemoryRules = field(default_factory=MemoryRules)
+    workflows: MemoryWorkflows = field(default_factory=MemoryWorkflows)
     published: list[SystemEvent] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
 
@@ -215,6 +245,7 @@ class Memory:
             live=self.live,
             history=self.history,
             rules=self.rules,
+            workflows=self.workflows,
             modules=MemoryModules(),
             publish=self.publish,
             parse_event=parse_event,

@@ -119,6 +119,22 @@ class Rules(Protocol):
         """Deletes a rule. Raises `NotFound` (`rule.unknown`)."""
 
 
+class Workflows(Protocol):
+    """Published workflow definitions in the control topic."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """The newest definition of each id, ordered by id."""
+
+    async def show(self, workflow_id: str) -> dict[str, Any]:
+        """One of them. Raises `NotFound` (`workflow.unknown`)."""
+
+    async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> Sequence[dict[str, Any]]:
+        """Publishes definitions that have no faults, and waits until the cores have them."""
+
+    async def delete(self, workflow_id: str, *, who: str, why: str) -> dict[str, Any]:
+        """Takes one back. Raises `NotFound` (`workflow.unknown`)."""
+
+
 class Modules(Protocol):
     """Modules and their operations."""
 
@@ -145,6 +161,7 @@ class Ports:
     live: Live
     history: History
     rules: Rules
+    workflows: Workflows
     modules: Modules
     publish: Callable[[Iterable[SystemEvent]], Awaitable[Sequence[Placed]]]
     parse_event: Callable[[bytes | dict[str, Any]], SystemEvent]  #: raises `InvalidInput` with code and pointer

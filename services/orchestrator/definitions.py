@@ -5,11 +5,8 @@ A document is JSON (or YAML read into the same values), wrapped in `{"workflow":
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from services.orchestrator import checks, tree
 from services.orchestrator.definition import (
@@ -37,22 +34,18 @@ from services.orchestrator.definition import (
 )  # fmt: skip
 from services.orchestrator.schema import shape_faults
 from streams import limits
+from streams.definitions import definition_hash, unwrap
 from streams.durations import parse_duration_ms
 from streams.errors import Defect, InvalidDocument, Violation
 from streams.matching.expressions import Expression, compiled
 from streams.records import Json
 
+__all__ = ["definition_hash", "faulty", "parse", "parse_valid", "unwrap", "validate"]
+
 #: Words among the conditions of a fallback; every other condition is an error code or CEL.
 CONDITION_WORDS = frozenset({"timeout", "error"})
 _CHOICES = ("approve", "reject")
 _ESCALATION_CHOICES = ("retry", "skip", "use-value", "fail")
-
-
-def unwrap(document: Json) -> tuple[Json, tuple[str, ...]]:
-    """The workflow in a document, and the path that leads to it: `workflow` if it is wrapped."""
-    if isinstance(document, dict) and "workflow" in document and "steps" not in document:
-        return document["workflow"], ("workflow",)
-    return document, ()
 
 
 def validate(document: Json, operations: Mapping[str, Collection[str]]) -> list[Violation]:
@@ -87,19 +80,18 @@ def _depth_exceeds(value: Json, most: int) -> bool:
     return True
 
 
-def definition_hash(document: Json) -> str:
-    """SHA-256 of the workflow's content (without the wrapper) as JSON with sorted keys, 64 hexadecimal digits."""
-    workflow, _ = unwrap(document)
-    return hashlib.sha256(orjson.dumps(workflow, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
 def parse(document: Json, operations: Mapping[str, Collection[str]]) -> Definition:
     """The definition. Raises `InvalidDocument` (`definition.invalid`) with all faults."""
     faults = validate(document, operations)
     if faults:
-        many = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise InvalidDocument("definition.invalid", f"The workflow definition has {many}.", faults)
+        raise faulty(faults)
     return parse_valid(document)
+
+
+def faulty(faults: Sequence[Violation]) -> InvalidDocument:
+    """The refusal of a definition with these faults."""
+    many = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return InvalidDocument("definition.invalid", f"The workflow definition has {many}.", faults)
 
 
 def parse_valid(document: Json) -> Definition:

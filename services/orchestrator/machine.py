@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from services.orchestrator import attempts, commands, effects, progress, timers
 from services.orchestrator.definition import Definition
@@ -145,16 +146,20 @@ class OrchestratorMachine:
     def _wanted(self, command: WorkflowCommand) -> Definition:
         """The definition that a start names or brings along. Raises `Refused`."""
         data = command.data if isinstance(command.data, dict) else {}
+        try:
+            return self._named(data)
+        except InvalidDocument as error:
+            raise commands.RefusedDocument(error.code, error.message, error.violations) from error
+
+    def _named(self, data: dict[str, Any]) -> Definition:
         if "definition" in data:
-            try:
-                return self.definitions.admit(data["definition"])
-            except InvalidDocument as error:
-                raise commands.RefusedDocument(error.code, error.message, error.violations) from error
+            return self.definitions.admit(data["definition"])
         found = None
         if isinstance(data.get("definition_hash"), str):
             found = self.definitions.get(data["definition_hash"])
         elif isinstance(data.get("workflow"), str):
-            found = self.definitions.latest(data["workflow"])
+            version = data.get("version")
+            found = self.definitions.latest(data["workflow"], version if isinstance(version, str) else None)
         else:
             raise Refused("command.invalid", "A start brings a `definition`, or names a `workflow` or a `definition_hash`.")
         if found is None:

@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 from services.orchestrator.definition import Definition
 from services.orchestrator.store import DefinitionStore
 from streams.codec.avro import Codec, headers_of
-from streams.errors import BackboneError, InvalidDocument, NotFound
+from streams.definitions import VERSION_MARK
+from streams.errors import BackboneError, InvalidDocument, NotFound, Unavailable
 from streams.kafka import Kafka, start
 from streams.operations import CONTRACT
 from streams.records import ControlRecord, Json, Record, WorkflowCommand
@@ -27,6 +28,8 @@ from streams.topics import CONTROL_WORKFLOWS, REQUESTS
 _log = structlog.get_logger("orchestrator.definitions")
 
 _SOURCE = "mplp/orchestrator"
+#: How long a start may wait for the control topic to be read, seconds.
+CATCH_UP_S = 10.0
 
 
 class DefinitionKeeper:
@@ -43,6 +46,8 @@ class DefinitionKeeper:
         self._producer: AIOKafkaProducer | None = None
         self._stored: set[str] = set()  #: hashes that are on the topic
         self._writing = asyncio.Lock()
+        self._moved = asyncio.Condition()
+        self.offset = 0  #: of the control topic's next record to read
 
     async def start(self) -> None:
         """Reads the control topic to its end and finds the modules. Raises `Unavailable` and `NotFound` (`topic.unknown`)."""
@@ -72,21 +77,43 @@ class DefinitionKeeper:
             await producer.stop()
 
     async def prepare(self, record: Record) -> Record:
-        """Before a start is decided: its definition is known, checked, and on the control topic. Other records pass.
+        """Before a start or fork is decided: its definition is known, checked, and on the control topic. Other records pass.
 
         A definition with faults passes too: deciding refuses it, in the log. Raises `Unavailable` while Kafka is away.
         """
-        if (
-            isinstance(record, WorkflowCommand)
-            and record.command == "start"
-            and isinstance(record.data, dict)
-            and "definition" in record.data
-        ):
-            document = record.data["definition"]
-            definition = await self._admitted(document)
+        if not isinstance(record, WorkflowCommand) or record.command not in ("start", "fork") or not isinstance(record.data, dict):
+            return record
+        data = record.data
+        if "definition" in data:
+            definition = await self._admitted(data["definition"])
             if definition is not None and definition.hash not in self._stored:
-                await self._write(definition, by=str(record.data.get("by") or record.source))
+                await self._write(definition, by=str(data.get("by") or record.source))
+        elif record.command == "start" and not self._knows(data):
+            await self._catch_up()
         return record
+
+    def _knows(self, data: Mapping[str, Json]) -> bool:
+        """Whether the definition that a start names is here."""
+        digest, workflow, version = data.get("definition_hash"), data.get("workflow"), data.get("version")
+        if isinstance(digest, str):
+            return digest in self.store
+        try:
+            return isinstance(workflow, str) and self.store.latest(workflow, version if isinstance(version, str) else None) is not None
+        except InvalidDocument:
+            return True
+
+    async def _catch_up(self) -> None:
+        """Waits until all that lies on the control topic now has been read: another process may have just written what is named."""
+        assert self._consumer is not None, "started"
+        try:
+            end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        except KafkaError as error:
+            raise self._kafka.unreachable(error) from error
+        try:
+            async with asyncio.timeout(CATCH_UP_S), self._moved:
+                await self._moved.wait_for(lambda: self.offset >= end)
+        except TimeoutError as error:
+            raise Unavailable("definitions.behind", f"The control topic was not read to {end} within {CATCH_UP_S:g} s.") from error
 
     async def _admitted(self, document: Json) -> Definition | None:
         """The definition, if it has no faults; a module that is not known may have appeared in the meantime."""
@@ -147,6 +174,9 @@ class DefinitionKeeper:
         for records in (await self._consumer.getmany(self._partition, timeout_ms=timeout_ms)).values():
             for record in records:
                 self._take(record.value, record.offset)
+        self.offset = await self._consumer.position(self._partition)
+        async with self._moved:
+            self._moved.notify_all()
 
     def _take(self, value: bytes | None, offset: int) -> None:
         """Takes over one record of the control topic; what cannot be read is reported and stops nothing."""
@@ -154,12 +184,15 @@ class DefinitionKeeper:
             return
         try:
             record = self._codec.decode(value)
-            if not isinstance(record, ControlRecord) or record.kind != "workflow" or record.deleted:
+            if not isinstance(record, ControlRecord) or record.kind != "workflow":
                 return
-            definition = self.store.restore(orjson.loads(record.content))
+            if record.deleted:
+                self.store.withdraw(record.id)
+                return
+            document = orjson.loads(record.content)
+            if "@" not in record.id or VERSION_MARK in record.id:
+                self.store.publish(record.id, document)
+            else:
+                self._stored.add(self.store.restore(document).hash)
         except (BackboneError, ValueError, KeyError, TypeError, AttributeError) as error:
             _log.error("definition.unreadable", topic=self._partition.topic, offset=offset, error=str(error))
-            return
-        self._stored.add(definition.hash)
-        if "@" not in record.id:
-            self.store.publish(definition)

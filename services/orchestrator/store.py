@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from services.orchestrator.definition import Definition
-from services.orchestrator.definitions import definition_hash, parse, parse_valid
+from services.orchestrator.definitions import faulty, parse, parse_valid, validate
+from streams.definitions import VERSION_MARK, definition_hash
+from streams.errors import InvalidDocument
 from streams.records import Json
 
 
@@ -40,6 +42,7 @@ class DefinitionStore:
         self.operations: dict[str, Collection[str]] = operations if isinstance(operations, AnyModule) else dict(operations)
         self._by_hash: dict[str, Definition] = {}
         self._latest: dict[str, Definition] = {}
+        self._faulty: dict[str, InvalidDocument] = {}
 
     def __contains__(self, digest: object) -> bool:
         return digest in self._by_hash
@@ -48,13 +51,16 @@ class DefinitionStore:
         """The definition with this hash."""
         return self._by_hash.get(digest)
 
-    def latest(self, workflow_id: str) -> Definition | None:
-        """The newest definition with this id."""
-        return self._latest.get(workflow_id)
+    def latest(self, workflow_id: str, version: str | None = None) -> Definition | None:
+        """The newest published definition with this id, and this version if one is named. Raises `InvalidDocument` if it has faults."""
+        key = workflow_id if version is None else f"{workflow_id}{VERSION_MARK}{version}"
+        if key in self._faulty:
+            raise self._faulty[key]
+        return self._latest.get(key)
 
     def all_latest(self) -> list[Definition]:
-        """The newest definition of each id, ordered by id."""
-        return [self._latest[name] for name in sorted(self._latest)]
+        """The newest definition of each id that is published and has no faults, ordered by id."""
+        return [self._latest[name] for name in sorted(self._latest) if "@" not in name]
 
     def admit(self, document: Json) -> Definition:
         """The definition of a document from outside, checked unless it is known. Raises `InvalidDocument`."""
@@ -71,9 +77,20 @@ class DefinitionStore:
             self._by_hash[digest] = parse_valid(document)
         return self._by_hash[digest]
 
-    def publish(self, definition: Definition) -> None:
-        """Makes a definition the newest of its id."""
-        self._latest[definition.id] = definition
+    def publish(self, key: str, document: Json) -> None:
+        """A document is in force under `key`: an id, or an id with a version. One with faults stands there, too: starting it is refused."""
+        faults = validate(document, AnyModule())
+        if faults:
+            self._latest.pop(key, None)
+            self._faulty[key] = faulty(faults)
+        else:
+            self._latest[key] = self.restore(document)
+            self._faulty.pop(key, None)
+
+    def withdraw(self, key: str) -> None:
+        """Nothing is in force under `key` any more. What is pinned by its hash stays."""
+        self._latest.pop(key, None)
+        self._faulty.pop(key, None)
 
     def add_module(self, module: str) -> None:
         """A module that runs elsewhere is there; what it offers is not known."""

@@ -30,7 +30,7 @@ async def serve(settings: Settings) -> None:
 
     def state() -> tuple[dict[str, int], list[str]]:
         commands = kafka.names.physical(topics.COMMANDS)
-        return {}, [f"{commands}/{partition}" for partition in host.partitions]
+        return {topics.CONTROL_WORKFLOWS: keeper.offset}, [f"{commands}/{partition}" for partition in host.partitions]
 
     async def tell_ready() -> None:
         await host.wait_ready()

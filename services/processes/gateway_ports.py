@@ -16,6 +16,7 @@ from services.history.sink import Sink
 from services.history.store import History
 from services.modules.catalogue import OPERATIONS
 from services.orchestrator import definitions, view
+from services.orchestrator.store import AnyModule
 from streams import topics
 from streams.bus.bus import Bus
 from streams.bus.validate import parse_event
@@ -173,6 +174,29 @@ def rule_json(stored: control.Stored) -> dict[str, Any]:
     return {**about, "rule": stored.document}
 
 
+class BusWorkflows:
+    """`ports.Workflows` over the bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def list(self) -> list[dict[str, Any]]:
+        """See `ports.Workflows`."""
+        return [stored.to_dict() for stored in await self._bus.workflows()]
+
+    async def show(self, workflow_id: str) -> dict[str, Any]:
+        """See `ports.Workflows`."""
+        return (await self._bus.workflow(workflow_id)).to_dict()
+
+    async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> Sequence[dict[str, Any]]:
+        """See `ports.Workflows`."""
+        return [applied.to_dict() for applied in await self._bus.apply_workflow(documents, by=who, why=why)]
+
+    async def delete(self, workflow_id: str, *, who: str, why: str) -> dict[str, Any]:
+        """See `ports.Workflows`."""
+        return (await self._bus.delete_workflow(workflow_id, by=who, why=why)).to_dict()
+
+
 class BusModules:
     """`ports.Modules`: the built-in ones, and those of users that have an inbox."""
 
@@ -257,10 +281,11 @@ def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
         live=BusLive(bus),
         history=history,
         rules=ControlRules(bus),
+        workflows=BusWorkflows(bus),
         modules=BusModules(bus),
         publish=publish,
         parse_event=parse_event,
-        validate=lambda definition: definitions.validate(definition, CONTRACT),
+        validate=lambda definition: definitions.validate(definition, AnyModule(CONTRACT)),
         fold=view.fold,
         checks={"kafka": kafka, "core": pulse.check_core, "worker": pulse.check_worker, "history": history.check},
         registry=registry.router(bus.kafka),

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from streams import topics
+from streams.bus import workflows as published
 from streams.bus.executions import Executions
 from streams.bus.gateway import Gateway
 from streams.bus.group import GroupSource
@@ -254,6 +255,28 @@ class Bus:
             timeout=timeout,
             on_transition=on_transition,
         )
+
+    async def apply_workflow(
+        self, definition: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, by: str = "", why: str = ""
+    ) -> list[published.AppliedWorkflow]:
+        """Publishes one definition or several under their ids; returns when every live core has them, or says which has not.
+
+        Then `start_workflow` and child steps may name them by id. Raises `InvalidInput` (`workflow.invalid`) where there is no id;
+        the rest of a definition is not checked here: `mplp workflow apply` and the gateway do, and a start refuses what is faulty.
+        """
+        return await published.apply(self, [definition] if isinstance(definition, Mapping) else definition, who=by, why=why)
+
+    async def workflows(self) -> list[published.StoredWorkflow]:
+        """The published definitions, by id."""
+        return await published.list_workflows(self)
+
+    async def workflow(self, workflow_id: str) -> published.StoredWorkflow:
+        """The published definition with this id. Raises `NotFound` (`workflow.unknown`)."""
+        return await published.show(self, workflow_id)
+
+    async def delete_workflow(self, workflow_id: str, *, by: str = "", why: str = "") -> published.AppliedWorkflow:
+        """Takes a published definition back; what runs goes on. Raises `NotFound` (`workflow.unknown`)."""
+        return await published.delete(self, workflow_id, who=by, why=why)
 
     def transitions(self, execution_id: str, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
         """The execution's transitions in order; with `follow` also those to come, up to its last record."""

@@ -5,23 +5,20 @@ Each change is also an event (`rule.applied`, `rule.deleted`) with who and what.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import orjson
 
 from streams.bus.bus import Bus
+from streams.bus.reached import wait_reached
 from streams.correlation.parse import validate
 from streams.errors import InvalidDocument, NotFound, Violation
-from streams.records import ControlRecord, Heartbeat, Json, SystemEvent, new_id, now
-from streams.topics import CONTROL_RULES, WORKERS
+from streams.records import ControlRecord, Json, SystemEvent, new_id
+from streams.topics import CONTROL_RULES
 
 APPLY_TIMEOUT_S = 5.0
-#: A worker whose last heartbeat is older than this is not waited for.
-LIVE_S = 5.0
 _SOURCE = "mplp/rules"
 
 
@@ -80,7 +77,7 @@ async def apply(bus: Bus, documents: Sequence[Json], who: str, why: str = "", ti
         last = max(last, offset)
         changed.append(Changed(id=document["id"], version=version, changed=True))
         await _tell(bus, "rule.applied", document["id"], {"id": document["id"], "version": version, "who": who, "why": why})
-    reached, missing = await _wait(bus, last + 1, timeout) if last >= 0 else ((), ())
+    reached, missing = await wait_reached(bus, CONTROL_RULES, last + 1, timeout) if last >= 0 else ((), ())
     return Report(rules=tuple(changed), reached=reached, missing=missing)
 
 
@@ -92,7 +89,7 @@ async def delete(bus: Bus, rule_id: str, who: str, why: str = "", timeout: float
     version = before.record.version + 1
     offset = await _write(bus, _record(rule_id, version, before.record.content, who, why, type_="rule.deleted", deleted=True))
     await _tell(bus, "rule.deleted", rule_id, {"id": rule_id, "version": version, "who": who, "why": why})
-    reached, missing = await _wait(bus, offset + 1, timeout)
+    reached, missing = await wait_reached(bus, CONTROL_RULES, offset + 1, timeout)
     return Report(rules=(Changed(id=rule_id, version=version, changed=True),), reached=reached, missing=missing)
 
 
@@ -157,30 +154,3 @@ async def _write(bus: Bus, record: ControlRecord) -> int:
 
 async def _tell(bus: Bus, type_: str, rule_id: str, data: Json) -> None:
     await bus.publish(SystemEvent(id=new_id(), type=type_, source=_SOURCE, subject=rule_id, correlation_id=rule_id, data=data))
-
-
-async def _wait(bus: Bus, offset: int, timeout: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The live workers that have reached a control offset, and those that have not in time."""
-    newest: dict[str, Heartbeat] = {}
-
-    def split(beats: Iterable[Heartbeat]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        live = [beat for beat in beats if CONTROL_RULES in beat.control_offsets and beat.time > now() - timedelta(seconds=LIVE_S)]
-        done = {beat.process for beat in live if beat.control_offsets[CONTROL_RULES] >= offset}
-        return tuple(sorted(done)), tuple(sorted({beat.process for beat in live} - done))
-
-    since = now() - timedelta(seconds=LIVE_S)
-    async for delivered in bus.read(WORKERS, since=since, until_end=True):
-        if isinstance(delivered.record, Heartbeat):
-            newest[delivered.record.process] = delivered.record
-    begun = now()
-    try:
-        async with asyncio.timeout(timeout):
-            if split(newest.values())[1]:
-                async for delivered in bus.read(WORKERS, since=begun - timedelta(seconds=1)):
-                    if isinstance(delivered.record, Heartbeat):
-                        newest[delivered.record.process] = delivered.record
-                        if not split(newest.values())[1]:
-                            break
-    except TimeoutError:
-        pass
-    return split(newest.values())

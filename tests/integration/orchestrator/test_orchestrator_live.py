@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.admin import NewTopic
 
-from services.modules.catalogue import OPERATIONS
-from services.modules.machine import ModulesMachine
 from services.orchestrator.definitions import definition_hash
-from services.orchestrator.machine import OrchestratorMachine
-from services.orchestrator.shell import DefinitionKeeper
 from services.orchestrator.view import fold
 from streams.bus import Bus
 from streams.codec.avro import Codec
 from streams.errors import InvalidDocument, Refused
 from streams.kafka import Kafka
-from streams.log.host import Host
 from streams.records import ControlRecord
 from streams.topics import CONTROL_WORKFLOWS, module_requests
+from tests.integration.orchestrator.cores import core
 
 pytestmark = pytest.mark.broker
 
@@ -39,26 +33,6 @@ ASK = {
          "parameters": {"name": "${question.result.by}", "type": "t"}},
     ],
 }  # fmt: skip
-
-
-@asynccontextmanager
-async def core(kafka: Kafka, codec: Codec, name: str) -> AsyncIterator[DefinitionKeeper]:
-    """What a core process runs, within this one."""
-    keeper = DefinitionKeeper(kafka, codec, operations=OPERATIONS)
-    await keeper.start()
-    machines = [OrchestratorMachine(keeper.store, OPERATIONS), ModulesMachine()]
-    host = Host(kafka, codec, machines, name=name, group=f"{kafka.settings.topic_prefix}-core", prepare=keeper.prepare)
-    tasks = [asyncio.create_task(host.run()), asyncio.create_task(keeper.run())]
-    try:
-        await asyncio.wait_for(host.wait_ready(), 30)
-        yield keeper
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await keeper.stop()
 
 
 @pytest.fixture

@@ -231,6 +231,29 @@ class TestRulesAndModules:
         assert problem(await http.delete("/v1/rules/r1")) == (404, "rule.unknown")
         assert memory.rules.changes[0] == ("r1", "local", "trial")
 
+    async def test_a_workflow_is_published_listed_shown_and_deleted(self, http: httpx.AsyncClient, memory: Memory) -> None:
+        applied = await http.post("/v1/workflows?why=first", json={"id": "w1", "steps": []})
+        assert applied.json() == {"workflows": [{"id": "w1", "missing": []}]}
+        two = await http.post(
+            "/v1/workflows", content=b"id: w2\nsteps: []\n---\nid: w3\nsteps: []\n", headers={"Content-Type": "application/yaml"}
+        )
+        assert [each["id"] for each in two.json()["workflows"]] == ["w2", "w3"]
+        page = (await http.get("/v1/workflows?limit=2")).json()
+        rest = (await http.get("/v1/workflows", params={"cursor": page["next"]})).json()
+        assert ([each["id"] for each in page["items"]], [each["id"] for each in rest["items"]]) == (["w1", "w2"], ["w3"])
+        shown = (await http.get("/v1/workflows/w1")).json()
+        assert (shown["definition"], shown["who"], shown["why"]) == ({"id": "w1", "steps": []}, "local", "first")
+        assert (await http.delete("/v1/workflows/w1")).json()["id"] == "w1"
+        assert problem(await http.get("/v1/workflows/w1")) == (404, "workflow.unknown")
+        assert problem(await http.delete("/v1/workflows/w1")) == (404, "workflow.unknown")
+
+    async def test_one_faulty_workflow_and_none_is_published(self, http: httpx.AsyncClient, memory: Memory) -> None:
+        answer = await http.post("/v1/workflows", json=[{"id": "w1", "steps": []}, {"id": "w2"}])
+        assert problem(answer) == (422, "definition.invalid")
+        assert [fault["pointer"] for fault in answer.json()["faults"]] == ["/1/steps"]
+        assert memory.workflows.stored == {}
+        assert problem(await http.post("/v1/workflows", json="w")) == (400, "body.invalid")
+
     @pytest.mark.parametrize(
         "body",
         [b"a: [", b"a: &x [1]\nb: *x\n", b"- " * 5000, b"\x00", b"just text", b"", b"[" * 300 + b"]" * 300, b"a: 2026-99-99\n---\n- 1"],

@@ -1,0 +1,56 @@
+"""Commands to one execution: `mplp workflow cancel|pause|resume|answer`. A refusal ends with its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from services.cli import frame
+from services.cli.workflow_options import ByOption, IdArgument, WhyOption, parse_json, who
+from streams.bus import connect
+from streams.records import Json
+
+
+@frame.command
+async def cancel(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_json: frame.JsonFlag = False) -> None:
+    """Cancel an execution: what runs or waits ends at once, then its compensations run."""
+    await give(id, "cancel", who(by, why), as_json=as_json)
+
+
+@frame.command
+async def pause(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_json: frame.JsonFlag = False) -> None:
+    """Pause an execution: nothing new starts, what runs may end."""
+    await give(id, "pause", who(by, why), as_json=as_json)
+
+
+@frame.command
+async def resume(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_json: frame.JsonFlag = False) -> None:
+    """Go on with a paused execution."""
+    await give(id, "resume", who(by, why), as_json=as_json)
+
+
+@frame.command
+async def answer(
+    id: IdArgument,
+    step: Annotated[str, typer.Argument(metavar="STEP", help="The step that waits for an answer.")],
+    choice: Annotated[str, typer.Option("--choice", help="One of the choices offered, e.g. retry, skip, use-value, fail.")],
+    by: ByOption = None,
+    why: WhyOption = None,
+    value: Annotated[str | None, typer.Option("--value", metavar="JSON", help="The value of the choice use-value.")] = None,
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Answer the question of a step that waits for people."""
+    data = {"step": step, "choice": choice, **who(by, why)}
+    if value is not None:
+        data["value"] = parse_json(value, "--value")
+    await give(id, "answer", data, as_json=as_json)
+
+
+async def give(execution_id: str, command: str, data: Mapping[str, Json], *, as_json: bool) -> None:
+    """Sends a command and says what the execution is after it."""
+    async with connect() as bus:
+        transition = await bus.command(execution_id, command, dict(data))
+    found = {"execution_id": execution_id, "command": command, "status": transition.status, "transition": transition.type}
+    frame.say(found, as_json=as_json, text=f"{execution_id}: {transition.type} ({transition.status})")
