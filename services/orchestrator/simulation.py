@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from services.orchestrator.definition import Definition
@@ -16,7 +17,7 @@ from services.orchestrator.state import Execution
 from services.orchestrator.store import AnyModule, DefinitionStore
 from services.orchestrator.view import fold
 from streams.errors import InvalidInput
-from streams.log.types import Send
+from streams.log.types import Entry, Send
 from streams.records import (
     CommandName,
     Json,
@@ -79,6 +80,14 @@ class Simulation:
             self._perform(effect)
         return True
 
+    def take_over(self, entries: Iterable[Entry]) -> None:
+        """Goes on from a log as a new owner of the partition does: what it does not show as done is done again."""
+        self._queue.clear()
+        self.runner.take_over(entries)
+        for state in list(self.runner.view.aggregates.values()):
+            for effect in self.machine.outstanding(state):
+                self._perform(effect)
+
     def outcome(self) -> dict[str, Any]:
         """What `workflow test` prints."""
         transitions: list[WorkflowTransition] = self.runner.events()
@@ -115,12 +124,16 @@ class Simulation:
             case _:
                 pass
 
-    def _answer(self, request: ModuleMessage) -> None:
+    def answer_to(self, request: ModuleMessage) -> Answer | None:
+        """What the module answers; None: nothing, ever. Here: what the scenario says, in order of calls."""
         name = f"{request.target_module}.{request.operation}"
         answers = self.scenario.modules.get(name) or [Answer()]
         number = self._calls.get(name, 0)
         self._calls[name] = number + 1
-        answer = answers[min(number, len(answers) - 1)]
+        return answers[min(number, len(answers) - 1)]
+
+    def _answer(self, request: ModuleMessage) -> None:
+        answer = self.answer_to(request)
         if answer is None:
             return
         time_us = self.runner.now_us + answer.after * 1000

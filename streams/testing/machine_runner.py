@@ -5,12 +5,12 @@ One partition, one machine. After every decision the fold of the log so far must
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from streams.log.types import Decision, Due, Effect, Entry, Input, Machine, PartitionView, Received
-from streams.records import InputPosition, LogEvent, Record, derived_id
+from streams.records import InputPosition, LogEvent, Record, derived_id, to_micros
 
 State = TypeVar("State")
 
@@ -60,6 +60,18 @@ class MachineRunner(Generic[State]):
         if self.checked:
             assert self.replay() == dict(self.view.aggregates), "replay differs from live"
         return replace(decision, events=stamped)
+
+    def take_over(self, entries: Iterable[Entry]) -> None:
+        """Goes on from a log that another owner has written: folds it, and claims the next epoch."""
+        for entry in entries:
+            self.log.append(entry)
+            _fold(self.machine, self.view.aggregates, entry)
+            for fact in self.machine.remember(entry):
+                self.view.remembered[fact.key] = fact
+            event = entry.event
+            self._sequences[event.aggregate_id or ""] = max(self._sequences.get(event.aggregate_id or "", 0), event.sequence or 0)
+            self.epoch = max(self.epoch, (event.epoch or 0) + 1)
+            self._advance(to_micros(event.time))
 
     def take_effects(self) -> list[Effect]:
         """The effects decided since the last call, in order."""
