@@ -22,6 +22,7 @@ from streams.log.effects import KafkaEffects
 from streams.log.fenced import FencedLog
 from streams.log.kafka_log import KafkaInboxes, SystemClock
 from streams.log.kafka_snapshots import KafkaSnapshots, SnapshotClients
+from streams.log.owned import OwnedPartitions
 from streams.log.partition import Observer, PartitionRunner, Ports, Prepare
 from streams.log.types import Machine
 
@@ -52,16 +53,18 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
         self._partitions = 0
         self._effects: KafkaEffects | None = None
         self._snapshots = SnapshotClients(kafka)
-        self._runners: dict[int, PartitionRunner] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._failed: asyncio.Future[None] | None = None
         self._reassigned = asyncio.Event()
+        self._owned: OwnedPartitions | None = None
         self.assigned = asyncio.Event()  #: set once the group has given us partitions (or none) for the first time
 
     @property
     def partitions(self) -> tuple[int, ...]:
         """The partitions that we run now."""
         return tuple(sorted(self._runners))
+
+    @property
+    def _runners(self) -> dict[int, PartitionRunner]:
+        return {} if self._owned is None else self._owned.runners
 
     @property
     def ready(self) -> bool:
@@ -84,7 +87,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
 
     async def run(self) -> None:
         """Serves until cancelled. Raises what makes going on impossible (a fenced instance, a defect of a machine)."""
-        self._failed = asyncio.get_running_loop().create_future()
+        self._owned = OwnedPartitions(self._new_runner)
         self._effects = KafkaEffects(self._kafka, self._codec)
         await self._effects.start()
         consumer = self._kafka.new_consumer(
@@ -104,18 +107,18 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
             consumer.subscribe([self._topic], listener=self)
             await self._serve(consumer)
         finally:
-            await self._stop_all()
+            await self._owned.stop_all()
             with contextlib.suppress(KafkaError, asyncio.TimeoutError):
                 await asyncio.wait_for(consumer.stop(), 5)
             await self._effects.stop()
             await self._snapshots.close()
 
     async def _serve(self, consumer: AIOKafkaConsumer) -> None:
-        assert self._failed is not None
+        assert self._owned is not None
         assert self._effects is not None
         polling = asyncio.create_task(self._poll(consumer))
         try:
-            done, _ = await asyncio.wait([polling, self._failed, self._effects.failed], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([polling, self._owned.failed, self._effects.failed], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -143,25 +146,20 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """A rebalance begins: nothing more is decided until it has ended."""
-        for tp in revoked:
-            if tp.partition in self._runners:
-                self._runners[tp.partition].suspend()
+        if self._owned is not None:
+            self._owned.revoked(tp.partition for tp in revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """A rebalance ended: gives up what went, goes on with what stayed, takes over what is new."""
+        assert self._owned is not None
         ours = {tp.partition for tp in assigned}
         self._consumer.pause(*assigned)
-        for partition in set(self._runners) - ours:
-            await self._stop(partition)
-        for partition in ours & set(self._runners):
-            await self._runners[partition].resume()
-        for partition in ours - set(self._runners):
-            self._start(partition)
+        await self._owned.assigned(ours)
         self.assigned.set()
         self._reassigned.set()
         _log.info("host.assigned", partitions=sorted(ours))
 
-    def _start(self, partition: int) -> None:
+    def _new_runner(self, partition: int) -> PartitionRunner:
         assert self._effects is not None
         ports = Ports(
             codec=self._codec,
@@ -174,25 +172,4 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
             prepare=self._prepare,
             observer=self._observer,
         )
-        runner = PartitionRunner(self._machines, ports, partition=partition, partitions=self._partitions)
-        self._runners[partition] = runner
-        task = self._tasks[partition] = asyncio.create_task(runner.run())
-        task.add_done_callback(self._runner_ended)
-
-    def _runner_ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._failed is None or self._failed.done():
-            return
-        error = task.exception()
-        if error is not None:
-            self._failed.set_exception(error)
-
-    async def _stop(self, partition: int) -> None:
-        self._runners.pop(partition, None)
-        task = self._tasks.pop(partition, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _stop_all(self) -> None:
-        for partition in list(self._runners):
-            await self._stop(partition)
+        return PartitionRunner(self._machines, ports, partition=partition, partitions=self._partitions)

@@ -217,9 +217,10 @@ class PartitionRunner:
         tasks = [asyncio.create_task(self._fetch()), asyncio.create_task(self._decide()), asyncio.create_task(self._tell_positions())]
         tasks += [asyncio.create_task(self._flush(lane)) for lane in self._lanes.values()]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:  # in their order: a set's order would make a run under a seed differ from the next
+                if task.done():
+                    task.result()
             raise Lost("a task of the partition ended")
         finally:
             for task in tasks:
