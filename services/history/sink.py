@@ -43,17 +43,20 @@ from streams.topics import BLOCKS
 log = structlog.get_logger(__name__)
 
 #: How long a record may wait for others before its block is cut, seconds. A query does not wait for it.
-AGE_S = 2.0
+#: A block costs about the same however few its records are (an insert, and later merges): so blocks are made rarely.
+AGE_S = 5.0
 #: Memory of what waits to be inserted, bytes; reading stops above it.
 BUFFER_BYTES_MAX = 96 * 1024 * 1024
+#: How often is looked for records that have waited long enough, seconds.
+LOOK_S = 0.5
 #: How often new topics are looked for, seconds.
 DISCOVER_S = 5.0
 #: Records that are taken over at once; the event loop is busy meanwhile.
 FETCH_RECORDS_MAX = 10_000
 #: A fetch waits for this many bytes, but no longer than this.
-FETCH_BYTES_MIN, FETCH_WAIT_MS = 256 * 1024, 100
+FETCH_BYTES_MIN, FETCH_WAIT_MS = 256 * 1024, 200
 #: How often positions are asked for that moved without a record, seconds.
-POSITIONS_S = 0.25
+POSITIONS_S = 0.5
 #: Blocks that are cut in one round.
 ROUND_BLOCKS_MAX = 16
 #: Delay between two tries when something is away: from, to (seconds).
@@ -294,7 +297,7 @@ class Sink:
         if any(part.due(now_s, age_s=AGE_S, hurry=self._hurry > 0) for part in self._partitions.values()):
             return
         try:
-            async with asyncio.timeout(AGE_S / 4):
+            async with asyncio.timeout(LOOK_S):
                 await self._wake.wait()
         except TimeoutError:
             if self._blocks is not None and self._blocks.has_notes and not any(part.waiting for part in self._partitions.values()):

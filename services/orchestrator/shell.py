@@ -51,16 +51,17 @@ class DefinitionKeeper:
 
     async def start(self) -> None:
         """Reads the control topic to its end and finds the modules. Raises `Unavailable` and `NotFound` (`topic.unknown`)."""
-        consumer = self._consumer = self._kafka.new_consumer()
+        consumer = self._consumer = self._kafka.new_consumer(fetch_max_wait_ms=500)
         await start(consumer)
         if self._partition.topic not in await consumer.topics():
             raise NotFound("topic.unknown", f"There is no topic {self._partition.topic}.", advice="Run `mplp topics apply`.")
+        # Everything is asked for before the partition is assigned: a fetch that waits holds up every other request on its connection.
+        await self._find_modules()
+        end = (await consumer.end_offsets([self._partition]))[self._partition]
         consumer.assign([self._partition])
         await consumer.seek_to_beginning(self._partition)
-        end = (await consumer.end_offsets([self._partition]))[self._partition]
         while await consumer.position(self._partition) < end:
             await self._read(timeout_ms=1000)
-        await self._find_modules()
 
     async def run(self) -> None:
         """Follows the control topic until cancelled."""

@@ -30,7 +30,7 @@ class ChildSpec:
 
 
 def process_module(name: str, module: str, *, niceness: int = 0) -> ChildSpec:
-    """The child that runs `module`'s `main`; with `niceness` the others go before it when processors are short."""
+    """The child that runs `module`'s `main`; with `niceness` the others go before it when processors are short (see `preload`)."""
     return ChildSpec(name=name, command=(sys.executable, "-m", "services.processes.preload", module, str(niceness)))
 
 

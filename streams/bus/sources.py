@@ -31,6 +31,8 @@ Since: TypeAlias = Literal["now", "beginning"] | datetime
 
 #: How long a fetch waits before it looks whether it should still go on, milliseconds.
 POLL_MS = 1000
+#: How long the broker holds a fetch of a follower that finds nothing, milliseconds.
+FOLLOW_WAIT_MS = 2000
 
 
 def parse_since(value: str | datetime) -> Since:
@@ -125,11 +127,13 @@ class AssignedSource:
 
     async def open(self) -> None:
         """See `Source.open`."""
-        consumer, numbers = await started(self._kafka, self._topic)
+        # Who follows asks the broker nothing but for records: a fetch that finds none may wait long, and costs less the longer it waits.
+        options = {} if self._until_end else {"fetch_max_wait_ms": FOLLOW_WAIT_MS}
+        consumer, numbers = await started(self._kafka, self._topic, **options)
         self._consumer = consumer
         physical = self._kafka.names.physical(self._topic)
         places = [TopicPartition(physical, number) for number in numbers if self._only is None or number in self._only]
-        consumer.assign(places)
+        # Offsets are asked for before anything is assigned: a fetch that waits holds up every other request on its connection.
         starts = await start_offsets(consumer, places, self._since)
         starts.update({tp: self._offsets[tp.partition] for tp in places if tp.partition in self._offsets})
         if self._until_end:
@@ -138,6 +142,7 @@ class AssignedSource:
             done = [tp for tp in places if starts[tp] >= self._ends[tp]]
             for tp in done:
                 del self._ends[tp]
+        consumer.assign(places)
         for tp in places:
             consumer.seek(tp, starts[tp])
         await asyncio.gather(*(self._judged.begin(tp.partition, starts[tp]) for tp in places))

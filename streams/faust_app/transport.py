@@ -8,10 +8,12 @@ raised) does not make an offset committable here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
+import uvloop
 from aiokafka import TopicPartition
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
@@ -19,6 +21,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams import limits
+from streams.faust_app.pacing import Pacing
 from streams.faust_app.prefix import Chunk, CommitPrefix
 
 
@@ -28,7 +31,14 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.prefix: CommitPrefix[TP] = CommitPrefix()
         self._fetched_end: dict[TP, int] = {}  # where the next fetch of a partition begins, once one is known
+        self._pacing = Pacing()
         super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> Any:
+        """Faust's hook: the thread of the client, on the fast event loop."""
+        thread = driver.AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
+        thread._close_thread_loop_on_stop = True  # as for a loop that it made itself
+        return thread
 
     def acknowledge(self, chunk: Chunk) -> bool:
         """The chunk's output is acknowledged. False: it is of an earlier session and will be fetched again."""
@@ -86,10 +96,14 @@ class Consumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """One message per partition and fetch; see `driver.Consumer.getmany`."""
+        pause_s = self._pacing.pause_s(monotonic())
+        if pause_s:
+            await asyncio.sleep(pause_s)
         sessions = {partition: self.prefix.session(partition) for partition in self.prefix.partitions()}
         records, _ = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
+        self._pacing.fetched(sum(map(len, records.values())), monotonic())
         if not self.flow_active:
             await self.perform_seek()
             return

@@ -161,7 +161,7 @@ class KafkaInboxes:
     async def open(self, positions: Mapping[str, int]) -> Mapping[str, int]:
         """See `InboxPort.open`."""
         await self.close()
-        consumer = self._kafka.new_consumer(fetch_max_wait_ms=500, max_poll_records=2000)
+        consumer = self._kafka.new_consumer(fetch_max_wait_ms=1000, max_poll_records=2000)
         await start(consumer)
         self._consumer = consumer
         partitions = [TopicPartition(topic, self._partition) for topic in self._topics]
