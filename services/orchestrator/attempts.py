@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from services.orchestrator import effects
+from services.orchestrator import conditions, effects
 from services.orchestrator.cancelling import cancel_list
 from services.orchestrator.checks import parse_instant
 from services.orchestrator.definition import (
     Approval,
     Conditional,
+    CustomCondition,
     Emit,
     Fallback,
     ModuleOperation,
@@ -68,7 +69,9 @@ def _begin(draft: Draft, step: Step, instance: str, parameters: Json, **more: An
     if before.begun_us is None and step.timeout_ms is not None:
         data["timeout_ms"] = step.timeout_ms
     if step.attempt_timeout_ms is not None:
-        data["attempt_timeout_ms"] = step.attempt_timeout_ms
+        data.setdefault("attempt_timeout_ms", step.attempt_timeout_ms)
+    if step.resources is not None:
+        data["resources"] = step.resources
     draft.record("step.started", data, step=instance, attempt=before.attempt + 1)
 
 
@@ -105,12 +108,15 @@ def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
 
 
 def _ask(draft: Draft, step: Step, instance: str, action: ModuleOperation, suffix: str) -> None:
-    parameters = draft.scope(suffix).resolve(action.parameters)
+    _request(draft, step, instance, draft.scope(suffix).resolve(action.parameters), action.module, action.operation)
+
+
+def _request(draft: Draft, step: Step, instance: str, parameters: Json, module: str, operation: str, **more: Any) -> None:
     _check_size(parameters)
-    if action.module not in draft.known_modules:
+    if module not in draft.known_modules:
         _begin(draft, step, instance, parameters)
-        raise StepError("module.unknown", f"There is no module {action.module!r}.")
-    _begin(draft, step, instance, parameters, module=action.module, operation=action.operation)
+        raise StepError("module.unknown", f"There is no module {module!r}.")
+    _begin(draft, step, instance, parameters, module=module, operation=operation, **more)
     state = draft.state
     draft.effects.append(effects.request(state, instance, state.step(instance), draft.local_modules))
 
@@ -121,9 +127,20 @@ def _check_size(value: Json) -> None:
 
 
 def _branch(draft: Draft, step: Step, instance: str, action: Conditional, suffix: str) -> None:
-    taken = draft.scope(suffix).holds(action.condition)
+    condition = action.condition
+    if isinstance(condition, CustomCondition):
+        parameters = conditions.question(draft, condition, suffix)
+        patience_ms = conditions.patience_ms(draft, step)
+        _request(draft, step, instance, parameters, condition.module, condition.operation, attempt_timeout_ms=patience_ms)
+        return
+    taken = draft.scope(suffix).holds(condition)
+    _begin(draft, step, instance, {}, branch="then" if taken else "else" if action.otherwise is not None else "")
+    enter_branch(draft, instance, action, taken=taken, suffix=suffix)
+
+
+def enter_branch(draft: Draft, instance: str, action: Conditional, *, taken: bool, suffix: str) -> None:
+    """The condition is known and the branch on record: the other one is skipped, the chosen one may begin."""
     chosen, other = (action.then, action.otherwise) if taken else (action.otherwise, action.then)
-    _begin(draft, step, instance, {}, branch="then" if taken else "else" if chosen is not None else "")
     if other is not None:
         skip_list(draft, other, suffix)
     if chosen is None:

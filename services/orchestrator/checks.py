@@ -15,6 +15,7 @@ import jsonschema_rs
 
 from services.orchestrator.definition import ListRole
 from services.orchestrator.names import FALLBACK_VARIABLES, expression_faults
+from services.orchestrator.priorities import WORDS
 from services.orchestrator.references import Reference, ReferenceSyntax, parse_text
 from services.orchestrator.schema import pointer_of, schema_faults
 from services.orchestrator.sight import Sight
@@ -30,6 +31,7 @@ from services.orchestrator.tree import (
     read_tree,
     walk,
 )
+from services.orchestrator.triggering import trigger_faults
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidInput, Violation
 from streams.records import Json, Severity
@@ -53,6 +55,7 @@ def semantic_faults(workflow: dict[str, Any], path: Path, operations: Mapping[st
         yield from _texts(step, seen)
         yield from _handling(step.value, step.path, seen, seen.visible(step))
         yield from _durations(step.value, step.path, ("timeout", "attempt-timeout", "deadline"))
+        yield from _priority(step.value, step.path)
     yield from _workflow_level(workflow, path, seen)
 
 
@@ -66,6 +69,8 @@ def _shared_fallbacks(workflow: dict[str, Any], path: Path) -> Iterator[RawList]
 
 def _workflow_level(workflow: dict[str, Any], path: Path, seen: Sight) -> Iterator[Violation]:
     yield from _durations(workflow, path, ("timeout",))
+    yield from _priority(workflow, path)
+    yield from trigger_faults(workflow, path)
     yield from _handling(workflow, path, seen, frozenset())
     for steps in seen.lists:
         for step in steps.steps if steps.role is ListRole.FALLBACK else ():
@@ -122,16 +127,41 @@ def _dependencies(steps: RawList) -> Iterator[Violation]:
 
 
 def _operation(step: RawStep, operations: Mapping[str, Collection[str]]) -> Iterator[Violation]:
-    module, operation = step.value.get("module"), step.value.get("operation")
-    if step.type != "module-operation" or not isinstance(module, str) or not module:
+    if step.type == "module-operation":
+        yield from _offered(step.value.get("module"), step.value.get("operation"), step.at("module"), step.at("operation"), operations)
+    condition = step.value.get("condition")
+    if step.type == "conditional" and isinstance(condition, dict) and condition.get("type") == "custom":
+        handler = condition.get("handler")
+        if isinstance(handler, str) and handler.count(".") == 1:
+            where = step.at("condition", "handler")
+            module, _, operation = handler.partition(".")
+            yield from _offered(module, operation, where, where, operations)
+
+
+def _offered(
+    module: Json, operation: Json, at_module: str, at_operation: str, operations: Mapping[str, Collection[str]]
+) -> Iterator[Violation]:
+    """Whether a module and its operation exist."""
+    if not isinstance(module, str) or not module:
         return
     if module not in operations:
         known = ", ".join(sorted(operations))
-        yield Violation(code="module.unknown", pointer=step.at("module"), message=f"There is no module {module!r}. Known: {known}.")
+        yield Violation(code="module.unknown", pointer=at_module, message=f"There is no module {module!r}. Known: {known}.")
     elif isinstance(operation, str) and operation and operation not in operations[module]:
         known = ", ".join(sorted(operations[module]))
         yield Violation(
-            code="operation.unknown", pointer=step.at("operation"), message=f"{module} has no operation {operation!r}. It has: {known}."
+            code="operation.unknown", pointer=at_operation, message=f"{module} has no operation {operation!r}. It has: {known}."
+        )
+
+
+def _priority(value: dict[str, Any], path: Path) -> Iterator[Violation]:
+    given = value.get("priority")
+    if isinstance(given, str) and given not in WORDS:
+        names = ", ".join(WORDS)
+        yield Violation(
+            code="schema.enum",
+            pointer=pointer_of((*path, "priority")),
+            message=f"{given[:60]!r} is no priority. Write a number or: {names}.",
         )
 
 

@@ -141,9 +141,9 @@ def refusal(command: WorkflowCommand, state: Execution | None, error: Refused, n
 
 
 def started(
-    command: WorkflowCommand, workflow_id: str, version: str, digest: str, timeout_ms: int | None, now_us: int
+    command: WorkflowCommand, workflow_id: str, version: str, digest: str, timeout_ms: int | None, now_us: int, **more: Json
 ) -> tuple[WorkflowTransition, Execution]:
-    """The first record of an execution, and its state after it."""
+    """The first record of an execution, and its state after it. `more` stands in the record too."""
     data: dict[str, Any] = {"definition_hash": digest, "input": command.data.get("input", {})}
     if timeout_ms is not None:
         data["timeout_ms"] = timeout_ms
@@ -158,7 +158,7 @@ def started(
         tenant=command.tenant,
         correlation_id=command.correlation_id or command.execution_id,
         causation_id=command.id,
-        data={**data, **_who(command.data)},
+        data={**data, **more, **_who(command.data)},
         execution_id=command.execution_id,
         workflow_id=workflow_id,
         workflow_version=version,

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from streams.matching.expressions import Expression
 from streams.records import Json
+from streams.triggers import Trigger
 
 Backoff: TypeAlias = Literal["fixed", "linear", "exponential"]
 Operator: TypeAlias = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "contains", "exists"]
@@ -99,6 +100,15 @@ class StepResultCondition:
     value: Json = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomCondition:
+    """Asks a module, which answers true or false."""
+
+    module: str
+    operation: str
+    sees: tuple[str, ...] = ()  #: steps that have ended when it is asked
+
+
 Condition: TypeAlias = ExpressionCondition | StepResultCondition
 
 
@@ -106,7 +116,7 @@ Condition: TypeAlias = ExpressionCondition | StepResultCondition
 class Conditional:
     """Runs one of two branches, each a single step."""
 
-    condition: Condition
+    condition: Condition | CustomCondition
     then: StepList
     otherwise: StepList | None
 
@@ -160,6 +170,8 @@ class Step:
     retry: RetryPolicy | None = None
     fallbacks: tuple[Fallback, ...] = ()
     compensation: StepList | None = None
+    priority: int = 0  #: of two steps that wait for a free place the greater starts first
+    resources: Json = None  #: by name of the pool; recorded with each attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +209,8 @@ class Definition:
     cancel_on_failure: bool = False
     output: Mapping[str, Json | Expression] | None = None
     input_schema: Any = None  #: validator of the input
+    triggers: tuple[Trigger, ...] = ()
+    resources: Json = None  #: of the execution as a whole
 
 
 def lists_of(step: Step) -> tuple[StepList, ...]:

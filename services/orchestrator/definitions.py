@@ -16,6 +16,7 @@ from services.orchestrator.definition import (
     Approval,
     Condition,
     Conditional,
+    CustomCondition,
     Definition,
     Emit,
     ExpressionCondition,
@@ -32,13 +33,16 @@ from services.orchestrator.definition import (
     Wait,
     lists_of,
 )  # fmt: skip
+from services.orchestrator.priorities import priority_of
 from services.orchestrator.schema import shape_faults
+from services.orchestrator.sight import Sight
 from streams import limits
 from streams.definitions import definition_hash, unwrap
 from streams.durations import parse_duration_ms
 from streams.errors import Defect, InvalidDocument, Violation
 from streams.matching.expressions import Expression, compiled
 from streams.records import Json
+from streams.triggers import read_triggers
 
 __all__ = ["definition_hash", "faulty", "parse", "parse_valid", "unwrap", "validate"]
 
@@ -106,6 +110,7 @@ class _Parser:
     def __init__(self, workflow: Mapping[str, Any]) -> None:
         self.workflow = workflow
         self.places: dict[str, Place] = {}
+        self.sight: Sight | None = None  #: made for the first condition that needs it
 
     def definition(self, digest: str) -> Definition:
         workflow = self.workflow
@@ -123,6 +128,8 @@ class _Parser:
             cancel_on_failure=workflow.get("on-failure") == "cancel",
             output=_output(workflow["output"]) if "output" in workflow else None,
             input_schema=None if schema is None else checks.input_validator(schema),
+            triggers=read_triggers(workflow),
+            resources=workflow.get("resources"),
         )
 
     def steps(self, values: list[Any], role: ListRole, *, owner: str | None, limit: int | None, depth: int, name: str = "") -> StepList:
@@ -154,6 +161,8 @@ class _Parser:
             compensation=None
             if compensation is None
             else self.single(compensation, ListRole.COMPENSATION, owner=step_id, depth=depth, name=tree.compensation_name(step_id)),
+            priority=priority_of(value.get("priority", self.workflow.get("priority", 0))),
+            resources=value.get("resources"),
         )
 
     def action(self, value: Mapping[str, Any], step_id: str, depth: int) -> Action:
@@ -192,7 +201,17 @@ class _Parser:
             branches.append(None if given is None else self.single(given, role, owner=step_id, depth=depth))
         then, otherwise = branches
         assert then is not None, "the schema requires it"
-        return Conditional(condition=_condition(value["condition"]), then=then, otherwise=otherwise)
+        condition = value["condition"]
+        wanted = self.custom(condition, step_id) if condition["type"] == "custom" else _condition(condition)
+        return Conditional(condition=wanted, then=then, otherwise=otherwise)
+
+    def custom(self, value: Mapping[str, Any], step_id: str) -> CustomCondition:
+        if self.sight is None:
+            self.sight = Sight([tree.read_tree(dict(self.workflow), ())])
+        module, _, operation = value["handler"].partition(".")
+        known = self.sight.known.get(step_id)  # not one of the workflow's own fallbacks, which are copied for each step
+        sees = () if known is None else tuple(name for name in self.sight.known if name in self.sight.visible(known))
+        return CustomCondition(module=module, operation=operation, sees=sees)
 
     def fallbacks(self, value: Mapping[str, Any], inherited: Mapping[str, Any], step_id: str, depth: int) -> tuple[Fallback, ...]:
         own = "fallback-actions" in value.get("error-handling", {})

@@ -323,6 +323,17 @@ def _execution_ended(state: Execution, event: WorkflowTransition) -> dict[str, A
     }
 
 
+def _condition_answered(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    step, own_ms = _before(state, event), event.data.get("attempt_timeout_ms")
+    after = replace_step(
+        step,
+        branch=event.data["branch"],
+        answered=_answered(state, event),
+        attempt_timeout_us=None if own_ms is None else step.attempt_us + own_ms * 1000,
+    )
+    return _with(state, event, after)
+
+
 def _answered_late(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     step = _before(state, event)
     return _with(state, event, replace_step(step, answered=(*step.answered, event.attempt)))
@@ -339,6 +350,7 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "step.cancelled": _step_cancelled,
     "step.waiting": _step_waiting,
     "step.answered_late": _answered_late,
+    "condition.answered": _condition_answered,
     "timer.set": _timer_set,
     "timer.fired": _timer_fired,
     "fallback.applied": _fallback_applied,

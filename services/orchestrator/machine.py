@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from services.orchestrator import attempts, commands, effects, progress, timers
+from services.orchestrator import attempts, commands, conditions, effects, progress, timers
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.evolve import evolve
@@ -109,7 +109,7 @@ class OrchestratorMachine:
             draft.record("step.answered_late", data, step=message.step_id, attempt=message.attempt)
             return draft.decision()
         if message.status == "success":
-            attempts.complete(draft, message.step_id, message.data, answered=True)
+            conditions.take_answer(draft, message.step_id, message.data)
         else:
             attempts.fail_attempt(draft, message.step_id, _error(message), answered=True)
         progress.settle(draft)
@@ -135,7 +135,8 @@ class OrchestratorMachine:
             faults = list(schema_faults(definition.input_schema, command.data.get("input", {}), code="input"))
             if faults:
                 raise commands.RefusedDocument("input.invalid", "The input does not fit the workflow's input-schema.", faults)
-        event, state = commands.started(command, definition.id, definition.version, definition.hash, definition.timeout_ms, now_us)
+        more = {} if definition.resources is None else {"resources": definition.resources}
+        event, state = commands.started(command, definition.id, definition.version, definition.hash, definition.timeout_ms, now_us, **more)
         draft = Draft(
             definition, state, now_us, local_modules=self.local_modules, known_modules=self.definitions.operations, events=[event]
         )

@@ -73,7 +73,7 @@ def _start_ready(draft: Draft, steps: StepList, suffix: str) -> None:
 
 
 def _ready(draft: Draft, steps: StepList, suffix: str) -> list[tuple[int, int, Step]]:
-    """Steps whose dependencies have all ended well, in the order in which they became ready, then of the list."""
+    """Steps whose dependencies have all ended well, under a limit by priority, the order in which they became ready, and of the list."""
     found: list[tuple[int, int, Step]] = []
     for index, step in enumerate(steps.steps):
         state = draft.state.step(step.id + suffix)
@@ -91,7 +91,7 @@ def _ready(draft: Draft, steps: StepList, suffix: str) -> list[tuple[int, int, S
             break
         if since >= 0:
             found.append((since, index, step))
-    return found if steps.limit is None else sorted(found, key=lambda entry: entry[:2])
+    return found if steps.limit is None else sorted(found, key=lambda entry: (-entry[2].priority, *entry[:2]))
 
 
 def _awaits_start(state: StepState) -> bool:

@@ -1,0 +1,81 @@
+"""Triggers of a definition: what may be wrong with them, and the input of an execution that one has started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from services.orchestrator.names import expression_faults
+from services.orchestrator.references import Reference, ReferenceMissing, ReferenceSyntax, references_in, resolve, walk
+from services.orchestrator.schema import pointer_of
+from services.orchestrator.sight import Sight
+from services.orchestrator.tree import Path
+from streams.errors import InvalidInput, Violation
+from streams.records import CompositeEvent, Json, ModuleMessage, SystemEvent, WorkflowTransition
+from streams.schedules import check_expression, zone_of
+from streams.topics import BY_NAME, COMPOSITES, SYSTEM_EVENTS
+from streams.triggers import Trigger
+
+#: What the CEL of `where` may read: fields of records, by name.
+_FIELDS = frozenset(field.name for record in (SystemEvent, CompositeEvent, WorkflowTransition, ModuleMessage) for field in fields(record))
+#: Topics of ours that may start something; not the engine's logs, inboxes and controls. Topics of others may.
+_SOURCES = frozenset({SYSTEM_EVENTS, COMPOSITES})
+
+
+def trigger_faults(workflow: dict[str, Any], path: Path) -> Iterator[Violation]:
+    """What the schema cannot say about triggers."""
+    given = workflow.get("triggers")
+    for place, trigger in enumerate(given if isinstance(given, list) else ()):
+        if isinstance(trigger, dict):
+            yield from _faults(trigger, (*path, "triggers", place))
+
+
+def _faults(trigger: dict[str, Any], path: Path) -> Iterator[Violation]:
+    where, topic = trigger.get("where"), trigger.get("topic")
+    if isinstance(where, str):
+        yield from expression_faults(where, pointer_of((*path, "where")), Sight([]), frozenset(), _FIELDS)
+    if isinstance(topic, str) and topic in BY_NAME and topic not in _SOURCES:
+        yield Violation(
+            code="trigger.topic", pointer=pointer_of((*path, "topic")),
+            message=f"Records of {topic} start nothing: what a workflow does would start the next without end. Let a rule read it.",
+        )  # fmt: skip
+    for key, check in (("cron", check_expression), ("timezone", zone_of)):
+        if isinstance(trigger.get(key), str):
+            try:
+                check(trigger[key])
+            except InvalidInput as error:
+                yield Violation(code="schema.format", pointer=pointer_of((*path, key)), message=error.message)
+    yield from _input_faults(trigger.get("input"), (*path, "input"))
+
+
+def _input_faults(value: Json, path: Path) -> Iterator[Violation]:
+    """References in the mapping: nothing is there yet but the event."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _input_faults(item, (*path, key))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _input_faults(item, (*path, place))
+    elif isinstance(value, str) and "${" in value:
+        try:
+            unknown = [reference for reference in references_in(value) if reference.root != "event"]
+        except ReferenceSyntax as error:
+            yield Violation(code="reference.syntax", pointer=pointer_of(path), message=str(error))
+            return
+        for reference in unknown:
+            yield Violation(
+                code="reference.unknown", pointer=pointer_of(path), message=f"{reference}: before the start there is only ${{event.…}}."
+            )
+
+
+def input_of(trigger: Trigger, event: Json) -> Json:
+    """The input of an execution that `event` starts. Raises `ReferenceMissing`."""
+
+    def lookup(reference: Reference) -> Json:
+        return walk(event, reference.path, reference)
+
+    return resolve(trigger.input, lookup)
+
+
+__all__ = ["ReferenceMissing", "input_of", "trigger_faults"]
