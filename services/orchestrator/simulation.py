@@ -42,10 +42,13 @@ INPUTS_MAX = 100_000
 class Simulation:
     """Runs one execution to where nothing more can happen."""
 
-    def __init__(self, document: Json, scenario: Scenario, *, checked: bool = False) -> None:
-        """`checked`: after each input the fold of all events is compared with the live state."""
+    def __init__(self, document: Json, scenario: Scenario, *, checked: bool = False, pinned: bool = False) -> None:
+        """`checked`: after each input the fold of all events is compared with the live state.
+
+        `pinned`: the definition belongs to an execution of an earlier version, whose checks it has passed.
+        """
         store = DefinitionStore(AnyModule())
-        self.definition: Definition = store.admit(document)
+        self.definition: Definition = store.restore(document) if pinned else store.admit(document)
         self.scenario = scenario
         self.machine = OrchestratorMachine(store, AnyModule())
         start_us = to_micros(scenario.start)

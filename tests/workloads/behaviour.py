@@ -29,6 +29,8 @@ class PlannedSimulation(Simulation):
     """A simulation whose modules do what the parameters of their requests say."""
 
     def answer_to(self, request: ModuleMessage) -> Answer | None:
-        """See `planned`."""
+        """See `planned`; other modules answer as the scenario says."""
+        if request.target_module != MODULE:
+            return super().answer_to(request)
         entry = planned(request.data, request.attempt)
         return None if entry is None else Answer.model_validate(entry)

@@ -1,0 +1,175 @@
+"""Recorded histories: what earlier versions have written, kept under `tests/golden/histories` and never written again.
+
+`python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… seed NAME N` that of a random case,
+`… show NAME` prints one. A file holds the definition, the scenario, the bytes of all transitions in decisions (one list for each input),
+and what followed from them: after each decision the due timers and outstanding requests, in the end the views.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import orjson
+
+from services.orchestrator.documents import read_document
+from services.orchestrator.scenario import read_scenario
+from services.orchestrator.view import fold
+from streams.codec.avro import Codec, SchemaIds, to_json
+from streams.log.types import Entry
+from streams.records import InputPosition, Json, WorkflowTransition
+from streams.topics import TRANSITIONS
+from tests.workloads.behaviour import PlannedSimulation
+from tests.workloads.cases import draw, run_to_the_end
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+FOLDER = GOLDEN / "histories"
+SUMS = FOLDER / "SHA256SUMS"
+FRAME = struct.pack(">bI", 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """One recorded history."""
+
+    name: str
+    definition: dict[str, Any]
+    scenario: dict[str, Any]
+    decisions: tuple[tuple[WorkflowTransition, ...], ...]
+    followed: list[Any]  #: after each decision; see `facts`
+    views: dict[str, Any]  #: by execution id
+
+    def entries(self, decisions: int | None = None) -> list[Entry]:
+        """The first decisions as they lie in the log."""
+        events = [event for decision in self.decisions[:decisions] for event in decision]
+        return [
+            Entry(event=event, position=InputPosition(topic=TRANSITIONS, partition=0, offset=offset)) for offset, event in enumerate(events)
+        ]
+
+    def resumed(self, decisions: int, *, checked: bool = False) -> PlannedSimulation:
+        """The execution as this version finds it after so many decisions of the earlier one."""
+        simulation = PlannedSimulation(self.definition, read_scenario(self.scenario), checked=checked, pinned=True)
+        simulation.take_over(self.entries(decisions))
+        return simulation
+
+
+def facts(simulation: PlannedSimulation) -> list[Json]:
+    """What an owner would do next: for each execution its next timer (microseconds), and the ids of its outstanding effects."""
+    return [
+        [name, simulation.machine.due(state), [send.record.id for send in simulation.machine.outstanding(state)]]
+        for name, state in simulation.runner.view.states()
+    ]
+
+
+@cache
+def _codec(version: str) -> Codec:
+    """Reads what was written under a released version's schema, as a reader of today does."""
+    schema = orjson.loads((GOLDEN / "schemas" / version / "WorkflowTransition.avsc").read_bytes())
+    return Codec(SchemaIds(schemas={1: schema}, record_ids={}))
+
+
+def names() -> list[str]:
+    """The names of all recorded histories."""
+    return sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
+
+
+def read(name: str) -> History:
+    """A recorded history."""
+    found = orjson.loads(gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes()))
+    codec = _codec(found["schemas"])
+
+    def transition(body: str) -> WorkflowTransition:
+        record = codec.decode(FRAME + bytes.fromhex(body))
+        assert isinstance(record, WorkflowTransition)
+        return record
+
+    return History(
+        name=name,
+        definition=found["definition"],
+        scenario=found["scenario"],
+        decisions=tuple(tuple(map(transition, bodies)) for bodies in found["decisions"]),
+        followed=found["followed"],
+        views=found["views"],
+    )
+
+
+def views(events: Iterable[WorkflowTransition]) -> dict[str, Any]:
+    """The view of each execution in these records."""
+    by_id: dict[str, list[WorkflowTransition]] = {}
+    for event in events:
+        by_id.setdefault(event.execution_id, []).append(event)
+    return {name: fold(story) for name, story in by_id.items()}
+
+
+def shapes(events: Iterable[WorkflowTransition]) -> set[str]:
+    """The shapes of records: `type` and `type.field` of what stands in their data."""
+    return {shape for event in events for shape in (event.type, *(f"{event.type}.{name}" for name in event.data))}
+
+
+# --- recording --------------------------------------------------------------------------------------------------------
+
+
+def record(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random) -> bytes:
+    """The file of a history: the scenario is run, then people do what is waited for."""
+    simulation = PlannedSimulation(document, read_scenario(scenario))
+    decisions: list[list[str]] = []
+    followed: list[Any] = []
+    codec, seen = Codec(SchemaIds.local()), 0
+    for _ in run_to_the_end(simulation, random):
+        events = simulation.runner.events()
+        if len(events) > seen:
+            decisions.append([codec.encode(event)[len(FRAME) :].hex() for event in events[seen:]])
+            followed.append(facts(simulation))
+            seen = len(events)
+    released = sorted((GOLDEN / "schemas").iterdir(), key=lambda path: int(path.name.removeprefix("v")))
+    content = {
+        "schemas": released[-1].name,
+        "definition": document,
+        "scenario": scenario,
+        "decisions": decisions,
+        "followed": followed,
+        "views": views(simulation.runner.events()),
+    }
+    return gzip.compress(orjson.dumps(content), mtime=0)
+
+
+def add(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random) -> None:
+    """Records a history under a new name. Raises `FileExistsError`: what exists is never written again."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    content = record(name, document, scenario, random)
+    with (FOLDER / f"{name}.json.gz").open("xb") as file:
+        file.write(content)
+    with SUMS.open("a") as file:
+        file.write(f"{hashlib.sha256(content).hexdigest()}  {name}.json.gz\n")
+
+
+def main(arguments: list[str]) -> None:
+    """See the module."""
+    match arguments:
+        case ["add", name, definition, scenario]:
+            document, given = (read_document(Path(path).read_text()) for path in (definition, scenario))
+            assert isinstance(document, dict)
+            assert isinstance(given, dict)
+            add(name, document, given, Random(0))
+        case ["seed", name, seed]:
+            case = draw(Random(int(seed)))
+            add(name, case.document, case.scenario, case.random)
+        case ["show", name]:
+            for decision in read(name).decisions:
+                for event in decision:
+                    sys.stdout.write(orjson.dumps(to_json(event)).decode() + "\n")
+                sys.stdout.write("\n")
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
