@@ -5,6 +5,7 @@ Nothing here starts another step; lists that have changed are noted in the draft
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, assert_never
 
 from services.orchestrator import conditions, effects
@@ -16,6 +17,8 @@ from services.orchestrator.definition import (
     CustomCondition,
     Emit,
     Fallback,
+    Foreach,
+    Loop,
     ModuleOperation,
     Parallel,
     Step,
@@ -24,7 +27,7 @@ from services.orchestrator.definition import (
     Wait,
     lists_of,
 )  # fmt: skip
-from services.orchestrator.draft import Draft, too_large
+from services.orchestrator.draft import Draft, is_whole, too_large
 from services.orchestrator.references import ReferenceMissing
 from services.orchestrator.retries import delay_ms, is_retryable
 from services.orchestrator.state import ENDED, Error
@@ -76,7 +79,7 @@ def _begin(draft: Draft, step: Step, instance: str, parameters: Json, **more: An
 
 
 def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
-    scope = draft.scope(suffix)
+    scope = draft.scope(step, suffix)
     match step.action:
         case ModuleOperation() as action:
             _ask(draft, step, instance, action, suffix)
@@ -85,6 +88,16 @@ def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
             draft.changed.append((children, suffix))
         case Conditional() as action:
             _branch(draft, step, instance, action, suffix)
+        case Foreach() as action:
+            items = scope.resolve(action.items)
+            if not isinstance(items, list):
+                raise StepError("invalid", "The items of a foreach are a list.")
+            _check_size(items)
+            _begin(draft, step, instance, {"items": items}, turns=len(items))
+            draft.changed.append((action.steps, suffix))
+        case Loop(steps=turn):
+            _begin(draft, step, instance, {}, turns=None)
+            draft.changed.append((turn, suffix))
         case Wait() as action:
             _wait(draft, step, instance, action, suffix)
         case Approval() as action:
@@ -102,13 +115,13 @@ def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
             complete(draft, instance, None)
         case Transform(value=expression):
             _begin(draft, step, instance, {})
-            complete(draft, instance, draft.scope(suffix).evaluate(expression))
+            complete(draft, instance, draft.scope(step, suffix).evaluate(expression))
         case _:
             assert_never(step.action)
 
 
 def _ask(draft: Draft, step: Step, instance: str, action: ModuleOperation, suffix: str) -> None:
-    _request(draft, step, instance, draft.scope(suffix).resolve(action.parameters), action.module, action.operation)
+    _request(draft, step, instance, draft.scope(step, suffix).resolve(action.parameters), action.module, action.operation)
 
 
 def _request(draft: Draft, step: Step, instance: str, parameters: Json, module: str, operation: str, **more: Any) -> None:
@@ -129,20 +142,25 @@ def _check_size(value: Json) -> None:
 def _branch(draft: Draft, step: Step, instance: str, action: Conditional, suffix: str) -> None:
     condition = action.condition
     if isinstance(condition, CustomCondition):
-        parameters = conditions.question(draft, condition, suffix)
+        parameters = conditions.question(draft, step, condition, suffix)
         patience_ms = conditions.patience_ms(draft, step)
         _request(draft, step, instance, parameters, condition.module, condition.operation, attempt_timeout_ms=patience_ms)
         return
-    taken = draft.scope(suffix).holds(condition)
+    taken = draft.scope(step, suffix).holds(condition)
     _begin(draft, step, instance, {}, branch="then" if taken else "else" if action.otherwise is not None else "")
-    enter_branch(draft, instance, action, taken=taken, suffix=suffix)
+    enter_branch(draft, instance)
 
 
-def enter_branch(draft: Draft, instance: str, action: Conditional, *, taken: bool, suffix: str) -> None:
+def enter_branch(draft: Draft, instance: str) -> None:
     """The condition is known and the branch on record: the other one is skipped, the chosen one may begin."""
+    place, suffix = draft.place(instance)
+    action = place.step.action
+    assert isinstance(action, Conditional), "only a conditional has branches"
+    taken = draft.state.step(instance).branch == "then"
     chosen, other = (action.then, action.otherwise) if taken else (action.otherwise, action.then)
     if other is not None:
-        skip_list(draft, other, suffix)
+        with draft.resumable(do="branch", step=instance):
+            skip_list(draft, other, suffix)
     if chosen is None:
         complete(draft, instance, None)
     else:
@@ -153,6 +171,7 @@ def skip_list(draft: Draft, steps: StepList, suffix: str) -> None:
     """Records the steps of a branch that is not taken as skipped, at any depth."""
     for step in steps.steps:
         if draft.state.step(step.id + suffix).status not in ENDED:
+            draft.check_room()
             draft.record_step("step.skipped", step.id + suffix, {"reason": "branch"})
         match step.action:
             case Parallel(steps=children):
@@ -166,7 +185,7 @@ def skip_list(draft: Draft, steps: StepList, suffix: str) -> None:
 
 
 def _wait(draft: Draft, step: Step, instance: str, action: Wait, suffix: str) -> None:
-    scope = draft.scope(suffix)
+    scope = draft.scope(step, suffix)
     if action.until is not None:
         given = scope.resolve(action.until)
         instant = parse_instant(given) if isinstance(given, str) else None
@@ -237,8 +256,9 @@ def fail_attempt(
         inside = inside_of(draft, step, suffix)
         draft.record_step("step.retried", instance, data | ({"reset": inside} if inside else {}))
         return
-    for steps in draft.inner_lists(step, state):
-        cancel_list(draft, steps, suffix, "failure")  # it may have failed before it began them
+    with draft.resumable(do="fail", step=instance, error=error.to_json(), answered=answered, timed_out=timed_out, retriable=retriable):
+        for steps, inner in draft.inner_lists(step, state, suffix):
+            cancel_list(draft, steps, inner, "failure")  # it may have failed before it began them
     fallback = None if state.fallback is not None else _fallback(draft, step, suffix, error, stopping)
     if fallback is None:
         fail(draft, instance, error, timed_out=timed_out, answered=answered)
@@ -253,17 +273,19 @@ def inside_of(draft: Draft, step: Step, suffix: str) -> list[str]:
 
 def inside_lists(draft: Draft, lists: tuple[StepList, ...], suffix: str) -> list[str]:
     """Instances in these lists, at any depth, that something has happened to."""
-    names: set[str] = set()
-    waiting = list(lists)
+    found: list[str] = []
+    waiting = deque((steps, suffix) for steps in lists)
     while waiting:
-        for inner in waiting.pop().steps:
-            names.add(inner.id)
-            waiting.extend(lists_of(inner))
-    if not names:
-        return []
-    return [
-        found for found in draft.state.steps if found.split("[", 1)[0] in names and found[len(found.split("[", 1)[0]) :].startswith(suffix)
-    ]
+        steps, inside = waiting.popleft()
+        if is_whole(steps, inside):
+            turns = draft.state.step(draft.owner_of(steps, inside) or "").turns
+            waiting.extend((steps, f"{inside}[{number}]") for number in range(0 if turns is None else turns.ever))
+            continue
+        for step in steps.steps:
+            if step.id + inside in draft.state.steps:
+                found.append(step.id + inside)
+            waiting.extend((inner, inside) for inner in lists_of(step))
+    return found
 
 
 def fail(draft: Draft, instance: str, error: Error, *, timed_out: bool = False, answered: bool = False) -> None:
@@ -275,15 +297,15 @@ def fail(draft: Draft, instance: str, error: Error, *, timed_out: bool = False, 
 def _fallback(draft: Draft, step: Step, suffix: str, error: Error, stopping: bool) -> Fallback | None:
     """The first fallback whose condition holds, among those that may be taken."""
     for fallback in step.fallbacks:
-        if (not stopping or fallback.action in _QUIET_ACTIONS) and _holds(draft, fallback, suffix, error):
+        if (not stopping or fallback.action in _QUIET_ACTIONS) and _holds(draft, step, fallback, suffix, error):
             return fallback
     return None
 
 
-def _holds(draft: Draft, fallback: Fallback, suffix: str, error: Error) -> bool:
+def _holds(draft: Draft, step: Step, fallback: Fallback, suffix: str, error: Error) -> bool:
     if fallback.expression is None:
         return fallback.condition == "error" or fallback.condition == error.code
-    values = {**draft.scope(suffix).variables(fallback.expression), "error": error.to_json()}
+    values = {**draft.scope(step, suffix).variables(fallback.expression), "error": error.to_json()}
     try:
         return fallback.expression.holds(values)
     except ExpressionFailed:
@@ -304,7 +326,7 @@ def _apply(
     match fallback.action:
         case "use-value":
             try:
-                value = draft.scope(suffix).resolve(fallback.value)
+                value = draft.scope(step, suffix).resolve(fallback.value)
             except ReferenceMissing as fault:
                 fail(draft, instance, Error(code="reference.missing", message=str(fault)))
             else:
@@ -323,7 +345,7 @@ def _apply(
             assert fallback.steps is not None, "the schema requires it"
             draft.changed.append((fallback.steps, suffix))
         case "escalate-to-human":
-            _escalate(draft, instance, fallback, error, suffix, timed_out=timed_out)
+            _escalate(draft, instance, step, fallback, error, suffix, timed_out=timed_out)
         case _:
             assert_never(fallback.action)
 
@@ -334,8 +356,8 @@ def skip(draft: Draft, instance: str, reason: str) -> None:
     draft.touch(instance)
 
 
-def _escalate(draft: Draft, instance: str, fallback: Fallback, error: Error, suffix: str, *, timed_out: bool) -> None:
-    scope = draft.scope(suffix)
+def _escalate(draft: Draft, instance: str, step: Step, fallback: Fallback, error: Error, suffix: str, *, timed_out: bool) -> None:
+    scope = draft.scope(step, suffix)
     try:
         title = scope.resolve(fallback.title) or f"{instance} failed: {error.message}"
         assignees = scope.resolve(fallback.assignees)

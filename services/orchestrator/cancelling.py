@@ -14,8 +14,9 @@ def cancel(draft: Draft, instance: str, reason: str, **more: Any) -> None:
     """Cancels a step that has not ended, and what runs inside it; a module that runs elsewhere is told."""
     place, suffix = draft.place(instance)
     state = draft.state.step(instance)
-    for inner in draft.inner_lists(place.step, state):
-        cancel_list(draft, inner, suffix, reason, **more)
+    for inner, inner_suffix in draft.inner_lists(place.step, state, suffix):
+        cancel_list(draft, inner, inner_suffix, reason, **more)
+    draft.check_room()
     if effects.is_asking(state) and state.module not in draft.local_modules:
         draft.effects.append(effects.cancel_message(draft.state, instance, state, draft.now_us))
     draft.record_step("step.cancelled", instance, {"reason": reason, **more})

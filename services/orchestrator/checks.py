@@ -18,7 +18,7 @@ from services.orchestrator.names import FALLBACK_VARIABLES, expression_faults
 from services.orchestrator.priorities import WORDS
 from services.orchestrator.references import Reference, ReferenceSyntax, parse_text
 from services.orchestrator.schema import pointer_of, schema_faults
-from services.orchestrator.sight import Sight
+from services.orchestrator.sight import NOWHERE, Sight, Visible
 from services.orchestrator.tree import (
     CONTAINERS,
     Path,
@@ -71,7 +71,7 @@ def _workflow_level(workflow: dict[str, Any], path: Path, seen: Sight) -> Iterat
     yield from _durations(workflow, path, ("timeout",))
     yield from _priority(workflow, path)
     yield from trigger_faults(workflow, path)
-    yield from _handling(workflow, path, seen, frozenset())
+    yield from _handling(workflow, path, seen, NOWHERE)
     for steps in seen.lists:
         for step in steps.steps if steps.role is ListRole.FALLBACK else ():
             if step.type in CONTAINERS:
@@ -176,6 +176,10 @@ def _texts(step: RawStep, seen: Sight) -> Iterator[Violation]:
             yield from expression_faults(value["value"], step.at("value"), seen, visible)
         case "wait":
             yield from _wait(step)
+        case "foreach" if isinstance(value.get("items"), str) and not _is_reference(value["items"]):
+            yield Violation(code="schema.format", pointer=step.at("items"), message="This is neither a list nor one reference to a list.")
+        case "loop" if isinstance(value.get("while"), str):
+            yield from expression_faults(value["while"], step.at("while"), seen, seen.visible_before_turn(step))
         case "conditional" if isinstance(value.get("condition"), dict):
             yield from _condition(step, value["condition"], seen, visible)
         case "emit" if isinstance(value.get("event"), dict):
@@ -183,15 +187,21 @@ def _texts(step: RawStep, seen: Sight) -> Iterator[Violation]:
 
 
 #: Fields whose texts are resolved when a step starts.
-_REFERRING = {"module-operation": ("parameters",), "wait": ("for", "until"), "approval": ("title", "assignees"), "emit": ("event",)}
+_REFERRING = {
+    "module-operation": ("parameters",),
+    "foreach": ("items",),
+    "wait": ("for", "until"),
+    "approval": ("title", "assignees"),
+    "emit": ("event",),
+}
 
 
-def _condition(step: RawStep, condition: dict[str, Any], seen: Sight, visible: frozenset[str]) -> Iterator[Violation]:
+def _condition(step: RawStep, condition: dict[str, Any], seen: Sight, visible: Visible) -> Iterator[Violation]:
     expression, target, path = condition.get("expression"), condition.get("stepId"), condition.get("path")
     if condition.get("type") == "expression" and isinstance(expression, str):
         yield from expression_faults(expression, step.at("condition", "expression"), seen, visible)
     if condition.get("type") == "step-result" and isinstance(target, str):
-        yield from seen.step(target, step.at("condition", "stepId"), visible)
+        yield from seen.step(target, step.at("condition", "stepId"), visible.steps)
         if isinstance(path, str):
             try:
                 parse_text(result_reference("x", path))
@@ -262,7 +272,7 @@ def _durations(value: dict[str, Any], path: Path, keys: Iterable[str], *, least:
                 )
 
 
-def _handling(value: dict[str, Any], path: Path, seen: Sight, visible: frozenset[str]) -> Iterator[Violation]:
+def _handling(value: dict[str, Any], path: Path, seen: Sight, visible: Visible) -> Iterator[Violation]:
     """The error handling of a workflow or step."""
     handling = value.get("error-handling")
     policy = handling.get("retry-policy") if isinstance(handling, dict) else None

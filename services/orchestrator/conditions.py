@@ -15,16 +15,18 @@ from services.orchestrator.state import Error
 from streams.records import Json
 
 
-def question(draft: Draft, condition: CustomCondition, suffix: str) -> dict[str, Json]:
-    """What the handler is told: the input, and status and result of each step that the condition is certain to see."""
-    scope = draft.scope(suffix)
+def question(draft: Draft, step: Step, condition: CustomCondition, suffix: str) -> dict[str, Json]:
+    """What the handler is told: the input, and status and result of each step that the condition is certain to see,
+    and inside turns what they give names to."""
+    scope = draft.scope(step, suffix)
     steps: dict[str, Json] = {}
     for step_id in condition.sees:
         instance = scope.instance(step_id)
         if instance is not None:
             outcome = scope.outcome(instance)
             steps[step_id] = {"status": outcome.status, "result": outcome.result}
-    return {"input": draft.state.input, "steps": steps}
+    names = scope.names()
+    return {"input": draft.state.input, "steps": steps, **({"turn": names} if names else {})}
 
 
 def patience_ms(draft: Draft, step: Step) -> int:
@@ -36,7 +38,7 @@ def patience_ms(draft: Draft, step: Step) -> int:
 
 def take_answer(draft: Draft, instance: str, answer: Json) -> None:
     """A module has answered an attempt: of a condition this chooses the branch, otherwise it is the step's result."""
-    place, suffix = draft.place(instance)
+    place, _ = draft.place(instance)
     action = place.step.action
     if not isinstance(action, Conditional) or not isinstance(action.condition, CustomCondition):
         attempts.complete(draft, instance, answer, answered=True)
@@ -52,4 +54,4 @@ def take_answer(draft: Draft, instance: str, answer: Json) -> None:
     if place.step.attempt_timeout_ms is not None:
         data["attempt_timeout_ms"] = place.step.attempt_timeout_ms
     draft.record_step("condition.answered", instance, data)
-    attempts.enter_branch(draft, instance, action, taken=value, suffix=suffix)
+    attempts.enter_branch(draft, instance)

@@ -122,6 +122,25 @@ class Conditional:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Foreach:
+    """Runs its steps once per item, each time as a *turn* of its own."""
+
+    items: Json  #: a list, or one reference to a list
+    variable: str  #: what an item is called in its turn
+    steps: StepList
+    limit: int | None = None  #: turns that may run at a time; None: all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """Runs its steps turn after turn while a condition holds."""
+
+    condition: Expression
+    steps: StepList
+    max_iterations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
     """Waits for a duration or until an instant; either may be a reference."""
 
@@ -153,8 +172,7 @@ class Transform:
     value: Expression
 
 
-Action: TypeAlias = ModuleOperation | Parallel | Conditional | Wait | Approval | Emit | Transform
-Container: TypeAlias = Parallel | Conditional
+Action: TypeAlias = ModuleOperation | Parallel | Conditional | Foreach | Loop | Wait | Approval | Emit | Transform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +239,8 @@ def lists_of(step: Step) -> tuple[StepList, ...]:
             own = (steps,)
         case Conditional(then=then, otherwise=otherwise):
             own = (then, otherwise)
+        case Foreach(steps=steps) | Loop(steps=steps):
+            own = (steps,)
         case _:
             own = ()
     found = (*own, *(fallback.steps for fallback in step.fallbacks), step.compensation)

@@ -21,7 +21,9 @@ from services.orchestrator.definition import (
     Emit,
     ExpressionCondition,
     Fallback,
+    Foreach,
     ListRole,
+    Loop,
     ModuleOperation,
     Parallel,
     Place,
@@ -174,6 +176,14 @@ class _Parser:
                 return Parallel(steps=children, fail_fast=value.get("fail-fast", False), require_all=value.get("require") == "all")
             case "conditional":
                 return self.conditional(value, step_id, depth)
+            case "foreach":
+                turn = self.steps(value["steps"], ListRole.TURN, owner=step_id, limit=None, depth=depth + 1)
+                limit = value.get("max-concurrency")
+                variable = value.get("as", tree.ITEM)
+                return Foreach(items=value["items"], variable=variable, steps=turn, limit=None if limit is None else int(limit))
+            case "loop":
+                turn = self.steps(value["steps"], ListRole.TURN, owner=step_id, limit=value.get("max-concurrency"), depth=depth + 1)
+                return Loop(condition=compiled(value["while"]), steps=turn, max_iterations=int(value["max-iterations"]))
             case "wait":
                 duration = value.get("for")
                 is_reference = isinstance(duration, str) and "${" in duration
@@ -210,7 +220,7 @@ class _Parser:
             self.sight = Sight([tree.read_tree(dict(self.workflow), ())])
         module, _, operation = value["handler"].partition(".")
         known = self.sight.known.get(step_id)  # not one of the workflow's own fallbacks, which are copied for each step
-        sees = () if known is None else tuple(name for name in self.sight.known if name in self.sight.visible(known))
+        sees = () if known is None else tuple(name for name in self.sight.known if name in self.sight.visible(known).steps)
         return CustomCondition(module=module, operation=operation, sees=sees)
 
     def fallbacks(self, value: Mapping[str, Any], inherited: Mapping[str, Any], step_id: str, depth: int) -> tuple[Fallback, ...]:

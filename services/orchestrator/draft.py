@@ -7,12 +7,13 @@ replay of the events gives exactly this state.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
-from services.orchestrator.definition import Conditional, Definition, ListRole, Parallel, Place, Step, StepList
+from services.orchestrator.definition import Conditional, Definition, Foreach, ListRole, Loop, Parallel, Place, Step, StepList
 from services.orchestrator.effects import SOURCE
 from services.orchestrator.evolve import evolve
 from services.orchestrator.scope import Scope, suffix_at
@@ -20,6 +21,19 @@ from services.orchestrator.state import ENDED, Execution, StepState, split_insta
 from streams import limits
 from streams.log.types import Decision, Send
 from streams.records import ExecutionStatus, Json, WorkflowTransition, from_micros
+
+#: Records that one step of a decision may add between two places where it may be cut.
+_ROOM_EVENTS = 16
+#: Bytes of a decision's records as JSON beyond which it is cut; what comes until then fits in a batch beside it.
+_DECISION_BYTES_MAX = limits.LOG_MESSAGE_BYTES_MAX // 2
+
+
+class Unfinished(Exception):
+    """A decision has become as large as one may be. `tasks` are what was under way, the innermost first (`continuation`)."""
+
+    def __init__(self) -> None:
+        super().__init__("the decision is as large as one may be")
+        self.tasks: list[dict[str, Json]] = []
 
 
 class Draft:
@@ -43,6 +57,7 @@ class Draft:
         self.known_modules = known_modules
         self.events: list[WorkflowTransition] = [] if events is None else events
         self.effects: list[Send] = []
+        self.size = 0  #: of the records so far, bytes of their data as JSON
         #: Lists in which something has changed, with their turn suffixes.
         self.changed: deque[tuple[StepList, str]] = deque()
 
@@ -86,23 +101,45 @@ class Draft:
         after = evolve(state, event)
         assert after is not None, "an execution that has begun stays"
         self.events.append(event)
+        self.size += len(orjson.dumps(data))
         self.state = after
 
     def record_step(self, type: str, instance: str, data: dict[str, Any]) -> None:
         """Records an event about a step's current attempt."""
         self.record(type, data, step=instance, attempt=self.state.step(instance).attempt)
 
+    @property
+    def room(self) -> int:
+        """How many records the decision may still take before it is cut, a few always excepted."""
+        if self.size >= _DECISION_BYTES_MAX:
+            return 0
+        return max(0, limits.STEP_EVENTS_PER_INPUT_MAX - _ROOM_EVENTS - len(self.events))
+
+    def check_room(self) -> None:
+        """Marks a place where the decision may be cut: what follows can be done anew from the state. Raises `Unfinished`."""
+        if not self.room:
+            raise Unfinished
+
+    @contextmanager
+    def resumable(self, **task: Json) -> Iterator[None]:
+        """What is done inside may be cut; `task` names what then has to be done again, as `continuation` understands it."""
+        try:
+            yield
+        except Unfinished as cut:
+            cut.tasks.append(task)
+            raise
+
     def place(self, instance: str) -> tuple[Place, str]:
         """Where the step of an instance stands, and its turn suffix."""
         step_id, suffix = split_instance(instance)
         return self.definition.places[step_id], suffix
 
-    def scope(self, suffix: str) -> Scope:
-        """What can be seen from within these turns, now."""
-        return Scope(self.definition, self.state, suffix)
+    def scope(self, step: Step, suffix: str) -> Scope:
+        """What a step can see from within these turns, now."""
+        return Scope(self.definition, self.state, suffix, self.definition.places[step.id].steps)
 
     def owner_of(self, steps: StepList, suffix: str) -> str | None:
-        """The instance that a list belongs to; of a turn's list, the step outside of the turn."""
+        """The instance that a list belongs to; of a turn, or the turns as a whole, the `foreach` or `loop`."""
         if steps.owner is None:
             return None
         return steps.owner + suffix_at(suffix, self.definition.places[steps.owner].steps.depth)
@@ -124,9 +161,16 @@ class Draft:
         return False
 
     def has_failed(self, steps: StepList, suffix: str) -> bool:
-        """Whether a step of the list has failed and so failed the list; children of a `parallel` do so only with `fail-fast`."""
+        """Whether a step of the list has failed and so failed the list; children of a `parallel` do so only with `fail-fast`.
+
+        A turn is also failed by another one if the workflow cancels what runs on a failure.
+        """
         if not self.state.failed:
             return False
+        if steps.role is ListRole.TURN and self.definition.cancel_on_failure:
+            turns = self.state.step(self.owner_of(steps, suffix) or "").turns
+            if turns is not None and turns.failed is not None:
+                return True
         if steps.role is ListRole.PARALLEL and not self.fails_fast(steps):
             return False
         return any(step.id + suffix in self.state.failed for step in steps.steps)
@@ -138,42 +182,54 @@ class Draft:
         action = self.definition.places[steps.owner].step.action
         return isinstance(action, Parallel) and action.fail_fast
 
-    def open_lists(self, step: Step, state: StepState) -> tuple[StepList, ...]:
-        """The lists that run inside a step that has begun."""
+    def open_lists(self, step: Step, state: StepState, suffix: str) -> Iterator[tuple[StepList, str]]:
+        """The lists that run inside a step that has begun, with their turn suffixes; of a `foreach` or `loop` the turns that run,
+        and at the end the turns as a whole (their list with the container's suffix)."""
         if state.fallback is not None:
             inner = step.fallbacks[state.fallback].steps
-            return () if inner is None else (inner,)
-        return running_lists(step, state)
+            if inner is not None:
+                yield inner, suffix
+            return
+        match step.action:
+            case Parallel(steps=steps):
+                yield steps, suffix
+            case Conditional(then=then) if state.branch == "then":
+                yield then, suffix
+            case Conditional(otherwise=otherwise) if state.branch == "else" and otherwise is not None:
+                yield otherwise, suffix
+            case Foreach(steps=steps) | Loop(steps=steps) if state.turns is not None:
+                yield from ((steps, f"{suffix}[{number}]") for number in state.turns.running)
+                yield steps, suffix
+            case _:
+                pass
 
-    def inner_lists(self, step: Step, state: StepState) -> tuple[StepList, ...]:
-        """All lists whose steps end with the step, begun or not: those that run, and a container's own."""
+    def inner_lists(self, step: Step, state: StepState, suffix: str) -> list[tuple[StepList, str]]:
+        """All lists whose steps end with the step, begun or not: those that run, and a container's own.
+
+        Turns that have not begun have no steps yet, unless they had begun in an earlier attempt.
+        """
+        found = [(steps, inner) for steps, inner in self.open_lists(step, state, suffix) if not is_whole(steps, inner)]
         own: tuple[StepList | None, ...]
         match step.action:
             case Parallel(steps=steps):
                 own = (steps,)
             case Conditional(then=then, otherwise=otherwise):
                 own = (then, otherwise)
+            case Foreach(steps=steps) | Loop(steps=steps) if state.turns is not None:
+                own = ()
+                found += [(steps, f"{suffix}[{number}]") for number in range(state.turns.begun, state.turns.most)]
             case _:
                 own = ()
-        running = self.open_lists(step, state)
-        return (*running, *(steps for steps in own if steps is not None and not any(steps is other for other in running)))
+        return [*found, *((steps, suffix) for steps in own if steps is not None and not any(steps is other for other, _ in found))]
 
     def all_ended(self, steps: StepList, suffix: str) -> bool:
         """Whether every step of a list has ended."""
         return all(self.state.step(step.id + suffix).status in ENDED for step in steps.steps)
 
 
-def running_lists(step: Step, state: StepState) -> tuple[StepList, ...]:
-    """The lists that a container's attempt runs: all children, or the chosen branch."""
-    match step.action:
-        case Parallel(steps=steps):
-            return (steps,)
-        case Conditional(then=then) if state.branch == "then":
-            return (then,)
-        case Conditional(otherwise=otherwise) if state.branch == "else" and otherwise is not None:
-            return (otherwise,)
-        case _:
-            return ()
+def is_whole(steps: StepList, suffix: str) -> bool:
+    """Whether a list and a suffix mean the turns of a `foreach` or `loop` as a whole, and not one of them."""
+    return steps.role is ListRole.TURN and suffix.count("[") < steps.depth
 
 
 def too_large(value: Json) -> bool:

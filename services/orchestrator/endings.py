@@ -11,6 +11,7 @@ from services.orchestrator.cancelling import cancel_list
 from services.orchestrator.definition import ListRole, StepList
 from services.orchestrator.draft import Draft, too_large
 from services.orchestrator.references import ReferenceMissing
+from services.orchestrator.scope import Scope
 from services.orchestrator.state import ENDED_WELL, Ending, Error, Execution, StepState
 from streams.matching.expressions import Expression, ExpressionFailed
 from streams.records import Json
@@ -24,8 +25,8 @@ def end_workflow(draft: Draft) -> None:
     state = draft.state
     error = state.doomed
     if error is None:
-        top = {step.id for step in draft.definition.steps.steps}
-        first = next((instance for instance in state.failed if instance in top), None)
+        failed = [step.id for step in draft.definition.steps.steps if step.id in state.failed] if state.failed else []
+        first = min(failed, key=state.failed.__getitem__, default=None)
         error = None if first is None else state.step(first).error or Error(code="failed", message=f"The step {first} failed.")
     if error is not None:
         begin_ending(draft, "failed", error)
@@ -44,14 +45,14 @@ def end_workflow(draft: Draft) -> None:
 
 def _output(draft: Draft) -> Json:
     """The execution's result: what `output` says, else the results of all steps by id."""
-    scope, output = draft.scope(""), draft.definition.output
+    scope, output = Scope(draft.definition, draft.state), draft.definition.output
     if output is None:
         return {step.id: scope.outcome(step.id).result for step in draft.definition.steps.steps}
     return {name: _output_value(draft, value) for name, value in output.items()}
 
 
 def _output_value(draft: Draft, value: Json | Expression) -> Json:
-    scope = draft.scope("")
+    scope = Scope(draft.definition, draft.state)
     if isinstance(value, Expression):
         return scope.evaluate(value)
     return scope.resolve(value) if isinstance(value, str) else value
@@ -67,14 +68,15 @@ def begin_ending(draft: Draft, ending: Ending, error: Error | None, who: Mapping
     A pause ends with it: compensations do not wait for a resume. `who`: who cancelled, and why.
     """
     certain: dict[str, Any] = {"ending": ending} | ({} if error is None else {"ending_error": error.to_json()})
-    cancel_list(draft, draft.definition.steps, "", ending, **certain, **who)
+    with draft.resumable(do="end", ending=ending, error=None if error is None else error.to_json(), who=dict(who)):
+        cancel_list(draft, draft.definition.steps, "", ending, **certain, **who)
     _next_compensation(draft, ending, error, who)
 
 
 def continue_ending(draft: Draft) -> None:
     """Goes on with the compensations after a pause."""
     state = draft.state
-    if state.ending is not None and not any(step.compensation == "running" for step in state.steps.values()):
+    if state.ending is not None and not state.ended_us and not any(step.compensation == "running" for step in state.steps.values()):
         _next_compensation(draft, state.ending, state.ending_error)
 
 

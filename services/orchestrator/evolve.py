@@ -14,7 +14,6 @@ import orjson
 
 from services.orchestrator.state import (
     ENDED,
-    ENDED_BADLY,
     UNTOUCHED,
     Emitted,
     Error,
@@ -22,9 +21,14 @@ from services.orchestrator.state import (
     OpenApproval,
     StepState,
     StepStatus,
+    Turns,
+    all_timers,
+    put_step,
     replace_execution,
     replace_step,
 )
+from services.orchestrator.turn_events import TURN_EVOLVERS
+from streams.log.persistent import PersistentMap
 from streams.records import WorkflowTransition, to_micros
 
 
@@ -32,6 +36,9 @@ def evolve(state: Execution | None, event: WorkflowTransition) -> Execution | No
     """The execution after `event`; None if it has not begun."""
     if state is None:
         return _started(event) if event.type == "execution.started" else None
+    if state.continuing is not None:
+        # It is decided before anything else, so what comes next belongs to it.
+        state = replace_execution(state, continuing=None)
     change = EVOLVERS.get(event.type)
     if change is None:
         return replace_execution(state, sequence=state.sequence + 1)
@@ -64,16 +71,9 @@ def json_bytes(value: Any) -> int:
 
 
 def _with(state: Execution, event: WorkflowTransition, step: StepState, **more: Any) -> dict[str, Any]:
-    """The change that puts `step` in place and keeps the books of live and failed steps."""
-    instance = event.step_id or ""
-    change: dict[str, Any] = {"steps": {**state.steps, instance: step}, **more}
-    is_live = step.status in ("scheduled", "running", "waiting")
-    if is_live != (instance in state.live):
-        change["live"] = (*state.live, instance) if is_live else tuple(other for other in state.live if other != instance)
-    is_bad = step.status in ENDED_BADLY
-    if is_bad != (instance in state.failed):
-        change["failed"] = (*state.failed, instance) if is_bad else tuple(other for other in state.failed if other != instance)
-    return change
+    """The change that puts `step` in place."""
+    put_step(more, state, event.step_id or "", step)
+    return more
 
 
 def _before(state: Execution, event: WorkflowTransition) -> StepState:
@@ -102,6 +102,7 @@ def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]
         operation=data.get("operation", ""),
         parameters=data.get("parameters"),
         branch=data.get("branch") or "",
+        turns=_turns(step, data) if "turns" in data else step.turns,
     )
     if data.get("emits"):
         emitted = Emitted(instance=event.step_id or "", attempt=event.attempt, event=data["parameters"], time_us=now)
@@ -109,10 +110,14 @@ def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]
     return _with(state, event, after)
 
 
+def _turns(step: StepState, data: Mapping[str, Any]) -> Turns:
+    return Turns(items=data["parameters"].get("items"), total=data["turns"], most=0 if step.turns is None else step.turns.ever)
+
+
 def _step_retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    now = to_micros(event.time)
+    now, before = to_micros(event.time), _before(state, event)
     step = replace_step(
-        _before(state, event),
+        before,
         status="scheduled",
         error=Error.from_json(event.data["error"]),
         attempt_timeout_us=None,
@@ -121,6 +126,7 @@ def _step_retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]
         movable=True,
         parameters=None,
         branch="",
+        turns=None if before.turns is None else before.turns.over(),
         answered=_answered(state, event),
     )
     change = _with(state, event, step)
@@ -138,18 +144,15 @@ def _begin_anew(change: dict[str, Any], state: Execution, instances: Any) -> Non
 
 def _reset(change: dict[str, Any], state: Execution, instances: Any) -> None:
     """Begins `instances` anew in `change`: what is inside a container that is tried again."""
-    if not instances:
-        return
-    gone = frozenset(instances)
-    for instance in gone:
-        change["steps"][instance] = anew(state.step(instance))
-    change["live"] = tuple(other for other in change.get("live", state.live) if other not in gone)
-    change["failed"] = tuple(other for other in change.get("failed", state.failed) if other not in gone)
+    for instance in instances:
+        put_step(change, state, instance, anew(state.step(instance)))
 
 
 def anew(step: StepState) -> StepState:
     """A step that begins a new life: pending, with fresh time-outs and retries; attempts go on."""
-    return StepState(attempt=step.attempt, attempts_before=step.attempt, answered=step.answered)
+    return StepState(
+        attempt=step.attempt, attempts_before=step.attempt, answered=step.answered, turns=None if step.turns is None else step.turns.over()
+    )
 
 
 def _answered(state: Execution, event: WorkflowTransition) -> tuple[int, ...]:
@@ -196,7 +199,7 @@ def _step_skipped(state: Execution, event: WorkflowTransition) -> dict[str, Any]
 
 def _step_cancelled(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     error = event.data.get("error")
-    return _ended(state, event, "cancelled", error=None if error is None else Error.from_json(error)) | _ending(event)
+    return _ending(state, event, _ended(state, event, "cancelled", error=None if error is None else Error.from_json(error)))
 
 
 def _step_waiting(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
@@ -262,7 +265,7 @@ def _approval_answered(state: Execution, event: WorkflowTransition) -> dict[str,
 def _compensation(status: Literal["running", "completed", "failed"]) -> Callable[[Execution, WorkflowTransition], dict[str, Any]]:
     def change(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
         step = replace_step(_before(state, event), compensation=status)
-        change = _with(state, event, step) | _ending(event)
+        change = _ending(state, event, _with(state, event, step))
         place = event.data.get("earlier")
         if status == "running" and place is not None:
             change["undone"] = state.undone | {(place, event.step_id or "")}
@@ -275,25 +278,26 @@ def _compensation(status: Literal["running", "completed", "failed"]) -> Callable
     return change
 
 
-def _ending(event: WorkflowTransition) -> dict[str, Any]:
-    """The end that is certain from this event on, if it says so."""
+def _ending(state: Execution, event: WorkflowTransition, change: dict[str, Any]) -> dict[str, Any]:
+    """`change`, and the end that is certain from this event on, if it says so. It ends a pause."""
     ending = event.data.get("ending")
     if ending is None:
-        return {}
+        return change
     error = event.data.get("ending_error")
-    return {"ending": ending, "paused_us": None, "ending_error": None if error is None else Error.from_json(error)}
+    if state.paused_us is not None:
+        change["timers"] = all_timers(change["steps"], change.get("live", state.live), paused=False)
+    return change | {"ending": ending, "paused_us": None, "ending_error": None if error is None else Error.from_json(error)}
 
 
 def _execution_paused(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
-    return {"paused_us": to_micros(event.time)}
+    return {"paused_us": to_micros(event.time), "timers": all_timers(state.steps, state.live, paused=True)}
 
 
 def _execution_resumed(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     now, paused = to_micros(event.time), state.paused_us or 0
-    steps = dict(state.steps)
-    for instance in state.live:
-        steps[instance] = _moved(steps[instance], now, paused)
-    return {"paused_us": None, "steps": steps}
+    moved = {instance: _moved(state.steps[instance], now, paused) for instance in state.live}
+    steps = PersistentMap({**dict(state.steps.items()), **moved})
+    return {"paused_us": None, "steps": steps, "timers": all_timers(steps, state.live, paused=False)}
 
 
 def _moved(step: StepState, now: int, paused: int) -> StepState:
@@ -339,6 +343,10 @@ def _answered_late(state: Execution, event: WorkflowTransition) -> dict[str, Any
     return _with(state, event, replace_step(step, answered=(*step.answered, event.attempt)))
 
 
+def _continuation(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    return {"continuing": event.data or None}
+
+
 EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]] = {
     "step.scheduled": _step_scheduled,
     "step.started": _step_started,
@@ -351,6 +359,8 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "step.waiting": _step_waiting,
     "step.answered_late": _answered_late,
     "condition.answered": _condition_answered,
+    **TURN_EVOLVERS,
+    "continuation": _continuation,
     "timer.set": _timer_set,
     "timer.fired": _timer_fired,
     "fallback.applied": _fallback_applied,

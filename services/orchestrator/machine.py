@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from services.orchestrator import attempts, commands, conditions, effects, progress, timers
+from services.orchestrator import attempts, commands, conditions, continuation, effects, progress, timers
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.evolve import evolve
@@ -86,7 +86,11 @@ class OrchestratorMachine:
         if state is None:
             return NOTHING
         draft = self._draft(state, input.time_us)
-        timers.fire_due(draft)
+        if state.continuing is not None:
+            continuation.go_on(draft)
+        else:
+            with continuation.Bounded(draft, fires_timers=True):
+                timers.fire_due(draft)
         return draft.decision()
 
     def _answer(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
@@ -108,11 +112,12 @@ class OrchestratorMachine:
             )
             draft.record("step.answered_late", data, step=message.step_id, attempt=message.attempt)
             return draft.decision()
-        if message.status == "success":
-            conditions.take_answer(draft, message.step_id, message.data)
-        else:
-            attempts.fail_attempt(draft, message.step_id, _error(message), answered=True)
-        progress.settle(draft)
+        with continuation.Bounded(draft):
+            if message.status == "success":
+                conditions.take_answer(draft, message.step_id, message.data)
+            else:
+                attempts.fail_attempt(draft, message.step_id, _error(message), answered=True)
+            progress.settle(draft)
         return draft.decision()
 
     def _command(self, view: View[Execution], command: WorkflowCommand, input: Received) -> Decision:
@@ -123,7 +128,8 @@ class OrchestratorMachine:
             if state is None:
                 raise Refused("execution.unknown", f"There is no execution {command.execution_id!r}.")
             draft = self._draft(state, input.time_us)
-            commands.apply(draft, command)
+            with continuation.Bounded(draft):
+                commands.apply(draft, command)
             return draft.decision()
         except Refused as error:
             return Decision(events=(commands.refusal(command, state, error, input.time_us),))
@@ -141,7 +147,8 @@ class OrchestratorMachine:
             definition, state, now_us, local_modules=self.local_modules, known_modules=self.definitions.operations, events=[event]
         )
         draft.changed.append((definition.steps, ""))
-        progress.settle(draft)
+        with continuation.Bounded(draft):
+            progress.settle(draft)
         return draft.decision()
 
     def _wanted(self, command: WorkflowCommand) -> Definition:

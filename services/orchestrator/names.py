@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from services.orchestrator.sight import Sight
+from services.orchestrator.sight import Sight, Visible
 from streams.errors import InvalidInput, Violation
 from streams.matching.expressions import compiled
 
@@ -45,9 +45,12 @@ _FUNCTIONS = _BINDING | {
 
 
 def expression_faults(
-    text: str, pointer: str, seen: Sight, visible: frozenset[str] | None, variables: frozenset[str] = VARIABLES
+    text: str, pointer: str, seen: Sight, visible: Visible | None, variables: frozenset[str] = VARIABLES
 ) -> Iterator[Violation]:
-    """Faults of an expression where the steps `visible` can be seen (None: all) and `variables` have values."""
+    """Faults of an expression where `visible` can be seen (None: all steps outside of turns) and `variables` have values."""
+    steps = None
+    if visible is not None:
+        variables, steps = variables | visible.names, visible.steps | visible.latest
     try:
         expression = compiled(text)
     except InvalidInput as error:
@@ -64,7 +67,7 @@ def expression_faults(
             yield Violation(code="expression.invalid", pointer=pointer, message=f"There is no function {name!r}.")
     if "steps" not in bound:
         for name in dict.fromkeys(_steps(tokens)):
-            yield from seen.step(name, pointer, visible)
+            yield from seen.step(name, pointer, steps)
 
 
 def _tokens(text: str) -> list[str]:

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from services.orchestrator import attempts, endings
+from services.orchestrator import attempts, endings, turns
 from services.orchestrator.cancelling import cancel
 from services.orchestrator.definition import ListRole, Parallel, Step, StepList
-from services.orchestrator.draft import Draft
+from services.orchestrator.draft import Draft, is_whole
+from services.orchestrator.scope import turn_number
 from services.orchestrator.state import ENDED, ENDED_BADLY, ENDED_WELL, Error, StepState
 
 
 def settle(draft: Draft) -> None:
     """Does all that follows from the changes noted in the draft."""
     while draft.changed:
-        steps, suffix = draft.changed.popleft()
+        draft.check_room()
+        steps, suffix = draft.changed[0]
         _advance(draft, steps, suffix)
+        draft.changed.popleft()  # only now: a decision that is cut meanwhile begins with it again
 
 
 def settle_all(draft: Draft) -> None:
     """As `settle`, for every list that runs: after a pause, when nothing is known about what has changed."""
-    for instance in draft.state.live:
+    for instance in draft.state.live_in_order():
         place, suffix = draft.place(instance)
-        draft.changed.extend((steps, suffix) for steps in draft.open_lists(place.step, draft.state.step(instance)))
+        draft.changed.extend(draft.open_lists(place.step, draft.state.step(instance), suffix))
     draft.changed.append((draft.definition.steps, ""))
     settle(draft)
 
@@ -35,9 +38,14 @@ def _advance(draft: Draft, steps: StepList, suffix: str) -> None:
     if not _is_open(draft, steps, suffix):
         return
     paused = draft.state.paused_us is not None
+    if is_whole(steps, suffix):
+        turns.advance(draft, steps, suffix, paused)
+        return
     if draft.is_stopping(steps, suffix):
         if paused:
             return
+        if steps.role is ListRole.TURN:
+            turns.note_failure(draft, steps, suffix)
         _stop(draft, steps, suffix)
     elif not paused:
         _start_ready(draft, steps, suffix)
@@ -54,7 +62,13 @@ def _is_open(draft: Draft, steps: StepList, suffix: str) -> bool:
     state = draft.state.step(owner)
     if steps.role is ListRole.COMPENSATION:
         return state.compensation == "running"
-    return state.status == "running" and any(steps is inner for inner in draft.open_lists(draft.place(owner)[0].step, state))
+    if state.status != "running":
+        return False
+    if steps.role is ListRole.TURN:
+        running = state.turns is not None and state.fallback is None
+        return running and (is_whole(steps, suffix) or turn_number(suffix, steps.depth) in state.turns.running)  # type: ignore[union-attr]
+    place, outer = draft.place(owner)
+    return any(steps is inner for inner, _ in draft.open_lists(place.step, state, outer))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -63,6 +77,7 @@ def _is_open(draft: Draft, steps: StepList, suffix: str) -> bool:
 def _start_ready(draft: Draft, steps: StepList, suffix: str) -> None:
     ready = _ready(draft, steps, suffix)
     for _, _, step in ready:
+        draft.check_room()
         if draft.is_stopping(steps, suffix):
             _stop(draft, steps, suffix)
             return
@@ -126,7 +141,7 @@ def _stop(draft: Draft, steps: StepList, suffix: str) -> None:
         if at_once or state.status in ("pending", "scheduled"):
             cancel(draft, instance, "failure")
         else:
-            draft.changed.extend((inner, suffix) for inner in draft.open_lists(step, state))
+            draft.changed.extend(draft.open_lists(step, state, suffix))
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------
@@ -145,7 +160,7 @@ def _end(draft: Draft, steps: StepList, suffix: str, paused: bool) -> None:
         case ListRole.THEN | ListRole.ELSE | ListRole.FALLBACK:
             _end_single(draft, steps, suffix)
         case ListRole.TURN:
-            raise AssertionError("there are no turns yet")
+            turns.end_turn(draft, steps, suffix, paused)
         case _:
             assert_never(steps.role)
 
@@ -172,9 +187,10 @@ def _end_parallel(draft: Draft, steps: StepList, suffix: str) -> None:
     action = place.step.action
     assert isinstance(action, Parallel), "the list belongs to a parallel"
     states = {step.id + suffix: draft.state.step(step.id + suffix) for step in steps.steps}
-    rejected = [instance for instance in draft.state.failed if instance in states]
+    failed = draft.state.failed
+    rejected = [instance for instance in states if instance in failed] if failed else []
     if rejected and (action.fail_fast or action.require_all):
-        attempts.fail_attempt(draft, owner, _error(states[rejected[0]]))
+        attempts.fail_attempt(draft, owner, _error(states[min(rejected, key=failed.__getitem__)]))
     elif draft.is_stopping(place.steps, suffix) and any(state.status == "cancelled" for state in states.values()):
         draft.record_step("step.cancelled", owner, {"reason": "inside"})
         draft.touch(owner)

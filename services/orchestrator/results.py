@@ -2,7 +2,9 @@
 
 The recipe stands in the container's `step.completed` under `gathered`, so a reader of the log needs no definition:
 `{"kind": "child", "step": ID}` the result of one step (a branch, a fallback's step);
-`{"kind": "parallel", "steps": [ID…]}` the outcomes of all, in order.
+`{"kind": "parallel", "steps": [ID…]}` the outcomes of all, in order;
+`{"kind": "turns", "steps": [ID…], "within": SUFFIX, "turns": N}` per turn a map of step id to result
+(the step of turn n is `ID + SUFFIX + [n]`).
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ def gather(recipe: Mapping[str, Any], outcomes: Outcomes) -> Json:
     """The result that the recipe describes."""
     if recipe["kind"] == "child":
         return outcomes(recipe["step"]).result
+    if recipe["kind"] == "turns":
+        steps, within = recipe["steps"], recipe["within"]
+        return [{step: outcomes(f"{step}{within}[{turn}]").result for step in steps} for turn in range(recipe["turns"])]
     return {"status": "completed", "results": [_settled(step, outcomes(step)) for step in recipe["steps"]]}
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.orchestrator.definition import Condition, Definition, ExpressionCondition, Operator
+from services.orchestrator.definition import Condition, Definition, ExpressionCondition, Foreach, ListRole, Loop, Operator, StepList
 from services.orchestrator.references import Reference, ReferenceMissing, parse_text, resolve, walk
 from services.orchestrator.results import Outcome, gather
-from services.orchestrator.state import Execution
+from services.orchestrator.state import ENDED, Execution
 from streams.matching.expressions import Expression, ExpressionFailed
 from streams.records import Json, iso
 
@@ -27,18 +27,46 @@ def suffix_at(suffix: str, depth: int) -> str:
     return suffix[:at]
 
 
+def turn_number(suffix: str, depth: int) -> int:
+    """The number of the turn at a depth (from 1): `[0][3]`, 2 → 3."""
+    return int(suffix_at(suffix, depth).rsplit("[", 1)[1][:-1])
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The view of an execution from within the turns that `suffix` names."""
+    """The view of an execution from a step of the list `within`, in the turns that `suffix` names."""
 
     definition: Definition
     state: Execution
     suffix: str = ""
+    within: StepList | None = None  #: None: the workflow as a whole
+    iteration: int | None = None  #: of the turn that a `while` decides about; `suffix` is then that of the turn before
 
     def instance(self, step_id: str) -> str | None:
         """The instance of a step that is meant from here; None: it lies in turns that we are not in."""
         depth = self.definition.places[step_id].steps.depth
         return None if depth > self.suffix.count("[") else step_id + suffix_at(self.suffix, depth)
+
+    def names(self) -> dict[str, Json]:
+        """What the turns around give names to: an item and its `index`, an `iteration`; inner ones hide outer ones."""
+        found: dict[str, Json] = {} if self.iteration is None else {"iteration": self.iteration}
+        steps = self.within
+        while steps is not None and steps.owner is not None:
+            place = self.definition.places[steps.owner]
+            if steps.role is ListRole.TURN:
+                number = turn_number(self.suffix, steps.depth)
+                match place.step.action:
+                    case Foreach(variable=variable):
+                        turns = self.state.seen(steps.owner + suffix_at(self.suffix, steps.depth - 1)).turns
+                        found.setdefault("index", number)
+                        if turns is not None and turns.items is not None and variable not in found:
+                            found[variable] = turns.items[number]
+                    case Loop():
+                        found.setdefault("iteration", number)
+                    case _:
+                        raise AssertionError("only a foreach or a loop has turns")
+            steps = place.steps
+        return found
 
     def outcome(self, instance: str) -> Outcome:
         """Status, result and error of a step (instance)."""
@@ -52,6 +80,8 @@ class Scope:
 
     def lookup(self, reference: Reference) -> Json:
         """The value of one reference. Raises `ReferenceMissing`."""
+        if self.suffix and (found := self.names()) and reference.root in found:
+            return walk(found[reference.root], reference.path, reference)
         match reference.root:
             case "input":
                 return walk(self.state.input, reference.path, reference)
@@ -72,6 +102,8 @@ class Scope:
     def variables(self, expression: Expression) -> dict[str, Any]:
         """The values of the names that a CEL expression may read."""
         values: dict[str, Any] = {"input": self.state.input, "event": None}
+        if self.suffix or self.iteration is not None:
+            values |= self.names()
         if "steps" in expression.variables:
             values["steps"] = self._steps(expression.text)
         return values
@@ -79,11 +111,24 @@ class Scope:
     def _steps(self, text: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for step_id in self._steps_read(text):
-            if step_id in self.definition.places and (instance := self.instance(step_id)) is not None:
+            if step_id in self.definition.places and (instance := self._latest(step_id)) is not None:
                 outcome = self.outcome(instance)
                 ended = outcome.status in ("completed", "skipped")
                 values[step_id] = {"status": outcome.status, **({"result": outcome.result} if ended else {})}
         return values
+
+    def _latest(self, step_id: str) -> str | None:
+        """As `instance`; of a step in a loop's turn that has not ended in this turn, that of the turn before."""
+        instance = self.instance(step_id)
+        steps: StepList | None = self.definition.places[step_id].steps
+        if instance is None or not self.suffix or self.state.seen(instance).status in ENDED:
+            return instance
+        while steps is not None and steps.owner is not None and steps.role is not ListRole.TURN:
+            steps = self.definition.places[steps.owner].steps
+        if steps is None or steps.owner is None or not isinstance(self.definition.places[steps.owner].step.action, Loop):
+            return instance
+        number = turn_number(self.suffix, steps.depth)
+        return f"{step_id}{suffix_at(self.suffix, steps.depth - 1)}[{number - 1}]" if number else instance
 
     def _steps_read(self, text: str) -> Iterable[str]:
         """Ids of the steps that an expression names; all steps if it computes a name."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
+from services.orchestrator.deadlines import step_timers
+from streams.log.persistent import PersistentMap, SortedSet
 from streams.records import ExecutionStatus, Json
 
 T = TypeVar("T")
@@ -21,6 +23,8 @@ StepStatus: TypeAlias = Literal["pending", "scheduled", "running", "waiting", "c
 ENDED: frozenset[StepStatus] = frozenset({"completed", "failed", "timed_out", "skipped", "cancelled"})
 #: Statuses that let what depends on the step start.
 ENDED_WELL: frozenset[StepStatus] = frozenset({"completed", "skipped"})
+#: Statuses of a step that has begun, or is about to, and has not ended.
+LIVE: frozenset[StepStatus] = frozenset({"scheduled", "running", "waiting"})
 #: Statuses of a step that fails its list.
 ENDED_BADLY: frozenset[StepStatus] = frozenset({"failed", "timed_out"})
 #: Statuses after which an execution changes only by `retry` and `fork`.
@@ -59,6 +63,28 @@ class OpenApproval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """The turns of a `foreach` or `loop`, as far as its latest attempt has come."""
+
+    items: Json = None  #: of a `foreach`: the list, also after its end, since compensations may refer to an item
+    total: int | None = None  #: how many turns there will be; None: it is not known (`loop`)
+    begun: int = 0
+    most: int = 0  #: turns that had begun in an earlier attempt, if that were more: their steps may have a state
+    running: PersistentMap[int, bool] = field(default_factory=PersistentMap)  #: numbers of the turns that have begun and not ended
+    failed: str | None = None  #: the first step (instance) that failed a turn
+    cut: bool = False  #: a turn ended with steps that were cancelled
+
+    @property
+    def ever(self) -> int:
+        """How many turns may have left steps with a state."""
+        return max(self.begun, self.most)
+
+    def over(self) -> Turns:
+        """What is left of them when the container is to begin anew."""
+        return Turns(items=self.items, total=self.total, most=self.ever)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepState:
     """One step (instance) of an execution."""
 
@@ -81,6 +107,7 @@ class StepState:
     approval_answered: bool = False
     answered: tuple[int, ...] = ()  #: attempts whose answer is in the log
     result: Json = None
+    turns: Turns | None = None  #: of a `foreach` or `loop` that has begun
     gathered: Mapping[str, Any] | None = None  #: of a container: how its result is made of its children's (`results.gather`)
     error: Error | None = None
     ended_us: int = 0
@@ -114,9 +141,14 @@ class Execution:
     input: Json = None
     timeout_us: int | None = None
     paused_us: int | None = None
-    steps: Mapping[str, StepState] = field(default_factory=dict)
-    live: tuple[str, ...] = ()  #: instances that are scheduled, running or waiting, in the order in which they became so
-    failed: tuple[str, ...] = ()  #: instances that failed or timed out and were not begun anew, in order
+    steps: PersistentMap[str, StepState] = field(default_factory=PersistentMap)
+    #: Instances that are scheduled, running or waiting, each with the sequence of the event that made it so.
+    live: PersistentMap[str, int] = field(default_factory=PersistentMap)
+    #: Instances that failed or timed out and were not begun anew, each with the sequence of the event that told it.
+    failed: PersistentMap[str, int] = field(default_factory=PersistentMap)
+    #: Timers of the live steps that run: (due, kind, place among the live, instance), see `deadlines.Timer`.
+    timers: SortedSet[tuple[int, int, int, str]] = field(default_factory=SortedSet)
+    continuing: Json = None  #: what is still to be done before any other input; see `continuation`
     doomed: Error | None = None  #: a `compensate` fallback failed the whole execution
     ending: Ending | None = None  #: set when the end is certain and only compensations may still run
     ending_error: Error | None = None
@@ -135,6 +167,10 @@ class Execution:
         """The state of a step, also of one that nothing has happened to."""
         return self.steps.get(instance, UNTOUCHED)
 
+    def live_in_order(self) -> list[str]:
+        """Instances that are scheduled, running or waiting, in the order in which they became so: outer ones first."""
+        return sorted(self.live, key=self.live.__getitem__)
+
     def seen(self, instance: str) -> StepState:
         """The state of a step as references see it: the compensation of an earlier life's step sees the states of that life."""
         if self.undoing is not None:
@@ -145,6 +181,40 @@ class Execution:
 
 
 UNTOUCHED = StepState()
+
+
+def put_step(change: dict[str, Any], state: Execution, instance: str, step: StepState) -> None:
+    """Puts a step in place in `change`, a change of `state` in the making, and keeps the books of live and failed steps and timers."""
+    steps: PersistentMap[str, StepState] = change.get("steps", state.steps)
+    live: PersistentMap[str, int] = change.get("live", state.live)
+    before = steps.get(instance, UNTOUCHED)
+    change["steps"] = steps.set(instance, step)
+    rank_before, rank = live.get(instance), None
+    if step.status in LIVE:
+        rank = state.sequence + 1 if rank_before is None else rank_before
+        if rank_before is None:
+            change["live"] = live.set(instance, rank)
+    elif rank_before is not None:
+        change["live"] = live.remove(instance)
+    is_bad = step.status in ENDED_BADLY
+    if is_bad != (before.status in ENDED_BADLY):
+        failed: PersistentMap[str, int] = change.get("failed", state.failed)
+        change["failed"] = failed.set(instance, state.sequence + 1) if is_bad else failed.remove(instance)
+    paused = state.paused_us is not None
+    old = () if rank_before is None else step_timers(before, rank_before, instance, paused=paused)
+    new = () if rank is None else step_timers(step, rank, instance, paused=paused)
+    if old != new:
+        timers: SortedSet[tuple[int, int, int, str]] = change.get("timers", state.timers)
+        for timer in old:
+            timers = timers.remove(timer)
+        for timer in new:
+            timers = timers.add(timer)
+        change["timers"] = timers
+
+
+def all_timers(steps: Mapping[str, StepState], live: Mapping[str, int], *, paused: bool) -> SortedSet[tuple[int, int, int, str]]:
+    """The timers of all live steps, from nothing: what a pause and its end change."""
+    return SortedSet(timer for instance, rank in live.items() for timer in step_timers(steps[instance], rank, instance, paused=paused))
 
 
 class Replacer(Generic[T]):

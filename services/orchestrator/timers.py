@@ -6,74 +6,43 @@ before inner ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import IntEnum
-
 from services.orchestrator import attempts, endings, progress
 from services.orchestrator.cancelling import cancel_list
+from services.orchestrator.deadlines import Kind, Timer
 from services.orchestrator.draft import Draft
-from services.orchestrator.state import TERMINAL, Error, Execution, StepState
+from services.orchestrator.state import TERMINAL, Error, Execution
 from streams.durations import format_duration
 
 
-class Kind(IntEnum):
-    """What a timer is for, in the order in which timers of one instant fire."""
-
-    WAKE = 0  #: a `wait` ends
-    DEADLINE = 1  #: nobody has answered an approval
-    EXECUTION = 2  #: time-out of the workflow
-    STEP = 3  #: time-out of a step
-    ATTEMPT = 4  #: time-out of an attempt
-    RETRY = 5  #: the delay before the next attempt is over
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Timer:
-    """One timer. The order of the fields is the order of firing."""
-
-    due_us: int
-    kind: Kind
-    rank: int = 0  #: place among the live steps: outer ones come first
-    instance: str = ""
-
-
-def timers(state: Execution) -> Iterator[Timer]:
-    """All timers that run in this state."""
-    if state.status in TERMINAL:
-        return
-    if state.timeout_us is not None and state.ending is None:
-        yield Timer(state.timeout_us, Kind.EXECUTION)
-    for rank, instance in enumerate(state.live):
-        yield from _step_timers(state.steps[instance], rank, instance, paused=state.paused_us is not None)
-
-
-def _step_timers(step: StepState, rank: int, instance: str, *, paused: bool) -> Iterator[Timer]:
-    if paused and step.status != "running":
-        return  # what waits or is between two attempts stands still
-    if step.approval is not None:
-        if step.approval.deadline_us is not None:
-            yield Timer(step.approval.deadline_us, Kind.DEADLINE, rank, instance)
-        return  # while a step waits for a human its time-outs stand still
-    if step.timeout_us is not None:
-        yield Timer(step.timeout_us, Kind.STEP, rank, instance)
-    if step.attempt_timeout_us is not None:
-        yield Timer(step.attempt_timeout_us, Kind.ATTEMPT, rank, instance)
-    if step.wake_us is not None:
-        yield Timer(step.wake_us, Kind.WAKE if step.status == "waiting" else Kind.RETRY, rank, instance)
-
-
 def due(state: Execution) -> int | None:
-    """When the next timer is due, microseconds since the epoch; None: there is none."""
-    return min((timer.due_us for timer in timers(state)), default=None)
+    """When the next timer is due, microseconds since the epoch; None: there is none. A decision that was cut is due before all else."""
+    if state.status in TERMINAL:
+        return None
+    if state.continuing is not None:
+        return 0
+    timer = _next(state)
+    return None if timer is None else timer.due_us
+
+
+def _next(state: Execution) -> Timer | None:
+    """The timer that fires next; its cost does not grow with the number of timers."""
+    if state.status in TERMINAL:
+        return None
+    first = state.timers.first
+    timer = None if first is None else Timer(first[0], Kind(first[1]), first[2], first[3])
+    if state.timeout_us is not None and state.ending is None:
+        whole = Timer(state.timeout_us, Kind.EXECUTION)
+        return whole if timer is None else min(whole, timer)
+    return timer
 
 
 def fire_due(draft: Draft) -> None:
     """Fires all timers that are due, in the order of their times, each with all that follows from it."""
     while True:
-        timer = min(timers(draft.state), default=None)
+        timer = _next(draft.state)
         if timer is None or timer.due_us > draft.now_us:
             return
+        draft.check_room()
         _fire(draft, timer)
         progress.settle(draft)
 
@@ -122,5 +91,5 @@ def _end_step(draft: Draft, instance: str) -> None:
 
 def _stop_inside(draft: Draft, instance: str) -> None:
     place, suffix = draft.place(instance)
-    for steps in draft.inner_lists(place.step, draft.state.step(instance)):
-        cancel_list(draft, steps, suffix, "timeout")
+    for steps, inner in draft.inner_lists(place.step, draft.state.step(instance), suffix):
+        cancel_list(draft, steps, inner, "timeout")

@@ -13,8 +13,10 @@ Path: TypeAlias = tuple[str | int, ...]
 
 #: Fields of a `conditional` that hold its branches.
 THEN, ELSE = ("then", "thenStep"), ("else", "elseStep")
+#: What the item of a `foreach` is called if nothing else is said.
+ITEM = "item"
 #: Step types whose steps run inside them.
-CONTAINERS = frozenset({"parallel", "conditional"})
+CONTAINERS = frozenset({"parallel", "conditional", "foreach", "loop"})
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +87,19 @@ def walk(steps: RawList) -> Iterator[RawStep]:
             yield from walk(inner)
 
 
+def turn_names(steps: RawList) -> frozenset[str]:
+    """The names that the turns around a list give to its steps: an item's and `index`, or `iteration`."""
+    names: set[str] = set()
+    around: RawList | None = steps
+    while around is not None:
+        owner = around.owner
+        if owner is not None and around.role is ListRole.TURN:
+            variable = owner.value.get("as", ITEM)
+            names |= {"iteration"} if owner.type == "loop" else {"index", variable if isinstance(variable, str) else ITEM}
+        around = None if owner is None else owner.around
+    return frozenset(names)
+
+
 def lists_in(steps: RawList) -> Iterator[RawList]:
     """The list itself and all lists below it."""
     yield steps
@@ -103,8 +118,9 @@ def _fill(steps: RawList, values: Any) -> None:
 def _read_step(value: dict[str, Any], path: Path, around: RawList, name: str) -> RawStep:
     given = value.get("id")
     step = RawStep(id=given if isinstance(given, str) else name, value=value, path=path, around=around)
-    if step.type == "parallel":
-        children = RawList(role=ListRole.PARALLEL, path=(*path, "steps"), owner=step, depth=around.depth)
+    if step.type in ("parallel", "foreach", "loop"):
+        role, turns = (ListRole.PARALLEL, 0) if step.type == "parallel" else (ListRole.TURN, 1)
+        children = RawList(role=role, path=(*path, "steps"), owner=step, depth=around.depth + turns)
         step.lists.append(children)
         _fill(children, value.get("steps"))
     if step.type == "conditional":

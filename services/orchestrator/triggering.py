@@ -9,7 +9,7 @@ from typing import Any
 from services.orchestrator.names import expression_faults
 from services.orchestrator.references import Reference, ReferenceMissing, ReferenceSyntax, references_in, resolve, walk
 from services.orchestrator.schema import pointer_of
-from services.orchestrator.sight import Sight
+from services.orchestrator.sight import NOWHERE, Sight
 from services.orchestrator.tree import Path
 from streams.errors import InvalidInput, Violation
 from streams.records import CompositeEvent, Json, ModuleMessage, SystemEvent, WorkflowTransition

@@ -18,6 +18,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from streams.errors import InvalidInput
+from streams.log.persistent import PersistentMap, SortedSet
 
 State = TypeVar("State")
 
@@ -83,7 +84,10 @@ class StateFormat(Generic[State]):
         if isinstance(origin, type) and issubclass(origin, AbstractSet):
             return _sequence(self._of(arguments[0]), frozenset)
         if isinstance(origin, type) and issubclass(origin, Mapping):
-            return _mapping(arguments[0], self._of(arguments[0]), self._of(arguments[1]))
+            into = PersistentMap if origin is PersistentMap else dict
+            return _mapping(arguments[0], self._of(arguments[0]), self._of(arguments[1]), into)
+        if origin is SortedSet:
+            return _sequence(self._of(arguments[0]), SortedSet)
         if isinstance(origin, type) and issubclass(origin, Sequence):
             return _sequence(self._of(arguments[0]), list)
         raise TypeError(f"A state may not contain {tp!r}.")
@@ -159,17 +163,17 @@ def _fixed(inner: Sequence[_Codec]) -> _Codec:
     return _Codec(f"({','.join(codec.shape for codec in inner)})", dump, load)
 
 
-def _mapping(key_type: Any, key: _Codec, inner: _Codec) -> _Codec:
+def _mapping(key_type: Any, key: _Codec, inner: _Codec, into: Callable[[Any], Any]) -> _Codec:
     dump, load = inner.dump, inner.load
     shape = f"{{{key.shape}:{inner.shape}}}"
     if key_type is str:
         return _Codec(
             shape,
             dict if dump is None else lambda value: {name: dump(item) for name, item in value.items()},
-            dict if load is None else lambda value: {name: load(item) for name, item in value.items()},
+            into if load is None else lambda value: into({name: load(item) for name, item in value.items()}),
         )
     pairs = _fixed([key, inner])
     assert pairs.dump is not None
     assert pairs.load is not None
     write, read = pairs.dump, pairs.load
-    return _Codec(shape, lambda value: [write(pair) for pair in value.items()], lambda value: dict(read(pair) for pair in value))
+    return _Codec(shape, lambda value: [write(pair) for pair in value.items()], lambda value: into(read(pair) for pair in value))

@@ -13,7 +13,7 @@ from services.orchestrator.store import AnyModule
 from services.orchestrator.trial import run_scenario
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "concepts" / "workflows.md").read_text()
-DEFINITION, SCENARIO = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+DEFINITION, TURNS, SCENARIO = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
 
 
 def test_the_example_is_valid_and_the_scenario_holds() -> None:
@@ -21,8 +21,23 @@ def test_the_example_is_valid_and_the_scenario_holds() -> None:
     assert run_scenario(DEFINITION, SCENARIO)["differences"] == []
 
 
+def test_the_example_of_turns_runs() -> None:
+    find = {"id": "find", "type": "module-operation", "module": "stock", "operation": "find"}
+    document = {"id": "turns", "name": "turns", "steps": [find, *TURNS]}
+    answers = {
+        "stock.find": [{"result": {"orders": [{"sku": "a"}, {"sku": "b"}]}}],
+        "stock.pack": [{"result": {"id": "p-1"}}, {"result": {"id": "p-2"}}],
+        "stock.look": [{"result": {"state": "busy"}}, {"result": {"state": "done"}}],
+    }
+    steps = run_scenario(document, {"modules": answers})["steps"]
+    assert steps["pack[1]"]["parameters"] == {"sku": "b", "number": 1}
+    assert steps["send[0]"]["parameters"] == {"parcel": "p-1"}
+    assert [turn["look"] for turn in steps["poll"]["result"]] == [{"state": "busy"}, {"state": "done"}]
+
+
 def test_every_step_type_is_explained() -> None:
-    explained = set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE))
+    section = PAGE.partition("## Step types")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE))
     assert explained == set(definition_schema()["$defs"]["stepType"]["enum"])
 
 
