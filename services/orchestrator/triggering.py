@@ -34,7 +34,7 @@ def trigger_faults(workflow: dict[str, Any], path: Path) -> Iterator[Violation]:
 def _faults(trigger: dict[str, Any], path: Path) -> Iterator[Violation]:
     where, topic = trigger.get("where"), trigger.get("topic")
     if isinstance(where, str):
-        yield from expression_faults(where, pointer_of((*path, "where")), Sight([]), frozenset(), _FIELDS)
+        yield from expression_faults(where, pointer_of((*path, "where")), Sight([]), NOWHERE, _FIELDS)
     if isinstance(topic, str) and topic in BY_NAME and topic not in _SOURCES:
         yield Violation(
             code="trigger.topic", pointer=pointer_of((*path, "topic")),
