@@ -12,6 +12,10 @@ EXECUTION_STATE_BYTES_MAX = 8 * 1024 * 1024
 LOG_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 #: `max.message.bytes` of all other topics: one payload, its envelope and headers.
 TOPIC_MESSAGE_BYTES_MAX = 2 * 1024 * 1024
+#: Signals that an execution keeps until a step takes them.
+SIGNALS_KEPT_MAX = 1000
+#: Workflows around a child workflow: a workflow that starts itself ends here.
+CHILD_DEPTH_MAX = 16
 #: Step events decided from one input; then a continuation.
 STEP_EVENTS_PER_INPUT_MAX = 500
 #: Characters of an id (execution, rule, route, step).

@@ -1,4 +1,4 @@
-"""Commands to one execution: `mplp workflow cancel|pause|resume|answer`. A refusal ends with its code."""
+"""Commands to one execution: `mplp workflow cancel|pause|resume|answer|signal`. A refusal ends with its code."""
 
 from __future__ import annotations
 
@@ -46,6 +46,20 @@ async def answer(
     if value is not None:
         data["value"] = parse_json(value, "--value")
     await give(id, "answer", data, as_json=as_json)
+
+
+@frame.command
+async def signal(
+    id: IdArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
+    data: Annotated[str | None, typer.Option("--data", metavar="JSON", help="Its payload, the result of the step that takes it.")] = None,
+    by: ByOption = None,
+    why: WhyOption = None,
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Send a signal: to the step that waits for its name, else it is kept until one does."""
+    payload = {} if data is None else {"data": parse_json(data, "--data")}
+    await give(id, "signal", {"name": name, **payload, **who(by, why)}, as_json=as_json)
 
 
 async def give(execution_id: str, command: str, data: Mapping[str, Json], *, as_json: bool) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, assert_never
 
-from services.orchestrator import conditions, effects
+from services.orchestrator import children, conditions, effects, family
 from services.orchestrator.cancelling import cancel_list
 from services.orchestrator.checks import parse_instant
 from services.orchestrator.definition import (
     Approval,
+    AwaitSignal,
+    ChildWorkflow,
     Conditional,
     CustomCondition,
     Emit,
@@ -28,6 +30,7 @@ from services.orchestrator.definition import (
     lists_of,
 )  # fmt: skip
 from services.orchestrator.draft import Draft, is_whole, too_large
+from services.orchestrator.faults import StepError
 from services.orchestrator.references import ReferenceMissing
 from services.orchestrator.retries import delay_ms, is_retryable
 from services.orchestrator.state import ENDED, Error
@@ -39,14 +42,6 @@ from streams.records import Json, iso, to_micros
 
 #: Fallbacks that may still be taken when the list around the step has failed.
 _QUIET_ACTIONS = frozenset({"skip", "use-value", "fail"})
-
-
-class StepError(Exception):
-    """An attempt cannot go on; `error` is what its step fails with."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.error = Error(code=code, message=message)
 
 
 def start(draft: Draft, step: Step, suffix: str) -> None:
@@ -83,9 +78,9 @@ def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
     match step.action:
         case ModuleOperation() as action:
             _ask(draft, step, instance, action, suffix)
-        case Parallel(steps=children):
+        case Parallel(steps=inner):
             _begin(draft, step, instance, {})
-            draft.changed.append((children, suffix))
+            draft.changed.append((inner, suffix))
         case Conditional() as action:
             _branch(draft, step, instance, action, suffix)
         case Foreach() as action:
@@ -104,6 +99,15 @@ def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
             title, assignees = scope.resolve(action.title), scope.resolve(action.assignees)
             _begin(draft, step, instance, {"title": title, "assignees": assignees, "choices": list(action.choices)})
             _ask_people(draft, instance, title, list(action.choices), assignees, action.deadline_ms)
+        case AwaitSignal(name=name):
+            _await_signal(draft, step, instance, scope.resolve(name))
+        case ChildWorkflow() as action:
+            input = scope.resolve(action.input)
+            _check_size(input)
+            child = children.call(draft, action, input)
+            _begin(draft, step, instance, input, child=child.to_json())
+            state = draft.state.step(instance)
+            draft.effects.append(family.start_command(draft.state, instance, state, state.children[-1]))
         case Emit(event=template):
             event = scope.resolve(template)
             _check_size(event)
@@ -174,8 +178,8 @@ def skip_list(draft: Draft, steps: StepList, suffix: str) -> None:
             draft.check_room()
             draft.record_step("step.skipped", step.id + suffix, {"reason": "branch"})
         match step.action:
-            case Parallel(steps=children):
-                skip_list(draft, children, suffix)
+            case Parallel(steps=inner):
+                skip_list(draft, inner, suffix)
             case Conditional(then=then, otherwise=otherwise):
                 skip_list(draft, then, suffix)
                 if otherwise is not None:
@@ -207,6 +211,17 @@ def _wait(draft: Draft, step: Step, instance: str, action: Wait, suffix: str) ->
     draft.record_step("step.waiting", instance, {"for": "timer"})
 
 
+def _await_signal(draft: Draft, step: Step, instance: str, name: Json) -> None:
+    if not isinstance(name, str) or not 0 < len(name) <= limits.NAME_CHARACTERS_MAX:
+        raise StepError("invalid", f"A signal has a name of 1 to {limits.NAME_CHARACTERS_MAX} characters.")
+    _begin(draft, step, instance, {"name": name}, signal=name)
+    signal = next((kept for kept in draft.state.signals if kept.name == name), None)
+    if signal is None:
+        draft.record_step("step.waiting", instance, {"for": "signal", "name": name})
+    else:
+        complete(draft, instance, signal.data, signal=name)
+
+
 def _ask_people(
     draft: Draft, instance: str, title: Json, choices: list[str], assignees: Json, deadline_ms: int | None, **more: Any
 ) -> None:
@@ -217,8 +232,10 @@ def _ask_people(
     draft.record_step("step.waiting", instance, {"for": "approval"})
 
 
-def complete(draft: Draft, instance: str, result: Json, *, gathered: dict[str, Any] | None = None, answered: bool = False) -> None:
-    """The step has ended well with `result` (of a container: with the recipe that makes it)."""
+def complete(
+    draft: Draft, instance: str, result: Json, *, gathered: dict[str, Any] | None = None, answered: bool = False, signal: str | None = None
+) -> None:
+    """The step has ended well with `result` (of a container: with the recipe that makes it). `signal`: it took one that was kept."""
     if too_large(result):
         fail_attempt(draft, instance, _too_large("result"), answered=answered)
         return
@@ -226,6 +243,8 @@ def complete(draft: Draft, instance: str, result: Json, *, gathered: dict[str, A
         fail_attempt(draft, instance, _too_large("execution's state"), answered=answered)
         return
     data: dict[str, Any] = {"gathered": gathered} if gathered is not None else {"result": result}
+    if signal is not None:
+        data["signal"] = signal
     draft.record_step("step.completed", instance, data | _flag(answered))
     draft.touch(instance)
 
@@ -247,6 +266,8 @@ def fail_attempt(
     """
     place, suffix = draft.place(instance)
     step, state = place.step, draft.state.step(instance)
+    if not answered:
+        children.give_up(draft, instance)
     stopping = draft.is_stopping(place.steps, suffix)
     retry = state.attempt - state.attempts_before
     policy = step.retry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.orchestrator import effects
+from services.orchestrator import children, effects
 from services.orchestrator.definition import StepList
 from services.orchestrator.draft import Draft
 from services.orchestrator.state import ENDED
@@ -19,6 +19,7 @@ def cancel(draft: Draft, instance: str, reason: str, **more: Any) -> None:
     draft.check_room()
     if effects.is_asking(state) and state.module not in draft.local_modules:
         draft.effects.append(effects.cancel_message(draft.state, instance, state, draft.now_us))
+    children.give_up(draft, instance)
     draft.record_step("step.cancelled", instance, {"reason": reason, **more})
 
 

@@ -56,6 +56,10 @@ def semantic_faults(workflow: dict[str, Any], path: Path, operations: Mapping[st
         yield from _handling(step.value, step.path, seen, seen.visible(step))
         yield from _durations(step.value, step.path, ("timeout", "attempt-timeout", "deadline"))
         yield from _priority(step.value, step.path)
+        child = step.value.get("workflow") if step.type == "workflow" else None
+        if isinstance(child, dict) and "steps" in child:
+            # Ids and references of a workflow inside another are its own.
+            yield from semantic_faults(child, (*step.path, "workflow"), operations)
     yield from _workflow_level(workflow, path, seen)
 
 
@@ -192,6 +196,8 @@ _REFERRING = {
     "foreach": ("items",),
     "wait": ("for", "until"),
     "approval": ("title", "assignees"),
+    "signal": ("name",),
+    "workflow": ("input",),
     "emit": ("event",),
 }
 

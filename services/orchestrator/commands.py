@@ -1,16 +1,17 @@
-"""Commands to an execution: start, pause, resume, cancel and answer. A refusal is a `command.refused` record, and changes nothing."""
+"""Commands to an execution: what each does, and in which states. A refusal is a `command.refused` record, and changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from services.orchestrator import attempts, endings, progress
+from services.orchestrator import attempts, endings, progress, signals
 from services.orchestrator.attempts import inside_of
+from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.effects import SOURCE
 from services.orchestrator.evolve import evolve
-from services.orchestrator.state import Execution
+from services.orchestrator.state import Execution, Parent
 from streams.errors import Refused, Violation
 from streams.records import CommandName, ExecutionStatus, Json, WorkflowCommand, WorkflowTransition, from_micros
 
@@ -33,6 +34,7 @@ ALLOWED: dict[CommandName, frozenset[ExecutionStatus]] = {
     "resume": frozenset({"paused"}),
     "cancel": frozenset({"pending", "running", "paused"}),
     "answer": frozenset({"pending", "running", "paused"}),
+    "signal": frozenset({"pending", "running", "paused"}),
 }
 
 
@@ -54,6 +56,8 @@ def apply(draft: Draft, command: WorkflowCommand) -> None:
             endings.continue_ending(draft)
         case "cancel":
             endings.begin_ending(draft, "cancelled", None, _who(data))
+        case "signal":
+            signals.receive(draft, data, _who(data))
         case _:
             _answer(draft, data)
     progress.settle(draft)
@@ -140,15 +144,17 @@ def refusal(command: WorkflowCommand, state: Execution | None, error: Refused, n
     )
 
 
-def started(
-    command: WorkflowCommand, workflow_id: str, version: str, digest: str, timeout_ms: int | None, now_us: int, **more: Json
-) -> tuple[WorkflowTransition, Execution]:
-    """The first record of an execution, and its state after it. `more` stands in the record too."""
-    data: dict[str, Any] = {"definition_hash": digest, "input": command.data.get("input", {})}
-    if timeout_ms is not None:
-        data["timeout_ms"] = timeout_ms
+def started(command: WorkflowCommand, definition: Definition, now_us: int, parent: Parent | None) -> tuple[WorkflowTransition, Execution]:
+    """The first record of an execution, and its state after it."""
+    data: dict[str, Any] = {"definition_hash": definition.hash, "input": command.data.get("input", {})}
+    if definition.timeout_ms is not None:
+        data["timeout_ms"] = definition.timeout_ms
+    if definition.resources is not None:
+        data["resources"] = definition.resources
     if command.data.get("idempotency_key"):
         data["idempotency_key"] = command.data["idempotency_key"]
+    if parent is not None:
+        data["parent"] = parent.to_json()
     event = WorkflowTransition(
         id="",
         type="execution.started",
@@ -158,10 +164,10 @@ def started(
         tenant=command.tenant,
         correlation_id=command.correlation_id or command.execution_id,
         causation_id=command.id,
-        data={**data, **more, **_who(command.data)},
+        data={**data, **_who(command.data)},
         execution_id=command.execution_id,
-        workflow_id=workflow_id,
-        workflow_version=version,
+        workflow_id=definition.id,
+        workflow_version=definition.version,
         status="running",
         aggregate_id=command.execution_id,
     )

@@ -172,7 +172,26 @@ class Transform:
     value: Expression
 
 
-Action: TypeAlias = ModuleOperation | Parallel | Conditional | Foreach | Loop | Wait | Approval | Emit | Transform
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitSignal:
+    """Waits for a signal."""
+
+    name: str  #: references allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildWorkflow:
+    """Runs another workflow and waits for its end."""
+
+    definition: Definition | None  #: given inline; else the published one is looked for when the step starts
+    workflow_id: str
+    version: str | None = None  #: None: the newest
+    input: Json = field(default_factory=dict)
+
+
+Action: TypeAlias = (
+    ModuleOperation | Parallel | Conditional | Foreach | Loop | Wait | Approval | AwaitSignal | ChildWorkflow | Emit | Transform
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from services.orchestrator.definition import (
     PARALLEL_CHILD_TIMEOUT_MS,
     Action,
     Approval,
+    AwaitSignal,
+    ChildWorkflow,
     Condition,
     Conditional,
     CustomCondition,
@@ -197,6 +199,10 @@ class _Parser:
                     assignees=value.get("assignees"),
                     deadline_ms=_duration(value, "deadline"),
                 )
+            case "signal":
+                return AwaitSignal(name=value["name"])
+            case "workflow":
+                return _child(value)
             case "emit":
                 return Emit(event=value["event"])
             case "transform":
@@ -255,6 +261,15 @@ def _copy(step: Mapping[str, Any], owner: str, index: int) -> dict[str, Any]:
     """The step of the workflow's own fallback as `owner` has it: under a name of its own, and it does not fall back to itself."""
     handling = {"fallback-actions": [], **step.get("error-handling", {})}
     return {**step, "id": f"{owner}~{step.get('id', f'fallback-{index}')}", "error-handling": handling}
+
+
+def _child(value: Mapping[str, Any]) -> ChildWorkflow:
+    """The child of a `workflow` step: inline, or named."""
+    given, input = value["workflow"], value.get("input", {})
+    if "steps" not in given:
+        return ChildWorkflow(definition=None, workflow_id=given["id"], version=given.get("version"), input=input)
+    inline = parse_valid(given)
+    return ChildWorkflow(definition=inline, workflow_id=inline.id, version=inline.version, input=input)
 
 
 def _in_order(steps: StepList) -> Iterator[Step]:

@@ -7,20 +7,24 @@ replay of the events gives exactly this state.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
+from services.orchestrator import family
 from services.orchestrator.definition import Conditional, Definition, Foreach, ListRole, Loop, Parallel, Place, Step, StepList
 from services.orchestrator.effects import SOURCE
 from services.orchestrator.evolve import evolve
 from services.orchestrator.scope import Scope, suffix_at
-from services.orchestrator.state import ENDED, Execution, StepState, split_instance
+from services.orchestrator.state import ENDED, TERMINAL, Execution, StepState, split_instance
 from streams import limits
 from streams.log.types import Decision, Send
 from streams.records import ExecutionStatus, Json, WorkflowTransition, from_micros
+
+#: Finds the published definition with an id and, if it is named, a version. Raises `InvalidDocument` if it has faults.
+FindWorkflow: TypeAlias = Callable[[str, str | None], Definition | None]
 
 #: Records that one step of a decision may add between two places where it may be cut.
 _ROOM_EVENTS = 16
@@ -47,6 +51,7 @@ class Draft:
         *,
         local_modules: Collection[str],
         known_modules: Collection[str],
+        find_workflow: FindWorkflow,
         events: list[WorkflowTransition] | None = None,
     ) -> None:
         self.definition = definition
@@ -55,6 +60,8 @@ class Draft:
         self.time = from_micros(now_us)
         self.local_modules = local_modules
         self.known_modules = known_modules
+        self.find_workflow = find_workflow
+        self._had_ended = state.status in TERMINAL
         self.events: list[WorkflowTransition] = [] if events is None else events
         self.effects: list[Send] = []
         self.size = 0  #: of the records so far, bytes of their data as JSON
@@ -63,7 +70,10 @@ class Draft:
 
     def decision(self) -> Decision:
         """What has been decided."""
-        return Decision(events=tuple(self.events), effects=tuple(self.effects))
+        effects = list(self.effects)
+        if self.state.parent is not None and self.state.status in TERMINAL and not self._had_ended:
+            effects.append(family.outcome(self.state))
+        return Decision(events=tuple(self.events), effects=tuple(effects))
 
     def record(
         self,

@@ -106,7 +106,7 @@ def event_fault(event: dict[str, Any]) -> str | None:
 
 
 def outstanding(state: Execution, local_modules: Collection[str]) -> Iterator[Send]:
-    """What the log does not show as done: requests of running attempts without an answer, and emitted events."""
+    """What the log does not show as done by a module or the broker: requests of running attempts without an answer, emitted events."""
     for instance in state.live_in_order():
         step = state.step(instance)
         if is_asking(step):

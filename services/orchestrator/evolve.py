@@ -10,19 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-import orjson
-
+from services.orchestrator.evolve_commands import acknowledged, remembered, signal_received, without_signal
 from services.orchestrator.state import (
     ENDED,
     UNTOUCHED,
+    Child,
     Emitted,
     Error,
     Execution,
     OpenApproval,
+    Parent,
     StepState,
     StepStatus,
     Turns,
     all_timers,
+    anew,
+    json_bytes,
     put_step,
     replace_execution,
     replace_step,
@@ -42,7 +45,8 @@ def evolve(state: Execution | None, event: WorkflowTransition) -> Execution | No
     change = EVOLVERS.get(event.type)
     if change is None:
         return replace_execution(state, sequence=state.sequence + 1)
-    return replace_execution(state, sequence=state.sequence + 1, status=event.status, **change(state, event))
+    commands = remembered(state, event)
+    return replace_execution(state, sequence=state.sequence + 1, status=event.status, commands=commands, **change(state, event))
 
 
 def _started(event: WorkflowTransition) -> Execution:
@@ -62,12 +66,8 @@ def _started(event: WorkflowTransition) -> Execution:
         input=data.get("input"),
         timeout_us=None if timeout_ms is None else begun + timeout_ms * 1000,
         results_bytes=json_bytes(data.get("input")),
+        parent=Parent(**data["parent"]) if "parent" in data else None,
     )
-
-
-def json_bytes(value: Any) -> int:
-    """Size of a value as compact JSON, bytes."""
-    return len(orjson.dumps(value))
 
 
 def _with(state: Execution, event: WorkflowTransition, step: StepState, **more: Any) -> dict[str, Any]:
@@ -103,7 +103,11 @@ def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]
         parameters=data.get("parameters"),
         branch=data.get("branch") or "",
         turns=_turns(step, data) if "turns" in data else step.turns,
+        signal=data.get("signal", ""),
     )
+    if "child" in data:
+        child = Child(attempt=event.attempt, definition_hash=data["child"]["definition_hash"])
+        after = replace_step(after, children=(*step.children, child))
     if data.get("emits"):
         emitted = Emitted(instance=event.step_id or "", attempt=event.attempt, event=data["parameters"], time_us=now)
         return _with(state, event, after, emitted=(*state.emitted, emitted))
@@ -127,7 +131,7 @@ def _step_retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]
         parameters=None,
         branch="",
         turns=None if before.turns is None else before.turns.over(),
-        answered=_answered(state, event),
+        **_answered(state, event),
     )
     change = _with(state, event, step)
     _begin_anew(change, state, event.data.get("reset", ()))
@@ -148,17 +152,13 @@ def _reset(change: dict[str, Any], state: Execution, instances: Any) -> None:
         put_step(change, state, instance, anew(state.step(instance)))
 
 
-def anew(step: StepState) -> StepState:
-    """A step that begins a new life: pending, with fresh time-outs and retries; attempts go on."""
-    return StepState(
-        attempt=step.attempt, attempts_before=step.attempt, answered=step.answered, turns=None if step.turns is None else step.turns.over()
-    )
-
-
-def _answered(state: Execution, event: WorkflowTransition) -> tuple[int, ...]:
-    """Attempts whose answer is in the log, after an event that an answer may have caused."""
+def _answered(state: Execution, event: WorkflowTransition, *, late: bool = False) -> dict[str, Any]:
+    """The attempts with an answer in the log, and those whose child has not told its outcome, after an event."""
     step = _before(state, event)
-    return (*step.answered, event.attempt) if event.data.get("answered") else step.answered
+    if not late and not event.data.get("answered"):
+        return {}
+    children = tuple(child for child in step.children if child.attempt != event.attempt) if step.children else ()
+    return {"answered": (*step.answered, event.attempt), "children": children}
 
 
 def _ended(state: Execution, event: WorkflowTransition, status: StepStatus, **more: Any) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _ended(state: Execution, event: WorkflowTransition, status: StepStatus, **mo
         wake_us=None,
         approval=None,
         parameters=None,
-        answered=_answered(state, event),
+        **_answered(state, event),
         **more,
     )
     return _with(state, event, step)
@@ -181,7 +181,9 @@ def _ended(state: Execution, event: WorkflowTransition, status: StepStatus, **mo
 def _step_completed(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     result = event.data.get("result")
     change = _ended(state, event, "completed", result=result, gathered=event.data.get("gathered"), error=None)
-    change["results_bytes"] = state.results_bytes + json_bytes(result)
+    if "signal" in event.data:
+        change |= without_signal(state, event.data["signal"])
+    change["results_bytes"] = change.get("results_bytes", state.results_bytes) + json_bytes(result)
     return change
 
 
@@ -227,7 +229,7 @@ def _fallback_applied(state: Execution, event: WorkflowTransition) -> dict[str, 
         attempt_timeout_us=None,
         wake_us=None,
         parameters=None,
-        answered=_answered(state, event),
+        **_answered(state, event),
         status="running" if running is not None else _before(state, event).status,
     )
     if running is not None:
@@ -340,7 +342,7 @@ def _condition_answered(state: Execution, event: WorkflowTransition) -> dict[str
 
 def _answered_late(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     step = _before(state, event)
-    return _with(state, event, replace_step(step, answered=(*step.answered, event.attempt)))
+    return _with(state, event, replace_step(step, **_answered(state, event, late=True)))
 
 
 def _continuation(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
@@ -369,6 +371,8 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "compensation.started": _compensation("running"),
     "compensation.completed": _compensation("completed"),
     "compensation.failed": _compensation("failed"),
+    "signal.received": signal_received,
+    "execution.acknowledged": acknowledged,
     "execution.paused": _execution_paused,
     "execution.resumed": _execution_resumed,
     "execution.completed": _execution_ended,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from services.orchestrator import attempts, commands, conditions, continuation, effects, progress, timers
+from services.orchestrator import attempts, commands, conditions, continuation, effects, family, progress, timers
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.evolve import evolve
 from services.orchestrator.schema import schema_faults
-from services.orchestrator.state import TERMINAL, Error, Execution
+from services.orchestrator.state import TERMINAL, Error, Execution, Parent
 from services.orchestrator.store import DefinitionStore
 from streams import limits
 from streams.errors import Defect, InvalidDocument, Refused
@@ -42,7 +42,9 @@ class OrchestratorMachine:
             case WorkflowCommand() as command:
                 return self._command(view, command, input)
             case ModuleMessage(kind="response") as message:
-                return self._answer(view, message, input.time_us)
+                return self._answered(view, message, input.time_us)
+            case ModuleMessage(kind="notification", operation=family.ACKNOWLEDGE, execution_id=str()) as message:
+                return self._acknowledged(view, message, input.time_us)
             case _:
                 return NOTHING
 
@@ -55,12 +57,13 @@ class OrchestratorMachine:
         return timers.due(state)
 
     def outstanding(self, state: Execution) -> Iterable[Send]:
-        """Requests of running attempts without an answer, and emitted events: a new owner performs them again."""
-        return effects.outstanding(state, self.local_modules)
+        """What nobody has answered: requests of running attempts, children and forks, our end to a parent; and emitted events."""
+        yield from effects.outstanding(state, self.local_modules)
+        yield from family.outstanding(state)
 
     def ended(self, state: Execution) -> int | None:
-        """When the execution ended; only `retry` and `fork` are asked of it after that."""
-        return state.ended_us if state.status in TERMINAL else None
+        """When the execution ended; only `retry` and `fork` are asked of it after that. Not before its family knows."""
+        return state.ended_us if state.status in TERMINAL and family.is_settled(state) else None
 
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """Nothing: repeats are recognised by the state."""
@@ -79,7 +82,18 @@ class OrchestratorMachine:
                 "definition.missing",
                 f"The definition {state.workflow_id}@{state.definition_hash} of the execution {state.id} is not in the control topic.",
             )
-        return Draft(definition, state, now_us, local_modules=self.local_modules, known_modules=self.definitions.operations)
+        return self._draft_of(definition, state, now_us)
+
+    def _draft_of(self, definition: Definition, state: Execution, now_us: int, events: list[WorkflowTransition] | None = None) -> Draft:
+        return Draft(
+            definition,
+            state,
+            now_us,
+            local_modules=self.local_modules,
+            known_modules=self.definitions.operations,
+            find_workflow=self.definitions.latest,
+            events=events,
+        )
 
     def _timer(self, view: View[Execution], input: Due) -> Decision:
         state = view.state(input.aggregate_id)
@@ -93,6 +107,23 @@ class OrchestratorMachine:
                 timers.fire_due(draft)
         return draft.decision()
 
+    def _answered(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
+        """As `_answer`; a child that answers is told that it is known, also when that is old news or nobody is there any more."""
+        decision = self._answer(view, message, now_us)
+        if not family.is_from_child(message):
+            return decision
+        return Decision(events=decision.events, effects=(*decision.effects, family.acknowledge(message)))
+
+    def _acknowledged(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
+        """Our parent knows how we ended, or a fork has begun."""
+        state = view.state(message.execution_id or "")
+        fork = message.data.get("fork") if isinstance(message.data, dict) else None
+        if state is None or not family.expects(state, fork):
+            return NOTHING
+        draft = self._draft(state, now_us)
+        draft.record("execution.acknowledged", {} if fork is None else {"fork": fork})
+        return draft.decision()
+
     def _answer(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
         """A module's answer: of the running attempt it counts, of an ended one it is recorded as late, a repeat is nothing."""
         state = view.state(message.execution_id or "")
@@ -104,7 +135,8 @@ class OrchestratorMachine:
         if message.causation_id != effects.request_id(state.id, message.step_id, message.attempt):
             return NOTHING  # not an answer to what we asked: the names agree by chance or by malice
         draft = self._draft(state, now_us)
-        if not effects.is_asking(step) or message.attempt != step.attempt:
+        waits = effects.is_asking(step) or family.awaited(step) is not None
+        if not waits or message.attempt != step.attempt:
             data = (
                 {"status": message.status, "result": message.data}
                 if message.status == "success"
@@ -122,30 +154,53 @@ class OrchestratorMachine:
 
     def _command(self, view: View[Execution], command: WorkflowCommand, input: Received) -> Decision:
         state = view.state(command.execution_id)
+        parent = family.parent_of(command)
+        if state is not None and (command.command == "start" or command.id in state.commands):
+            return self._repeated(state, parent)
         try:
             if command.command == "start":
-                return NOTHING if state is not None else self._start(command, input.time_us)
+                return self._start(command, parent, input.time_us)
             if state is None:
-                raise Refused("execution.unknown", f"There is no execution {command.execution_id!r}.")
+                return self._to_nobody(command, parent, input.time_us)
+            if parent is not None and (state.status in TERMINAL or state.ending is not None):
+                return self._repeated(state, parent)  # it has given us up while we ended
             draft = self._draft(state, input.time_us)
             with continuation.Bounded(draft):
                 commands.apply(draft, command)
             return draft.decision()
         except Refused as error:
-            return Decision(events=(commands.refusal(command, state, error, input.time_us),))
+            told = () if parent is None else (family.refused_outcome(command, parent, error, input.time_us),)
+            return Decision(events=(commands.refusal(command, state, error, input.time_us),), effects=told)
 
-    def _start(self, command: WorkflowCommand, now_us: int) -> Decision:
+    def _repeated(self, state: Execution, parent: Parent | None) -> Decision:
+        """A command that was carried out before changes nothing; a parent that asks again is told the end."""
+        if parent is None or parent != state.parent or state.status not in TERMINAL:
+            return NOTHING
+        return Decision(effects=(family.outcome(state),))
+
+    def _to_nobody(self, command: WorkflowCommand, parent: Parent | None, now_us: int) -> Decision:
+        """A command to an execution that is not there. A child that is cancelled before it has begun ends as it begins.
+
+        So a start that is still on its way finds it ended. Raises `Refused` (`execution.unknown`).
+        """
+        if parent is None or command.command != "cancel":
+            raise Refused("execution.unknown", f"There is no execution {command.execution_id!r}.")
+        definition = self._wanted(command)
+        event, state = commands.started(command, definition, now_us, parent)
+        draft = self._draft_of(definition, state, now_us, [event])
+        with continuation.Bounded(draft):
+            commands.apply(draft, command)
+        return draft.decision()
+
+    def _start(self, command: WorkflowCommand, parent: Parent | None, now_us: int) -> Decision:
         _check_id(command.execution_id)
         definition = self._wanted(command)
         if definition.input_schema is not None:
             faults = list(schema_faults(definition.input_schema, command.data.get("input", {}), code="input"))
             if faults:
                 raise commands.RefusedDocument("input.invalid", "The input does not fit the workflow's input-schema.", faults)
-        more = {} if definition.resources is None else {"resources": definition.resources}
-        event, state = commands.started(command, definition.id, definition.version, definition.hash, definition.timeout_ms, now_us, **more)
-        draft = Draft(
-            definition, state, now_us, local_modules=self.local_modules, known_modules=self.definitions.operations, events=[event]
-        )
+        event, state = commands.started(command, definition, now_us, parent)
+        draft = self._draft_of(definition, state, now_us, [event])
         draft.changed.append((definition.steps, ""))
         with continuation.Bounded(draft):
             progress.settle(draft)

@@ -87,6 +87,7 @@ class Scenario(_Strict):
     start: datetime = from_micros(1_767_225_600_000_000)  # 2026-01-01
     input: Any = Field(default_factory=dict)
     modules: dict[str, list[MaybeAnswer]] = Field(default_factory=dict)
+    workflows: dict[str, dict[str, Any]] = Field(default_factory=dict)  #: published definitions, which steps name by id
     at: list[Moment] = Field(default_factory=list)
     expect: dict[str, Any] | None = None
 

@@ -11,12 +11,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from services.orchestrator.definition import Definition
+from services.orchestrator.definitions import validate
 from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.scenario import Answer, Scenario
+from services.orchestrator.schema import pointer_of
 from services.orchestrator.state import Execution
 from services.orchestrator.store import AnyModule, DefinitionStore
 from services.orchestrator.view import fold
-from streams.errors import InvalidInput
+from streams.definitions import VERSION_MARK, unwrap
+from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.log.types import Entry, Send
 from streams.records import (
     CommandName,
@@ -57,6 +60,7 @@ class Simulation:
         self._calls: dict[str, int] = {}
         self._order = itertools.count()
         self._queue: list[tuple[int, int, int, str, Record]] = []
+        self._publish(store, scenario.workflows)
         self.command(start_us, "start", {"definition": document, "input": scenario.input})
         for moment in scenario.at:
             for name, data in moment.commands():
@@ -93,8 +97,11 @@ class Simulation:
 
     def outcome(self) -> dict[str, Any]:
         """What `workflow test` prints."""
-        transitions: list[WorkflowTransition] = self.runner.events()
-        view = fold(transition for transition in transitions if transition.execution_id == self.scenario.id)
+        told: dict[str, list[WorkflowTransition]] = {self.scenario.id: []}
+        for transition in self.runner.events():
+            told.setdefault(transition.execution_id, []).append(transition)
+        transitions = told.pop(self.scenario.id)
+        view = fold(transitions)
         found: dict[str, Any] = {
             "status": view.get("status", "pending"),
             "output": view.get("output"),
@@ -106,7 +113,23 @@ class Simulation:
             ],
             "transitions": [_without_ids(event) for event in transitions],
         }
+        if told:
+            found["executions"] = {execution_id: _other(fold(story)) for execution_id, story in told.items()}
         return found | ({"error": view["error"]} if view.get("error") else {})
+
+    def _publish(self, store: DefinitionStore, workflows: dict[str, dict[str, Any]]) -> None:
+        """Publishes the workflows that steps name. Raises `InvalidDocument` (`scenario.invalid`) with the faults of all."""
+        faults = []
+        for workflow_id, given in workflows.items():
+            document = {"id": workflow_id, "name": workflow_id, **unwrap(given)[0]}
+            for fault in validate(document, AnyModule()):
+                pointer = pointer_of(["workflows", workflow_id]) + fault.pointer
+                faults.append(Violation(code=fault.code, pointer=pointer, message=fault.message))
+            store.publish(workflow_id, document)
+            if "version" in document:
+                store.publish(f"{workflow_id}{VERSION_MARK}{document['version']}", document)
+        if faults:
+            raise InvalidDocument("scenario.invalid", f"The workflows of the scenario have {len(faults)} faults.", faults)
 
     def _steps(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Every step that began, and those of the definition that did not."""
@@ -122,10 +145,18 @@ class Simulation:
         match effect.record:
             case ModuleMessage(kind="request") as request:
                 self._answer(request)
+            case ModuleMessage(kind="response" | "notification") as message if effect.topic == RESPONSES:
+                self._arrive(0, RESPONSES, message)
+            case WorkflowCommand() as command:
+                self._arrive(1, COMMANDS, command)
             case SystemEvent() as event:
                 self.emitted.append(event)
             case _:
                 pass
+
+    def _arrive(self, rank: int, topic: str, record: Record) -> None:
+        """What executions say to each other arrives at once."""
+        heapq.heappush(self._queue, (self.runner.now_us, rank, next(self._order), topic, record))
 
     def answer_to(self, request: ModuleMessage) -> Answer | None:
         """What the module answers; None: nothing, ever. Here: what the scenario says, in order of calls."""
@@ -171,6 +202,13 @@ class Simulation:
             data=data,
         )
         heapq.heappush(self._queue, (time_us, 1, number, COMMANDS, command))
+
+
+def _other(view: dict[str, Any]) -> dict[str, Any]:
+    """A child or fork, in short."""
+    fields = ("workflow_id", "status", "input", "output", "error", "duration_ms", "parent", "forked_from")
+    steps = {name: {field: step[field] for field in ("status", "attempts", "result", "error")} for name, step in view["steps"].items()}
+    return {**{field: view[field] for field in fields if field in view}, "steps": steps}
 
 
 def _without_ids(event: WorkflowTransition) -> dict[str, Json]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
+import orjson
+
 from services.orchestrator.deadlines import step_timers
 from streams.log.persistent import PersistentMap, SortedSet
 from streams.records import ExecutionStatus, Json
@@ -85,6 +87,49 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """The child workflow of an attempt that has not told its outcome yet."""
+
+    attempt: int
+    definition_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The attempt of a `workflow` step that an execution is the child of."""
+
+    execution_id: str
+    step_id: str
+    attempt: int
+    depth: int  #: workflows around the child
+
+    def to_json(self) -> dict[str, Json]:
+        """The parent as it stands in records."""
+        return {"execution_id": self.execution_id, "step_id": self.step_id, "attempt": self.attempt, "depth": self.depth}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """A signal that came before a step waited for it."""
+
+    name: str
+    data: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """An execution that was forked off and has not said that it has begun."""
+
+    id: str
+    definition_hash: str
+    step: str
+    steps: tuple[str, ...]  #: instances whose results it takes over
+    time_us: int
+    own_input: bool = False  #: it has an input of its own, else ours
+    input: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepState:
     """One step (instance) of an execution."""
 
@@ -106,6 +151,9 @@ class StepState:
     approval: OpenApproval | None = None
     approval_answered: bool = False
     answered: tuple[int, ...] = ()  #: attempts whose answer is in the log
+    children: tuple[Child, ...] = ()  #: of a `workflow` step: attempts whose child has not told its outcome
+    signal: str = ""  #: of a `signal` step: the name that it waits for
+    taken_over: bool = False  #: it ended in another execution, from which this one was forked: it is not undone here
     result: Json = None
     turns: Turns | None = None  #: of a `foreach` or `loop` that has begun
     gathered: Mapping[str, Any] | None = None  #: of a container: how its result is made of its children's (`results.gather`)
@@ -158,10 +206,20 @@ class Execution:
     undoing: int | None = None  #: place in `earlier` of the step whose compensation runs; None: it is one of `steps`
     undone_badly: bool = False  #: a compensation has failed
     emitted: tuple[Emitted, ...] = ()
+    parent: Parent | None = None
+    acknowledged: bool = False  #: the parent has recorded how we ended
+    signals: tuple[Signal, ...] = ()  #: kept, in the order in which they came
+    commands: tuple[str, ...] = ()  #: ids of the latest commands that were carried out: repeats change nothing
+    forks: tuple[Fork, ...] = ()
     results_bytes: int = 0  #: size of input and results as JSON
     ended_us: int = 0
     output: Json = None
     error: Error | None = None
+
+    @property
+    def depth(self) -> int:
+        """Workflows around this one."""
+        return 0 if self.parent is None else self.parent.depth
 
     def step(self, instance: str) -> StepState:
         """The state of a step, also of one that nothing has happened to."""
@@ -242,6 +300,17 @@ class Replacer(Generic[T]):
 
 replace_step = Replacer(StepState)
 replace_execution = Replacer(Execution)
+
+
+def json_bytes(value: Any) -> int:
+    """Size of a value as compact JSON, bytes."""
+    return len(orjson.dumps(value))
+
+
+def anew(step: StepState) -> StepState:
+    """A step that begins a new life: pending, with fresh time-outs and retries; attempts go on."""
+    turns = None if step.turns is None else step.turns.over()
+    return StepState(attempt=step.attempt, attempts_before=step.attempt, answered=step.answered, children=step.children, turns=turns)
 
 
 def split_instance(instance: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from services.orchestrator.definition import Definition
+from services.orchestrator.definition import ChildWorkflow, Definition
 from services.orchestrator.definitions import faulty, parse, parse_valid, validate
 from streams.definitions import VERSION_MARK, definition_hash
 from streams.errors import InvalidDocument
@@ -67,15 +67,26 @@ class DefinitionStore:
         digest = definition_hash(document)
         found = self._by_hash.get(digest)
         if found is None:
-            found = self._by_hash[digest] = parse(document, self.operations)
+            found = self._add(parse(document, self.operations))
         return found
 
     def restore(self, document: Json) -> Definition:
         """Takes over a document that was checked when it was written (read back from the control topic)."""
         digest = definition_hash(document)
         if digest not in self._by_hash:
-            self._by_hash[digest] = parse_valid(document)
+            self._add(parse_valid(document))
         return self._by_hash[digest]
+
+    def _add(self, definition: Definition) -> Definition:
+        """Knows a definition, and those that stand inside it, by their hashes."""
+        self._by_hash[definition.hash] = definition
+        for place in definition.places.values():
+            match place.step.action:
+                case ChildWorkflow(definition=Definition() as inline) if inline.hash not in self._by_hash:
+                    self._add(inline)
+                case _:
+                    pass
+        return definition
 
     def publish(self, key: str, document: Json) -> None:
         """A document is in force under `key`: an id, or an id with a version. One with faults stands there, too: starting it is refused."""

@@ -90,7 +90,12 @@ def _details(view: Mapping[str, Any], name: str, step: Mapping[str, Any]) -> Ite
                 yield f"{indent}waits until {_since_start(view, entry['due_us'])}"
             case _:
                 pass
-    if step["status"] == "waiting" and "waiting" in step:
+    if step["status"] == "running" and "child" in step:
+        yield f"{indent}waits for the workflow {step['child']['workflow_id']}: mplp workflow show {step['child']['execution_id']}"
+    if step["status"] == "waiting" and "signal" in step.get("waiting", {}):
+        yield f"{indent}waits for the signal {step['waiting']['signal']}"
+        yield f"{indent}mplp workflow signal {view['execution_id']} {step['waiting']['signal']} --data …"
+    elif step["status"] == "waiting" and "waiting" in step:
         choices = ", ".join(step["waiting"]["choices"])
         title = step["waiting"].get("title")
         yield f"{indent}waits for an answer ({choices}){': ' + str(title) if title else ''}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from services.orchestrator.family import child_id
 from services.orchestrator.results import Outcome, gather
 from services.orchestrator.timeline import timeline
 from streams.records import Json, WorkflowTransition, iso, to_micros
@@ -37,7 +38,8 @@ def fold(transitions: Iterable[WorkflowTransition]) -> dict[str, Any]:
 
     Keys: `execution_id`, `workflow_id`, `workflow_version`, `status`, `input`, `output`, `error`, `compensated`, `started_at`,
     `ended_at`, `duration_ms`, `definition_hash`, `correlation_id`, `steps` (id → `status`, `attempts`, `module`, `operation`,
-    `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `waiting`) and `refused` commands.
+    `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `waiting`, `child`), `refused` commands,
+    kept `signals`, `parent` of a child, `forked_from` of a fork.
     """
     execution: dict[str, Any] = {}
     for transition in transitions:
@@ -76,6 +78,7 @@ def _begun(transition: WorkflowTransition) -> dict[str, Any]:
         "correlation_id": transition.correlation_id,
         "steps": {},
         "refused": [],
+        **{name: data[name] for name in ("parent", "forked_from") if name in data},
     }
 
 
@@ -87,6 +90,11 @@ def _apply(execution: dict[str, Any], transition: WorkflowTransition) -> None:
         execution["output"] = data.get("output")
         if "compensated" in data:
             execution["compensated"] = data["compensated"]
+    elif transition.type == "signal.received" and transition.step_id is None:
+        execution.setdefault("signals", []).append({"time": iso(transition.time), "name": data["name"], "data": data.get("data")})
+    elif transition.type == "step.completed" and "signal" in data:
+        kept = execution["signals"]
+        kept.remove(next(signal for signal in kept if signal["name"] == data["signal"]))
     elif transition.type == "command.refused":
         execution["refused"].append({"time": iso(transition.time), **data})
     if transition.step_id is not None:
@@ -113,6 +121,10 @@ def _apply_to_step(step: dict[str, Any], transition: WorkflowTransition, data: d
         step["started_at"] = step["started_at"] or iso(transition.time)
         step["begun_us"] = step.get("begun_us") or to_micros(transition.time)
         step |= {name: data[name] for name in ("module", "operation") if name in data}
+    if "child" in data:
+        step["child"] = {"execution_id": child_id(transition.execution_id, transition.step_id or "", transition.attempt), **data["child"]}
+    if transition.type == "step.waiting" and "name" in data:
+        step["waiting"] = {"signal": data["name"]}
     if transition.type == "approval.requested":
         step["waiting"] = {name: data[name] for name in ("title", "choices", "assignees", "deadline_ms") if data.get(name)}
     if "error" in data and transition.type != "step.answered_late" and not transition.type.startswith("compensation."):

@@ -1,0 +1,43 @@
+"""How commands and other executions change an execution: signals kept and taken, and what children and forks have been told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.orchestrator.state import Execution, Signal, json_bytes
+from streams.records import WorkflowTransition
+
+#: Commands whose ids an execution remembers: a repeat of one of these changes nothing, not even by a refusal.
+COMMANDS_REMEMBERED_MAX = 256
+#: Events that are the first of a command's decision, and tell its id by `causation_id`.
+COMMANDED = frozenset({"signal.received", "approval.answered", "execution.paused", "execution.resumed", "execution.retried"})
+
+
+def signal_received(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    """Keeps a signal that no step waits for; one that is delivered completes its step by the next event."""
+    if event.step_id is not None:
+        return {}
+    signal = Signal(name=event.data["name"], data=event.data.get("data"))
+    return {"signals": (*state.signals, signal), "results_bytes": state.results_bytes + json_bytes(signal.data)}
+
+
+def without_signal(state: Execution, name: str) -> dict[str, Any]:
+    """Takes away the signal of this name that was kept first."""
+    place = next(place for place, signal in enumerate(state.signals) if signal.name == name)
+    freed = json_bytes(state.signals[place].data)
+    return {"signals": state.signals[:place] + state.signals[place + 1 :], "results_bytes": state.results_bytes - freed}
+
+
+def remembered(state: Execution, event: WorkflowTransition) -> tuple[str, ...]:
+    """The ids of the latest commands, with that of this event's."""
+    if event.type not in COMMANDED or event.causation_id is None:
+        return state.commands
+    return (*state.commands, event.causation_id)[-COMMANDS_REMEMBERED_MAX:]
+
+
+def acknowledged(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    """Another execution has recorded what we told it: our parent our end, a fork that it has begun."""
+    fork = event.data.get("fork")
+    if fork is None:
+        return {"acknowledged": True}
+    return {"forks": tuple(each for each in state.forks if each.id != fork)}
