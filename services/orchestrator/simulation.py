@@ -190,14 +190,14 @@ class Simulation:
         )
         heapq.heappush(self._queue, (time_us, 0, next(self._order), RESPONSES, response))
 
-    def command(self, time_us: int, name: CommandName, data: Json) -> None:
-        """Has a command arrive at a time, microseconds since the epoch."""
+    def command(self, time_us: int, name: CommandName, data: Json, execution_id: str | None = None) -> None:
+        """Has a command arrive at a time, microseconds since the epoch; at the execution of the scenario, or another one."""
         number = next(self._order)
         command = WorkflowCommand(
             id=derived_id("command", self.scenario.id, number),
             type=f"workflow.{name}",
             time=from_micros(time_us),
-            execution_id=self.scenario.id,
+            execution_id=self.scenario.id if execution_id is None else execution_id,
             command=name,
             data=data,
         )

@@ -60,11 +60,12 @@ def run_to_the_end(simulation: PlannedSimulation, random: Random, *, rounds_max:
     for _ in range(rounds_max):
         while simulation.step():
             yield
-        state = simulation.runner.view.state(simulation.scenario.id)
-        if state is None or state.status in TERMINAL:
+        states = [state for _, state in simulation.runner.view.states() if state.status not in TERMINAL]
+        if not states:
             return
-        if not _help(simulation, state, random):
-            raise AssertionError(f"stuck: {state.status} with {state.live}")
+        helped = [_help(simulation, state, random) for state in states]
+        if not any(helped):
+            raise AssertionError(f"stuck: {[(state.id, state.status, list(state.live)) for state in states]}")
     raise AssertionError(f"it does not end in {rounds_max} rounds")
 
 
@@ -72,7 +73,7 @@ def _help(simulation: PlannedSimulation, state: Execution, random: Random) -> bo
     """What people do an hour later: resume, answer the questions, send the signals. False if there is nothing to do."""
     later = simulation.runner.now_us + HOUR_US
     if state.status == "paused":
-        simulation.command(later, "resume", {"by": "ann"})
+        simulation.command(later, "resume", {"by": "ann"}, state.id)
         return True
     helped = False
     for name in state.live:
@@ -80,10 +81,10 @@ def _help(simulation: PlannedSimulation, state: Execution, random: Random) -> bo
         if step.approval is not None:
             choice = step.approval.choices[random.randrange(len(step.approval.choices))]
             answer = {"step": name, "choice": choice, "by": "ann", "why": "at random", "value": {"n": 1}}
-            simulation.command(later, "answer", answer)
+            simulation.command(later, "answer", answer, state.id)
             helped = True
         elif step.status == "waiting" and step.wake_us is None:
             for signal in SIGNALS:
-                simulation.command(later, "signal", {"name": signal, "data": {"n": 2}})
+                simulation.command(later, "signal", {"name": signal, "data": {"n": 2}}, state.id)
             helped = True
     return helped

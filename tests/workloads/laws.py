@@ -12,7 +12,7 @@ from streams.records import WorkflowTransition
 WELL = frozenset({"completed", "skipped"})
 ENDED = frozenset({"completed", "skipped", "failed", "timed_out", "cancelled"})
 ENDS = frozenset({"execution.completed", "execution.failed", "execution.cancelled", "execution.timed_out"})
-AFTER_THE_END = frozenset({"step.answered_late", "command.refused", "execution.retried", "execution.forked", "signal.received"})
+AFTER_THE_END = frozenset({"step.answered_late", "command.refused", "execution.retried", "execution.forked", "execution.acknowledged"})
 
 
 class Laws:
