@@ -50,6 +50,8 @@ CHECKPOINT_RECORDS = 10_000
 CHECKPOINT_INTERVAL_MS = 10_000
 #: Snapshots encoded before the event loop gets its turn.
 SNAPSHOT_SLICE = 32
+#: Bytes of snapshots written at a time.
+SNAPSHOT_WRITE_BYTES = 1024 * 1024
 #: How long an execution that ended still takes commands, and a repeated start is recognised: as long as commands are kept, milliseconds.
 DEDUPLICATION_WINDOW_MS = 7 * 24 * 3600 * 1000
 #: Segments of topics of snapshots: bytes and milliseconds until the next begins and compaction may work on it.

@@ -13,7 +13,7 @@ Rules, in the order in which they matter:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from streams.codec.avro import Codec, headers_of
@@ -26,6 +26,8 @@ from streams.records import Fence, Record, derived_id, now, to_micros
 
 APPEND_TIMEOUT_S = 30.0
 CLAIMS_MAX = 20
+#: Records folded before the event loop gets its turn.
+SLICE_RECORDS = 128
 
 
 class UnknownOutcome(BackboneError):
@@ -81,13 +83,16 @@ class FencedLog:
         self.topic = port.topic
         self.epoch = 0  #: epoch of the hold; 0 before the first claim
         self.next_offset = 0  #: offset that the next append must get
+        self.fences: dict[int, int] = {}  #: offset of each fence that the last claim read, by epoch
 
     @property
     def held(self) -> bool:
         """Whether appends are possible (as far as this process knows)."""
         return self._appender is not None
 
-    async def claim(self, fold: Callable[[LogRecord], None] | None = None, *, start: int = 0, start_epoch: int = 0) -> None:
+    async def claim(
+        self, fold: Callable[[LogRecord], Awaitable[None] | None] | None = None, *, start: int = 0, start_epoch: int = 0
+    ) -> None:
         """Takes the partition. `fold` gets every record from `start` on, in order, up to and including our own fence.
 
         `start_epoch` is the epoch in force at `start`. Raises `UnknownOutcome` (`log.contended`) if others keep winning.
@@ -103,8 +108,11 @@ class FencedLog:
                 verdict = rule.judge(record_type, epoch)
                 if verdict is Verdict.FENCE:
                     found.append((stored.offset, rule.epoch, _owner_of(stored)))
-                if fold is not None:
-                    fold(LogRecord(record_type, verdict, stored))
+                folding = None if fold is None else fold(LogRecord(record_type, verdict, stored))
+                if folding is not None:
+                    await folding
+                if stored.offset % SLICE_RECORDS == 0:
+                    await asyncio.sleep(0)
                 position = stored.offset + 1
             position = max(position, end)
 
@@ -126,6 +134,7 @@ class FencedLog:
                     await self._port.write_fences(
                         [(self._fence_key(epoch), self._index_entry(at, epoch, owner)) for at, epoch, owner in found]
                     )
+                    self.fences = {epoch: at for at, epoch, _ in found}
                     self._appender = appender
                     return
         except BaseException:
@@ -133,6 +142,10 @@ class FencedLog:
             raise
         await appender.close()
         raise UnknownOutcome("log.contended", f"Others keep claiming {self.topic}/{self.partition}.")
+
+    def read(self, start: int, end: int) -> AsyncIterator[Stored]:
+        """See `LogPort.read`."""
+        return self._port.read(start, end)
 
     async def append(self, records: Sequence[tuple[str, Record]]) -> int:
         """Appends (key, record)s of this epoch as one atomic batch; returns the offset of the first.

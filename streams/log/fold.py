@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from streams import limits
 from streams.errors import Defect
-from streams.log.types import Decision, Due, Entry, Input, Machine, PartitionView, Received, Remembered, Send
+from streams.log.memory import Memory
+from streams.log.snapshot import Frozen, Usable
+from streams.log.types import Decision, Due, Entry, Input, Machine, Received, Remembered, Send
 from streams.records import InputPosition, LogEvent, Position, derived_id, to_micros
 from streams.topics import home_of
+
+#: Timers that were moved or ended, and still stand in the heap, before it is made anew.
+STALE_TIMERS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +40,14 @@ class Decided:
 class LogFold:
     """State of one machine on one partition of its log."""
 
-    def __init__(self, machine: Machine[Any], *, log: str, partition: int, partitions: int) -> None:
-        """`log` is the log's name on the broker."""
+    def __init__(
+        self, machine: Machine[Any], *, log: str, partition: int, partitions: int, window_us: int = limits.DEDUPLICATION_WINDOW_MS * 1000
+    ) -> None:
+        """`log` is the log's name on the broker, `window_us` how long what ended is kept."""
         self.machine = machine
         self.log = log
-        self.view: PartitionView[Any] = PartitionView(partition=partition, partitions=partitions)
-        self.sequences: dict[str, int] = {}  #: last sequence per aggregate
+        self.window_us = window_us
+        self.view = Memory(partition=partition, partitions=partitions)
         self.positions: dict[str, int] = {}  #: highest offset handled, per input topic (name on the broker)
         self.moved: set[str] = set()  #: topics whose position moved without an event since the last one that tells it
         self.epoch = 0
@@ -47,24 +55,67 @@ class LogFold:
         self.time_us = 0  #: time of the latest decision in the log
         self._timers: list[tuple[int, str]] = []
         self._due: dict[str, int] = {}
-        self._expiries: list[tuple[int, str]] = []
+        self._contained: dict[str, int] = {}  #: of states newer than the checkpoint: the offset before which they have everything
 
     # --- replay -----------------------------------------------------------------------------------------------------
 
     def replay(self, event: LogEvent, offset: int) -> Entry | None:
-        """Folds a valid event of the log; None if its sequence was seen before (a repeat) and it is ignored."""
+        """Folds a valid event of the log; None if its sequence was seen before (a repeat) and it is ignored.
+
+        Raises `NotInMemory` when the aggregate is parked: load it, and call again.
+        """
         aggregate_id, sequence = event.aggregate_id, event.sequence
-        if aggregate_id is not None and sequence:
-            expected = self.sequences.get(aggregate_id, 0) + 1
-            if sequence < expected:
-                return None
-            if sequence > expected:
-                raise Defect(
-                    "log.gap", f"{self.log}/{self.view.partition}@{offset}: sequence {sequence} of {aggregate_id} follows {expected - 1}."
-                )
-        entry = Entry(event=event, position=InputPosition(topic=self.log, partition=self.view.partition, offset=offset))
+        self.view.time_us, self.next_offset = to_micros(event.time), offset
+        entry = Entry(event=event, position=self.place(offset))
+        if aggregate_id is None or not sequence:
+            self._apply(entry)
+            return entry
+        if offset < self._contained.get(aggregate_id, 0):
+            self._note(entry)  # its state was written after this event
+            return entry
+        expected = self.view.sequence(aggregate_id) + 1
+        if sequence == 1 < expected and self._is_over(aggregate_id):
+            self.view.evict(aggregate_id, expected - 1)
+            expected = 1
+        if sequence < expected:
+            return None
+        if sequence > expected:
+            raise Defect(
+                "log.gap", f"{self.log}/{self.view.partition}@{offset}: sequence {sequence} of {aggregate_id} follows {expected - 1}."
+            )
         self._apply(entry)
         return entry
+
+    def place(self, offset: int) -> InputPosition:
+        """An offset of the log as a position."""
+        return InputPosition(topic=self.log, partition=self.view.partition, offset=offset)
+
+    def _is_over(self, aggregate_id: str) -> bool:
+        """Whether nothing is left of an aggregate, or its deduplication window has passed: its id may be used again."""
+        state = self.view.aggregates.get(aggregate_id)
+        ended_us = None if state is None else self.machine.ended(state)
+        return state is None or (ended_us is not None and ended_us + self.window_us <= self.view.time_us)
+
+    def load(self, found: Usable) -> None:
+        """Begins with a checkpoint instead of with nothing: the log is replayed from its offset on."""
+        checkpoint, view = found.checkpoint, self.view
+        self.positions = dict(checkpoint.positions)
+        self.time_us = checkpoint.time_us
+        self._contained = dict(found.contained)
+        view.parked.pending, view.facts.pending = list(checkpoint.parked), list(checkpoint.facts)
+        for aggregate_id, frozen in found.states.items():
+            view.aggregates[aggregate_id] = frozen.state
+            view.sequences[aggregate_id] = frozen.sequence
+            view.born[aggregate_id] = frozen.born
+            if frozen.since != frozen.born:
+                view.since[aggregate_id] = frozen.since
+            self._set_timer(aggregate_id, frozen.state)
+
+    def revive(self, aggregate_id: str, frozen: Frozen) -> None:
+        """Puts a parked aggregate back into memory."""
+        self.view.revive(aggregate_id, frozen, self.next_offset)
+        if frozen.state is not None:
+            self._set_timer(aggregate_id, frozen.state)
 
     def replay_position(self, position: Position) -> None:
         """Takes over positions that an earlier owner wrote."""
@@ -75,8 +126,11 @@ class LogFold:
     # --- decide -----------------------------------------------------------------------------------------------------
 
     def decide(self, input: Input) -> Decided:
-        """Asks the machine, turns its answer into log events of the current epoch, and folds them."""
-        self._forget_until(input.time_us)
+        """Asks the machine, turns its answer into log events of the current epoch, and folds them.
+
+        Raises `NotInMemory` when that needs something that is parked: load it, and call again.
+        """
+        self.view.time_us = input.time_us
         decision = self.machine.decide(self.view, input)
         position = input.position if isinstance(input, Received) else None
         entries = self._stamp(decision, input, position)
@@ -102,7 +156,8 @@ class LogFold:
                 origin = (position.topic, position.partition, position.offset) if position else (input.time_us,)
                 event_id = derived_id("refusal", self.log, self.view.partition, self.epoch, *origin, index)
             else:
-                sequence = sequences.get(aggregate_id, self.sequences.get(aggregate_id, 0)) + 1
+                sequence = sequences.get(aggregate_id) or self.view.sequence(aggregate_id)
+                sequence += 1
                 sequences[aggregate_id] = sequence
                 event_id = derived_id(aggregate_id, self.epoch, sequence)
             stamped = _with(
@@ -114,8 +169,7 @@ class LogFold:
                 causation_id=event.causation_id or (cause.id if cause else None),
                 correlation_id=event.correlation_id or (cause.correlation_id if cause else "") or home_of(aggregate_id or event.subject),
             )
-            place = InputPosition(topic=self.log, partition=self.view.partition, offset=self.next_offset + index)
-            entries.append(Entry(event=stamped, position=place))
+            entries.append(Entry(event=stamped, position=self.place(self.next_offset + index)))
         return tuple(entries)
 
     # --- timers -----------------------------------------------------------------------------------------------------
@@ -160,45 +214,52 @@ class LogFold:
         return Due(aggregate_id=aggregate_id, due_us=due_us, time_us=time_us)
 
     def _apply(self, entry: Entry) -> None:
-        event = entry.event
+        self._note(entry)
+        event, view = entry.event, self.view
         aggregate_id = event.aggregate_id
-        self.time_us = max(self.time_us, to_micros(event.time))
-        if event.input is not None:
-            self._move(event.input.topic, event.input.offset)
-            self.moved.discard(event.input.topic)
-        for fact in self.machine.remember(entry):
-            self._remember(fact)
         if aggregate_id is None or not event.sequence:
             return
-        self.sequences[aggregate_id] = event.sequence
-        aggregates = self.view.aggregates
+        if event.sequence == 1:
+            view.born[aggregate_id] = entry.position.offset
+        view.sequences[aggregate_id] = event.sequence
+        view.changed[aggregate_id] = None
+        aggregates = view.aggregates
         state = self.machine.evolve(aggregates.get(aggregate_id), entry)
         if state is None:
             aggregates.pop(aggregate_id, None)
             self._due.pop(aggregate_id, None)
             return
         aggregates[aggregate_id] = state
+        self._set_timer(aggregate_id, state)
+
+    def _note(self, entry: Entry) -> None:
+        """What an event says beside its aggregate's state: the time, a position, facts."""
+        event = entry.event
+        self.time_us = max(self.time_us, to_micros(event.time))
+        if event.input is not None:
+            self._move(event.input.topic, event.input.offset)
+            self.moved.discard(event.input.topic)
+        for fact in self.machine.remember(entry):
+            self._remember(fact, entry.position.offset)
+
+    def _set_timer(self, aggregate_id: str, state: Any) -> None:
         due = self.machine.due(state)
         if due is None:
             self._due.pop(aggregate_id, None)
         elif self._due.get(aggregate_id) != due:
             self._due[aggregate_id] = due
             heapq.heappush(self._timers, (due, aggregate_id))
+            if len(self._timers) > 2 * len(self._due) + STALE_TIMERS_MAX:
+                self._timers = [(due, aggregate_id) for aggregate_id, due in self._due.items()]
+                heapq.heapify(self._timers)
 
     def _move(self, topic: str, offset: int) -> None:
         if offset > self.positions.get(topic, -1):
             self.positions[topic] = offset
 
-    def _remember(self, fact: Remembered) -> None:
+    def _remember(self, fact: Remembered, offset: int) -> None:
         self.view.remembered[fact.key] = fact
-        heapq.heappush(self._expiries, (fact.expires_us, fact.key))
-
-    def _forget_until(self, time_us: int) -> None:
-        while self._expiries and self._expiries[0][0] < time_us:
-            _, key = heapq.heappop(self._expiries)
-            found = self.view.remembered.get(key)
-            if found is not None and found.expires_us < time_us:
-                del self.view.remembered[key]
+        self.view.recent[fact.key] = offset
 
 
 @cache

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams import limits
 from streams.kafka import Kafka, start
@@ -32,7 +33,7 @@ class SnapshotClients:
         self._reading = asyncio.Lock()
 
     async def write(self, topic: str, partition: int, records: Sequence[Kept]) -> list[int]:
-        """See `SnapshotsPort.write`."""
+        """See `SnapshotsPort.write`. Raises `Unavailable`. A caller that is cancelled lets what it has sent arrive."""
         producer = await self._started()
         offsets: list[int] = []
         try:
@@ -42,11 +43,11 @@ class SnapshotClients:
                     count, first = await self._batch(producer, topic, partition, records[at:])
                     offsets += range(first, first + count)
                     at += count
-        except BaseException:
+        except (KafkaError, OSError, TimeoutError) as error:
             if self._producer is producer:
                 self._producer = None
             await abandon(producer)
-            raise
+            raise self.kafka.unreachable(error) from error
         return offsets
 
     async def at(self, topic: str, partition: int, offset: int) -> Stored | None:

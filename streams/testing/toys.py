@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from streams import topics
 from streams.log.freeze import StateFormat
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Remembered, Send, View
-from streams.records import ExecutionStatus, ModuleMessage, Record, WorkflowCommand, WorkflowTransition, derived_id, from_micros, to_micros
+from streams.records import (
+    CommandName,
+    ExecutionStatus,
+    Json,
+    ModuleMessage,
+    Record,
+    WorkflowCommand,
+    WorkflowTransition,
+    derived_id,
+    from_micros,
+    to_micros,
+)  # fmt: skip
 
 TIMEOUT_US = 60_000_000
 
@@ -59,7 +70,12 @@ class FlowMachine:
         return Decision(events=(done, started), effects=(request(state.flow_id, state.step + 1, input.time_us),))
 
     def _command(self, view: View[FlowState], record: WorkflowCommand, time_us: int) -> Decision:
-        if view.state(record.execution_id) is not None:
+        state = view.state(record.execution_id)
+        if state is not None and state.ended and record.command == "retry":
+            # The last step once more: the module has answered this request already, and answers it again from the log.
+            again = transition(state.flow_id, "execution.retried", "running", time_us, state.step)
+            return Decision(events=(again,), effects=(request(state.flow_id, state.step, time_us),))
+        if state is not None:
             return NOTHING
         if record.command != "start":
             refusal = transition(record.execution_id, "command.refused", "pending", time_us, aggregate=False)
@@ -172,7 +188,12 @@ def request(flow_id: str, step: int, time_us: int) -> Send:
 
 def start(flow_id: str, steps: int = 1) -> WorkflowCommand:
     """The command that starts a flow."""
+    return command(flow_id, "start", {"steps": steps})
+
+
+def command(flow_id: str, name: CommandName, data: Json = None) -> WorkflowCommand:
+    """A command to a flow."""
     return WorkflowCommand(
-        id=derived_id("start", flow_id), type="workflow.start", source="test", subject=flow_id, time=from_micros(0), execution_id=flow_id,
-        command="start", data={"steps": steps},
+        id=derived_id(name, flow_id), type=f"workflow.{name}", source="test", subject=flow_id, time=from_micros(0), execution_id=flow_id,
+        command=name, data=data or {},
     )  # fmt: skip

@@ -76,7 +76,7 @@ def test_replay_equals_live(inputs: list[tuple[str, int, int]]) -> None:
         for entry in log:
             successor.replay(entry.event, entry.position.offset)
         assert successor.view.aggregates == live.view.aggregates
-        assert successor.sequences == live.sequences
+        assert successor.view.sequences == live.view.sequences
         assert successor.next_due() == live.next_due()
         assert list(successor.outstanding()) == list(live.outstanding())
 

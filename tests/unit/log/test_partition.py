@@ -5,79 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import dataclass, field
 
 import pytest
 
 from streams import topics
-from streams.codec.avro import Codec, SchemaIds, headers_of
-from streams.log.fenced import FencedLog
-from streams.log.partition import PartitionRunner, Ports
+from streams.log.partition import Checkpointing
 from streams.log.ports import Outgoing
-from streams.log.rule import ReadersRule, Verdict
-from streams.records import ModuleMessage, Record, WorkflowCommand, WorkflowTransition
-from streams.testing.memory_log import Fault, MemoryBroker, MemoryClock, MemoryEffects, MemoryInboxes, MemoryLog, MemorySnapshots
-from streams.testing.toys import TIMEOUT_US, EchoMachine, FlowMachine, request, start
-from streams.topics import TopicNames
-
-CODEC = Codec(SchemaIds.local())
-
-
-@dataclass
-class World:
-    """A broker, and owners of its one partition that come and go."""
-
-    broker: MemoryBroker = field(default_factory=MemoryBroker)
-    effects: MemoryEffects = field(default_factory=MemoryEffects)
-    local: bool = True  #: whether the module runs in the same host
-    owners: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def own(self, name: str) -> PartitionRunner:
-        machines = [FlowMachine(), EchoMachine()] if self.local else [FlowMachine()]
-        ports = Ports(
-            codec=CODEC,
-            names=TopicNames(),
-            clock=MemoryClock(self.broker),
-            effects=self.effects,
-            open_log=lambda topic, p: FencedLog(None, CODEC, topic=topic, partition=p, owner=name, port=MemoryLog(self.broker, topic)),
-            open_inboxes=lambda inboxes, p: MemoryInboxes(self.broker, inboxes),
-            open_snapshots=lambda topic, p: MemorySnapshots(self.broker, topic, p),
-        )
-        runner = PartitionRunner(machines, ports, partition=0, partitions=1)
-        self.owners.append(asyncio.create_task(runner.run()))
-        return runner
-
-    async def kill(self, number: int = -1) -> None:
-        task = self.owners.pop(number)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    def put(self, topic: str, key: str, record: Record) -> None:
-        outgoing = Outgoing(key=key.encode(), value=CODEC.encode(record), headers=headers_of(record), timestamp_ms=0)
-        self.broker.store(topic, 0, [outgoing], append_time=True)
-
-    def valid(self, topic: str = topics.TRANSITIONS) -> list[Record]:
-        rule = ReadersRule()
-        records = self.broker.records(topic)
-        return [CODEC.decode(stored.value or b"") for stored in records if rule.judge_headers(stored.headers) is Verdict.VALID]
-
-    def completed(self) -> Counter[str]:
-        return Counter(event.subject for event in self.valid() if event.type == "execution.completed")
-
-    async def until_completed(self, count: int) -> None:
-        async with asyncio.timeout(20):
-            while len(self.completed()) < count:
-                await asyncio.sleep(0.001)
-
-
-def check_sequences(world: World) -> None:
-    for topic in (topics.TRANSITIONS, topics.MESSAGES):
-        last: Counter[str] = Counter()
-        for event in world.valid(topic):
-            assert isinstance(event, WorkflowTransition | ModuleMessage)
-            if event.aggregate_id is not None:
-                assert event.sequence == last[event.aggregate_id] + 1
-                last[event.aggregate_id] += 1
+from streams.records import ModuleMessage, WorkflowCommand, WorkflowTransition
+from streams.testing.memory_log import Fault
+from streams.testing.toys import TIMEOUT_US, request, start
+from tests.unit.log.world import CODEC, World, check_sequences
 
 
 async def test_flows_complete_and_every_event_tells_its_input() -> None:
@@ -98,7 +35,7 @@ async def test_flows_complete_and_every_event_tells_its_input() -> None:
 @pytest.mark.parametrize("seed", range(40))
 async def test_crashes_zombies_and_unknown_outcomes_lose_and_repeat_nothing(seed: int) -> None:
     chance = random.Random(seed)
-    world = World()
+    world = World(checkpointing=Checkpointing(records=chance.choice([1, 5, 30, 1000])))
     world.own("owner-0")
     flows, sent = 15, 0
     for round_ in range(200):
@@ -107,6 +44,10 @@ async def test_crashes_zombies_and_unknown_outcomes_lose_and_repeat_nothing(seed
             sent += 1
         if chance.random() < 0.15:
             world.broker.faults.append(chance.choice([Fault.LOST, Fault.UNKNOWN, Fault.REPEAT]))
+        if chance.random() < 0.1:
+            world.broker.snapshot_faults.append(chance.choice([Fault.LOST, Fault.UNKNOWN]))
+        if chance.random() < 0.1:
+            world.broker.compact(chance.choice([topics.WORKFLOW_SNAPSHOTS, topics.MODULE_SNAPSHOTS]))
         if chance.random() < 0.1:
             if chance.random() < 0.6:
                 await world.kill()

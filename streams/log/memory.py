@@ -1,0 +1,145 @@
+"""What an owner has in memory of its partition, what it has parked, and what changed since the last checkpoint. Pure.
+
+An aggregate is *live* (its state is in memory), or *parked*: it ended, or nothing but its sequence is left of it. A parked one
+is an entry of an index, 20 bytes, that says where its state lies. Facts (`Machine.remember`) leave memory likewise: their entry
+says which event of the log they are of. When a machine asks for something that is not in memory, `NotInMemory` is raised;
+the host loads it and asks the machine again, so that a decision is the same whether or not something was parked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streams.log.index import Entry as Place
+from streams.log.index import Index
+from streams.log.snapshot import Frozen
+from streams.log.types import PartitionView, Remembered
+
+
+class NotInMemory(Exception):
+    """Something is needed that may be parked. `kind` says what `key` names."""
+
+    def __init__(self, kind: Literal["aggregate", "fact"], key: str) -> None:
+        super().__init__(f"{kind} {key}")
+        self.kind = kind
+        self.key = key
+
+
+@dataclass(slots=True)
+class Memory(PartitionView[Any]):
+    """The `View` of the host. `time_us` is that of the decision being made: what expires, expires by it."""
+
+    time_us: int = 0
+    sequences: dict[str, int] = field(default_factory=dict)  #: last sequence, of every aggregate that is not parked
+    born: dict[str, int] = field(default_factory=dict)  #: offset of the first event
+    since: dict[str, int] = field(default_factory=dict)  #: offset from which on it has been in memory, where that is not `born`
+    parked: Index = field(default_factory=Index)
+    facts: Index = field(default_factory=Index)
+    absent: set[tuple[str, str]] = field(default_factory=set)  #: looked for (kind, key) since the last checkpoint, and not there
+    changed: dict[str, None] = field(default_factory=dict)  #: aggregates with events since the last checkpoint, in order
+    revived: set[str] = field(default_factory=set)  #: parked aggregates that are in memory again, as they were parked
+    recalled: set[str] = field(default_factory=set)  #: facts that are in memory again
+    recent: dict[str, int] = field(default_factory=dict)  #: facts since the last checkpoint: key → offset of the event
+
+    def state(self, aggregate_id: str) -> Any | None:
+        """See `View.state`. Raises `NotInMemory`."""
+        found = self.aggregates.get(aggregate_id)
+        if found is None:
+            self.sequence(aggregate_id)
+        return found
+
+    def sequence(self, aggregate_id: str) -> int:
+        """The aggregate's last sequence, 0 if it is new. Raises `NotInMemory`."""
+        found = self.sequences.get(aggregate_id)
+        if found is not None:
+            return found
+        self._look("aggregate", aggregate_id, self.parked)
+        return 0
+
+    def recall(self, key: str) -> Any | None:
+        """See `View.recall`. Raises `NotInMemory`."""
+        found = self.remembered.get(key)
+        if found is not None:
+            return found.value if found.expires_us >= self.time_us else None
+        self._look("fact", key, self.facts)
+        return None
+
+    def _look(self, kind: Literal["aggregate", "fact"], key: str, index: Index) -> None:
+        if (index.segments or index.pending) and (kind, key) not in self.absent and index.may_have(key, self.time_us):
+            raise NotInMemory(kind, key)
+
+    # --- coming back ------------------------------------------------------------------------------------------------
+
+    def revive(self, aggregate_id: str, frozen: Frozen, now_at: int) -> None:
+        """Puts a parked aggregate back. `now_at`: the offset of the next event."""
+        self.sequences[aggregate_id] = frozen.sequence
+        self.born[aggregate_id] = frozen.born
+        self.since[aggregate_id] = now_at
+        if frozen.state is not None:
+            self.aggregates[aggregate_id] = frozen.state
+        self.revived.add(aggregate_id)
+
+    def recollect(self, fact: Remembered) -> None:
+        """Puts a fact back."""
+        self.remembered[fact.key] = fact
+        self.recalled.add(fact.key)
+
+    # --- leaving ----------------------------------------------------------------------------------------------------
+
+    def capture(self) -> Captured:
+        """What changed since the last checkpoint; from now on changes count for the next one."""
+        aggregates = [
+            (id_, Frozen(state=self.aggregates.get(id_), sequence=self.sequences[id_], born=self.born[id_], since=self.since_of(id_)))
+            for id_ in self.changed
+        ]
+        facts = [Place(key, offset, self.remembered[key].expires_us) for key, offset in self.recent.items()]
+        self.changed, self.recent = {}, {}
+        return Captured(aggregates=aggregates, facts=facts)
+
+    def restore(self, captured: Captured) -> None:
+        """Gives back what a checkpoint that failed had captured."""
+        self.changed = {id_: None for id_, _ in captured.aggregates if id_ in self.sequences} | self.changed
+        self.recent = {place.key: place.offset for place in captured.facts if place.key in self.remembered} | self.recent
+
+    def evict(self, aggregate_id: str, sequence: int) -> bool:
+        """Drops an aggregate that is parked now; not if something has happened to it since."""
+        if self.sequences.get(aggregate_id) != sequence:
+            return False
+        self._drop(aggregate_id)
+        self.absent.clear()
+        return True
+
+    def forget_facts(self, facts: list[Place]) -> None:
+        """Drops facts that are in the index now."""
+        for place in facts:
+            if place.key not in self.recent:
+                self.remembered.pop(place.key, None)
+
+    def release(self) -> None:
+        """Drops what came back for a decision and was not changed by it."""
+        for key in self.revived:
+            if key not in self.changed:
+                self._drop(key)
+        for key in self.recalled:
+            if key not in self.recent:
+                self.remembered.pop(key, None)
+        self.revived.clear()
+        self.recalled.clear()
+
+    def _drop(self, aggregate_id: str) -> None:
+        self.aggregates.pop(aggregate_id, None)
+        for known in (self.sequences, self.born, self.since):
+            known.pop(aggregate_id, None)
+
+    def since_of(self, aggregate_id: str) -> int:
+        """See `Frozen.since`."""
+        return self.since.get(aggregate_id, self.born[aggregate_id])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What changed between two checkpoints."""
+
+    aggregates: list[tuple[str, Frozen]]
+    facts: list[Place]

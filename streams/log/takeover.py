@@ -1,0 +1,178 @@
+"""A takeover: the last usable checkpoint, the log behind it, our own fence, and what is still to be decided or performed.
+
+Per machine: the partition of the topic of snapshots is read once; the best checkpoint is loaded; the log is claimed, which folds it from
+the checkpoint's offset on. What a checkpoint says about the log is compared with the log; one that does not agree, or that this
+version cannot read, is not used: then an older one is, or the whole log is folded. Readers of other machines' logs come first: their
+positions say which events of those logs are still inputs, and from where on those logs are read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from streams.errors import InvalidInput
+from streams.log.archive import Archive
+from streams.log.fenced import LogRecord
+from streams.log.fold import LogFold
+from streams.log.inputs import RANK_ANSWER, RANK_COMMAND, RANKS, Arrived, Source
+from streams.log.lanes import Kept, Lane, Ownership, Ports
+from streams.log.memory import NotInMemory
+from streams.log.rule import FENCED, Verdict, type_and_epoch
+from streams.log.snapshot import Shelf, Usable, usable
+from streams.log.types import Machine
+from streams.records import LogEvent, Position, to_micros
+from streams.topics import PARKED
+
+_log = structlog.get_logger("log.takeover")
+
+
+class Disagreement(Exception):
+    """The log does not show what the checkpoint says."""
+
+
+async def take_over(owned: Ownership, machines: Sequence[Machine[Any]], ports: Ports) -> None:
+    """Fills `owned`: every lane claimed, inboxes open."""
+    began = time.monotonic()
+    for machine in sorted(machines, key=lambda machine: not machine.source_logs):
+        await _Recovery(owned, machine, ports).run()
+    inboxes = owned.inboxes = ports.open_inboxes(tuple(owned.readers), owned.partition)
+    positions = {topic: owned.lanes[name].fold.positions.get(topic, -1) for topic, name in owned.readers.items()}
+    owned.ends = dict(await inboxes.open(positions))
+    for topic in owned.readers:
+        behind = inboxes.position(topic) < owned.ends[topic]
+        owned.inputs.add(topic, RANKS.get(ports.names.logical(topic), RANK_COMMAND), behind=behind)
+    owned.resumable = {send.record.id: send for lane in owned.lanes.values() for send in lane.fold.outstanding()}
+    _log.info(
+        "partition.taken", partition=owned.partition, epochs={name: lane.log.epoch for name, lane in owned.lanes.items()},
+        from_offsets={name: lane.checkpoint_offset for name, lane in owned.lanes.items()}, seconds=round(time.monotonic() - began, 3),
+    )  # fmt: skip
+
+
+class _Recovery:
+    """Of one machine."""
+
+    def __init__(self, owned: Ownership, machine: Machine[Any], ports: Ports) -> None:
+        self._owned = owned
+        self._machine = machine
+        self._ports = ports
+        self._readers = [lane for lane in owned.lanes.values() if machine.log in lane.machine.source_logs]
+        self._replayed: dict[str, Source] = {}
+        self._lane = Lane(
+            machine=machine, fold=self._empty(), log=ports.open_log(machine.log, owned.partition),
+            snapshots=ports.open_snapshots(machine.snapshots, owned.partition),
+            parked=ports.open_snapshots(PARKED, owned.partition), events=ports.open_snapshots(machine.log, owned.partition),
+        )  # fmt: skip
+        self._archive = Archive(self._lane, ports.codec)
+        self._offset = 0  #: of the checkpoint that is tried; 0: none
+        self._epoch = 0
+        self._agreed = True
+
+    async def run(self) -> None:
+        owned, lane, machine = self._owned, self._lane, self._machine
+        owned.lanes[machine.name] = lane
+        owned.inputs.add(f"local/{machine.name}", RANK_ANSWER)
+        for reader in self._readers:
+            name = reader.machine.name
+            self._replayed[name] = owned.inputs.add(f"{machine.log}/{name}", RANKS.get(machine.log, RANK_ANSWER))
+        shelf = await read_shelf(lane, self._ports)
+        lane.fences = shelf.fences
+        for epoch in shelf.candidates():
+            try:
+                await self._attempt(shelf, usable(shelf, epoch, machine.states))
+            except (InvalidInput, Disagreement) as refused:
+                _log.warning("checkpoint.unusable", log=lane.fold.log, partition=owned.partition, epoch=epoch, reason=str(refused))
+            else:
+                return
+        await self._attempt(shelf, None)
+
+    async def _attempt(self, shelf: Shelf, found: Usable | None) -> None:
+        lane = self._lane
+        lane.fold = fold = self._empty()
+        lane.kept = Kept()
+        for source in self._replayed.values():
+            source.queue.clear()
+        self._offset, self._epoch, self._agreed = 0, 0, True
+        if found is not None:
+            fold.load(found)
+            lane.kept.states = dict(found.kept)
+            self._offset, self._epoch, self._agreed = found.checkpoint.offset, found.checkpoint.epoch, False
+        # One record before the checkpoint's offset is read too: it shows whether its epoch was in force.
+        starts = [max(0, self._offset - 1), *(reader.fold.positions.get(fold.log, -1) + 1 for reader in self._readers)]
+        start = min(starts)
+        await lane.log.claim(self._fold, start=start, start_epoch=shelf.epoch_before(start))
+        lane.fences = {**shelf.fences, **lane.log.fences}
+        fold.epoch, fold.next_offset = lane.log.epoch, lane.log.next_offset
+        lane.advance(lane.log.next_offset)
+        lane.checkpoint_offset = self._offset
+        if self._epoch != fold.epoch - 1:
+            # An owner in between may still be about to delete what it takes for outdated: nothing of the older epochs is relied on.
+            fold.view.changed.update(dict.fromkeys(fold.view.sequences))
+        kept = {f"{epoch}/{aggregate_id}" for aggregate_id, epoch in lane.kept.states.items()}
+        lane.kept.stale = set(shelf.keys()) - kept
+
+    async def _fold(self, record: LogRecord) -> None:
+        lane, codec = self._lane, self._ports.codec
+        if record.offset < self._offset:
+            if record.offset == self._offset - 1:
+                epoch = type_and_epoch(record.headers)[1]
+                self._agreed = epoch == self._epoch and record.verdict in (Verdict.VALID, Verdict.POSITION, Verdict.FENCE)
+            if record.verdict is Verdict.VALID and any(not reader.fold.handled(lane.fold.log, record.offset) for reader in self._readers):
+                self._offer(codec.decode(record.value), record.offset)  # type: ignore[arg-type]
+            return
+        if not self._agreed:
+            raise Disagreement(f"before offset {self._offset} of the log another epoch than {self._epoch} was in force")
+        if record.verdict is Verdict.POSITION:
+            position = codec.decode(record.value)
+            assert isinstance(position, Position)
+            lane.fold.replay_position(position)
+        if record.verdict is not Verdict.VALID:
+            return
+        event: LogEvent = codec.decode(record.value)  # type: ignore[assignment]
+        while True:
+            try:
+                entry = lane.fold.replay(event, record.offset)
+                break
+            except NotInMemory as missing:
+                await self._archive.load(missing)
+        if entry is not None:
+            self._offer(event, record.offset)
+
+    def _offer(self, event: LogEvent, offset: int) -> None:
+        """Gives an event to the machines that read this log and have not decided on it."""
+        log = self._lane.fold.log
+        for reader in self._readers:
+            if not reader.fold.handled(log, offset) and reader.machine.concerns(event):
+                position = self._lane.fold.place(offset)
+                arrived = Arrived(lane=reader.machine.name, time_us=to_micros(event.time), record=event, position=position)
+                self._replayed[reader.machine.name].queue.append(arrived)
+
+    def _empty(self) -> LogFold:
+        owned, names = self._owned, self._ports.names
+        return LogFold(
+            self._machine, log=names.physical(self._machine.log), partition=owned.partition, partitions=owned.partitions,
+            window_us=self._ports.checkpointing.window_us,
+        )  # fmt: skip
+
+
+async def read_shelf(lane: Lane, ports: Ports) -> Shelf:
+    """Everything in the partition of the topic of snapshots that is of this lane's log. What is unreadable is not there."""
+    shelf = Shelf(lane.fold.log, lane.fold.view.partition)
+    async for stored in lane.snapshots.read(0, await lane.snapshots.end()):
+        key = (stored.key or b"").decode(errors="replace")
+        if stored.value is None:
+            shelf.drop(key)
+            continue
+        try:
+            _, plain = ports.codec.decode_raw(stored.value)
+        except InvalidInput as error:
+            _log.warning("snapshot.unreadable", topic=stored.topic, partition=stored.partition, offset=stored.offset, code=error.code)
+            continue
+        if plain["type"] != FENCED:
+            shelf.take(plain["type"], plain, key)
+        elif (plain["log"], plain["partition"]) == (shelf.log, shelf.partition):
+            shelf.fence(plain["epoch"], plain["offset"] or 0)
+    return shelf
