@@ -15,7 +15,6 @@ TEXTS = (*CHECKED, "docs", ".ci")
 
 #: Lines of a file. A large file is a sign of two ideas.
 LINES_MAX = 400
-#: Files that are larger, and how large they may be at most.
 
 TEXT_SUFFIXES = frozenset({".py", ".md", ".toml", ".yaml", ".yml", ".json", ".avsc", ".sql", ".sh", ".txt", ".cfg", ".properties", ""})
 #: Built from parts, so that this file does not have them.
@@ -64,13 +63,8 @@ def relative(path: Path) -> str:
 
 def test_files_stay_small() -> None:
     sizes = {relative(path): len(path.read_text().splitlines()) for path in files(*CHECKED)}
-    too_large = {name: lines for name, lines in sizes.items() if lines > LARGER.get(name, LINES_MAX)}
+    too_large = {name: lines for name, lines in sizes.items() if lines > LINES_MAX}
     assert too_large == {}
-
-
-def test_the_list_of_larger_files_only_gets_shorter() -> None:
-    sizes = {name: len((ROOT / name).read_text().splitlines()) if (ROOT / name).exists() else 0 for name in LARGER}
-    assert {name: lines for name, lines in sizes.items() if lines <= LINES_MAX} == {}
 
 
 def test_code_keeps_the_house_rules() -> None:
