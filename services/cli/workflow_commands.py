@@ -1,4 +1,4 @@
-"""Commands to one execution: `mplp workflow cancel|pause|resume|answer|signal`. A refusal ends with its code."""
+"""Commands to one execution: `mplp workflow cancel|pause|resume|answer|signal|retry`. A refusal ends with its code."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ async def signal(
     """Send a signal: to the step that waits for its name, else it is kept until one does."""
     payload = {} if data is None else {"data": parse_json(data, "--data")}
     await give(id, "signal", {"name": name, **payload, **who(by, why)}, as_json=as_json)
+
+
+@frame.command
+async def retry(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_json: frame.JsonFlag = False) -> None:
+    """Have a failed execution go on: what failed or was cancelled runs again, what completed stays."""
+    await give(id, "retry", who(by, why), as_json=as_json)
 
 
 async def give(execution_id: str, command: str, data: Mapping[str, Json], *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from services.orchestrator import attempts, endings, progress, signals
+from services.orchestrator import attempts, endings, progress, retrying, signals
 from services.orchestrator.attempts import inside_of
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
@@ -35,6 +35,7 @@ ALLOWED: dict[CommandName, frozenset[ExecutionStatus]] = {
     "cancel": frozenset({"pending", "running", "paused"}),
     "answer": frozenset({"pending", "running", "paused"}),
     "signal": frozenset({"pending", "running", "paused"}),
+    "retry": frozenset({"failed"}),
 }
 
 
@@ -56,6 +57,8 @@ def apply(draft: Draft, command: WorkflowCommand) -> None:
             endings.continue_ending(draft)
         case "cancel":
             endings.begin_ending(draft, "cancelled", None, _who(data))
+        case "retry":
+            retrying.retry(draft, _who(data))
         case "signal":
             signals.receive(draft, data, _who(data))
         case _:

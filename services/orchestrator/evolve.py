@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from services.orchestrator.evolve_commands import acknowledged, remembered, signal_received, without_signal
+from services.orchestrator.evolve_commands import acknowledged, remembered, retried, signal_received, without_signal
 from services.orchestrator.state import (
     ENDED,
     UNTOUCHED,
@@ -373,6 +373,7 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "compensation.failed": _compensation("failed"),
     "signal.received": signal_received,
     "execution.acknowledged": acknowledged,
+    "execution.retried": retried,
     "execution.paused": _execution_paused,
     "execution.resumed": _execution_resumed,
     "execution.completed": _execution_ended,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.orchestrator.state import Execution, Signal, json_bytes
-from streams.records import WorkflowTransition
+from services.orchestrator.state import ENDED, Execution, Signal, anew, json_bytes, put_step, replace_step
+from streams.records import WorkflowTransition, to_micros
 
 #: Commands whose ids an execution remembers: a repeat of one of these changes nothing, not even by a refusal.
 COMMANDS_REMEMBERED_MAX = 256
@@ -33,6 +33,31 @@ def remembered(state: Execution, event: WorkflowTransition) -> tuple[str, ...]:
     if event.type not in COMMANDED or event.causation_id is None:
         return state.commands
     return (*state.commands, event.causation_id)[-COMMANDS_REMEMBERED_MAX:]
+
+
+def retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    """A failed execution goes on; what completed in a container that begins again is still to be undone if it fails once more."""
+    timeout_ms, now = event.data.get("timeout_ms"), to_micros(event.time)
+    change: dict[str, Any] = {
+        "timeout_us": None if timeout_ms is None else now + timeout_ms * 1000,
+        "doomed": None,
+        "ending": None,
+        "ending_error": None,
+        "undone_badly": False,
+        "ended_us": 0,
+        "output": None,
+        "error": None,
+    }
+    again = {instance: state.step(instance) for instance in event.data["reset"]}
+    kept = {name: step for name, step in again.items() if step.status in ENDED and step.compensation != "completed"}
+    if any(step.status == "completed" for step in kept.values()):
+        change["earlier"] = (*state.earlier, kept)
+    for instance, step in again.items():
+        put_step(change, state, instance, anew(step))
+    for instance, step in state.steps.items():
+        if step.compensation and instance not in again:
+            put_step(change, state, instance, replace_step(step, compensation=""))
+    return change
 
 
 def acknowledged(state: Execution, event: WorkflowTransition) -> dict[str, Any]:

@@ -95,12 +95,23 @@ def _apply(execution: dict[str, Any], transition: WorkflowTransition) -> None:
     elif transition.type == "step.completed" and "signal" in data:
         kept = execution["signals"]
         kept.remove(next(signal for signal in kept if signal["name"] == data["signal"]))
+    elif transition.type == "execution.retried":
+        execution |= {"ended_at": None, "duration_ms": None, "error": None, "output": None}
+        execution.pop("compensated", None)
+        for instance in data["reset"]:
+            _begin_anew(execution["steps"].setdefault(instance, _new_step()))
     elif transition.type == "command.refused":
         execution["refused"].append({"time": iso(transition.time), **data})
     if transition.step_id is not None:
         _apply_to_step(execution["steps"].setdefault(transition.step_id, _new_step()), transition, data)
         for instance in data.get("reset", ()):
             execution["steps"].setdefault(instance, _new_step())["status"] = "pending"
+
+
+def _begin_anew(step: dict[str, Any]) -> None:
+    step |= {"status": "pending", "result": None, "ended_at": None, "duration_ms": None}
+    for name in ("compensation", "recipe"):
+        step.pop(name, None)
 
 
 def _new_step() -> dict[str, Any]:

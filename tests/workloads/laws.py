@@ -24,6 +24,7 @@ class Laws:
         self.begun: set[str] = set()  #: instances that hold a place of their list
         self.completions: list[tuple[str, int]] = []
         self.undone: list[int] = []
+        self.gone: set[int] = set()  #: of these, those whose compensation completed
         self.ended = False
         self.sequence = 0
 
@@ -97,6 +98,8 @@ class Laws:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _compensation(self, event: WorkflowTransition) -> None:
+        if event.type == "compensation.completed":
+            self.gone.add(self.undone[-1])
         if event.type != "compensation.started":
             return
         found = (event.step_id or "", event.attempt)
@@ -126,11 +129,11 @@ class Laws:
         return False
 
     def _retried(self, event: WorkflowTransition) -> None:
-        """Failed and cancelled steps begin anew; what completed stays, also what was undone."""
+        """Failed and cancelled steps begin anew, and what was undone; what completed stays, also if it could not be undone."""
         assert self.ended, "only what has ended is retried"
         self.ended = False
-        self.undone = []
-        self.completions = [entry for entry in self.completions if self.status.get(entry[0]) == "completed"]
+        self.completions = [entry for place, entry in enumerate(self.completions) if place not in self.gone]
+        self.undone, self.gone = [], set()
         for instance, status in list(self.status.items()):
             if status in ENDED - WELL:
                 self._forget(instance)

@@ -159,7 +159,7 @@ def test_a_refused_document_names_all_its_faults(runner: MachineRunner[Execution
     ]
 
 
-@pytest.mark.parametrize("name", ["retry", "fork"])
+@pytest.mark.parametrize("name", ["fork"])
 def test_commands_that_this_version_does_not_have_are_refused(runner: MachineRunner[Execution], name: str) -> None:
     start(runner, operation("a"))
     (event,) = runner.receive(command(name)).events
