@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
-from services.orchestrator.definition import Definition, ListRole, ModuleOperation, Step, StepList, lists_of
+from services.orchestrator.definition import Definition, Foreach, ListRole, Loop, ModuleOperation, Step, StepList, lists_of
 
 GraphFormat: TypeAlias = Literal["mermaid", "dot"]
 
@@ -15,7 +15,7 @@ _ROLE_LABELS = {ListRole.THEN: "then", ListRole.ELSE: "else", ListRole.FALLBACK:
 
 
 def draw(definition: Definition, format: GraphFormat) -> str:
-    """The definition's steps and dependencies as a graph. Steps inside a `parallel` stand in a box."""
+    """The definition's steps and dependencies as a graph. Steps inside a `parallel` and those of turns stand in a box."""
     drawing: type[_Drawing] = _Mermaid if format == "mermaid" else _Dot
     return "\n".join(drawing(definition).lines())
 
@@ -24,6 +24,17 @@ def _label(step: Step) -> str:
     action = step.action
     what = f"{action.module}.{action.operation}" if isinstance(action, ModuleOperation) else step.type
     return f"{step.id}\n{what}"
+
+
+def _box_label(step: Step) -> str:
+    """The words on the box around the steps inside a step: how often they run."""
+    match step.action:
+        case Foreach(variable=variable):
+            return f"{step.id}: for each {variable}"
+        case Loop(condition=condition):
+            return f"{step.id}: while {condition.text}"
+        case _:
+            return step.id
 
 
 class _Drawing(ABC):
@@ -48,8 +59,8 @@ class _Drawing(ABC):
     def step(self, step: Step) -> Iterator[str]:
         yield self.node(self.names[step.id], _label(step))
         for inner in lists_of(step):
-            if inner.role is ListRole.PARALLEL:
-                yield from self.box(self.names[step.id], step.id, list(self.drawn(inner)))
+            if inner.role in (ListRole.PARALLEL, ListRole.TURN):
+                yield from self.box(self.names[step.id], _box_label(step), list(self.drawn(inner)))
                 for child in inner.steps:
                     if not child.dependencies:
                         yield self.edge(self.names[step.id], self.names[child.id], "")

@@ -90,6 +90,9 @@ def _details(view: Mapping[str, Any], name: str, step: Mapping[str, Any]) -> Ite
                 yield f"{indent}waits until {_since_start(view, entry['due_us'])}"
             case _:
                 pass
+    if step["status"] == "running" and "turns" in step:
+        begun, ended, total = (step["turns"][name] for name in ("begun", "ended", "total"))
+        yield f"{indent}{ended}{'' if total is None else f' of {total}'} turns ended, {begun - ended} running"
     if step["status"] == "running" and "child" in step:
         yield f"{indent}waits for the workflow {step['child']['workflow_id']}: mplp workflow show {step['child']['execution_id']}"
     if step["status"] == "waiting" and "signal" in step.get("waiting", {}):

@@ -38,7 +38,8 @@ def fold(transitions: Iterable[WorkflowTransition]) -> dict[str, Any]:
 
     Keys: `execution_id`, `workflow_id`, `workflow_version`, `status`, `input`, `output`, `error`, `compensated`, `started_at`,
     `ended_at`, `duration_ms`, `definition_hash`, `correlation_id`, `steps` (id → `status`, `attempts`, `module`, `operation`,
-    `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `waiting`, `child`), `refused` commands,
+    `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `waiting`, `child`,
+    `turns`: `begun`, `ended`, `total` or None), `refused` commands,
     kept `signals`, `parent` of a child, `forked_from` of a fork.
     """
     execution: dict[str, Any] = {}
@@ -127,6 +128,8 @@ def _apply_to_step(step: dict[str, Any], transition: WorkflowTransition, data: d
         step["status"] = status
     if transition.type == "step.started":
         step["attempts"] = transition.attempt
+        if "turns" in data:
+            step["turns"] = {"begun": 0, "ended": 0, "total": data["turns"]}
         step["parameters"] = data.get("parameters")
         step.pop("recipe", None)
         step["started_at"] = step["started_at"] or iso(transition.time)
@@ -144,7 +147,19 @@ def _apply_to_step(step: dict[str, Any], transition: WorkflowTransition, data: d
         step["compensation"] = transition.type.removeprefix("compensation.")
     elif status in _ENDED:
         _end_step(step, transition, data)
+    if "turns" in step:
+        _count_turns(step["turns"], transition.type, data)
     step["history"].append(_line(transition, data))
+
+
+def _count_turns(turns: dict[str, Any], type: str, data: dict[str, Any]) -> None:
+    match type:
+        case "turn.started":
+            turns["begun"] = data["first"] + data["count"]
+        case "turn.ended":
+            turns["ended"] += 1
+        case _:
+            pass
 
 
 def _end_step(step: dict[str, Any], transition: WorkflowTransition, data: dict[str, Any]) -> None:

@@ -80,3 +80,19 @@ def retrying(**policy: Any) -> dict[str, Any]:
 
 def falling_back(*actions: dict[str, Any]) -> dict[str, Any]:
     return {"fallback-actions": list(actions)}
+
+
+def foreach(*steps: dict[str, Any], items: Any = "${input.items}", id: str = "each", **fields: Any) -> dict[str, Any]:
+    """A `foreach`; `as_` is its `as`."""
+    more = {name.rstrip("_").replace("_", "-"): value for name, value in fields.items()}
+    return {"id": id, "type": "foreach", "items": items, "steps": list(steps), **more}
+
+
+def loop(*steps: dict[str, Any], while_: str, id: str = "again", most: int = 10, **fields: Any) -> dict[str, Any]:
+    """A `loop` of at most ten turns."""
+    more = {name.replace("_", "-"): value for name, value in fields.items()}
+    return {"id": id, "type": "loop", "while": while_, "max-iterations": most, "steps": list(steps), **more}
+
+
+def transform(id: str, value: str, *dependencies: str) -> dict[str, Any]:
+    return {"id": id, "type": "transform", "value": value, "dependencies": list(dependencies)}
