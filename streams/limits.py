@@ -30,6 +30,8 @@ CHUNK_RECORDS_MAX = 1000
 CHUNK_BACKLOG_MAX = 4
 #: How far ahead of its Kafka timestamp a record's `time` may be, milliseconds; beyond it the record moves no clock.
 AHEAD_MS_MAX = 5 * 60 * 1000
+#: Executions of which each was started by an event that the one before it emitted: beyond it a trigger is refused as a loop.
+TRIGGER_DEPTH_MAX = 16
 #: Longest `timespan` of a rule, milliseconds.
 TIMESPAN_MS_MAX = 30 * 24 * 3600 * 1000
 #: Groups that a rule keeps before the least recently used is evicted.

@@ -61,6 +61,8 @@ DEAD_LETTER_SUFFIX = ".dlq"
 EPOCH_HEADER = "mplp_epoch"
 #: Header of a record that was forwarded to the partition of its home once.
 FORWARDED_HEADER = "mplp_forwarded"
+#: Header of an event that an execution has emitted which itself was started by an event: how many such executions led to it.
+DEPTH_HEADER = "mplp_depth"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,15 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(name=WORKERS, key="process", records=(Heartbeat,), cleanup="compact"),
     Topic(name=CONTROL_RULES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
     Topic(name=CONTROL_ROUTES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
-    Topic(name=CONTROL_WORKFLOWS, key="id, id@hash", records=(ControlRecord,), cleanup="compact", single_partition=True),
+    # LogAppendTime as of events: which definition an event belongs to is decided by one clock.
+    Topic(
+        name=CONTROL_WORKFLOWS,
+        key="id, id@hash",
+        records=(ControlRecord,),
+        cleanup="compact",
+        single_partition=True,
+        log_append_time=True,
+    ),
     Topic(name=SYSTEM_EVENTS + RETRY_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS),
     Topic(name=SYSTEM_EVENTS + DEAD_LETTER_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS, sunk=True),
 )

@@ -158,6 +158,7 @@ def started(command: WorkflowCommand, definition: Definition, now_us: int, paren
         data["idempotency_key"] = command.data["idempotency_key"]
     if parent is not None:
         data["parent"] = parent.to_json()
+    data |= {name: command.data[name] for name in ("trigger", "event", "trigger_depth") if name in command.data}
     event = WorkflowTransition(
         id="",
         type="execution.started",

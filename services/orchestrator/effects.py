@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 from services.orchestrator.state import Emitted, Execution, StepState
 from streams.log.types import Send
 from streams.records import ModuleMessage, Severity, SystemEvent, derived_id, from_micros
-from streams.topics import REQUESTS, SYSTEM_EVENTS, home_of, module_requests
+from streams.topics import DEPTH_HEADER, REQUESTS, SYSTEM_EVENTS, home_of, module_requests
 
 SOURCE = "mplp/orchestrator"
 #: What messages name as their source module.
@@ -91,7 +91,8 @@ def emission(state: Execution, emitted: Emitted) -> Send:
         data=event.get("data", {}),
         severity=cast(Severity, severity),
     )
-    return Send(topic=SYSTEM_EVENTS, key=subject, record=record)
+    headers = ((DEPTH_HEADER, str(state.trigger_depth).encode()),) if state.trigger_depth else ()
+    return Send(topic=SYSTEM_EVENTS, key=subject, record=record, headers=headers)
 
 
 def event_fault(event: dict[str, Any]) -> str | None:

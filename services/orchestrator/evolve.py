@@ -64,8 +64,10 @@ def _started(event: WorkflowTransition) -> Execution:
         started_us=begun,
         sequence=1,
         input=data.get("input"),
+        event=data.get("event"),
+        trigger_depth=data.get("trigger_depth", 0),
         timeout_us=None if timeout_ms is None else begun + timeout_ms * 1000,
-        results_bytes=json_bytes(data.get("input")),
+        results_bytes=json_bytes(data.get("input")) + json_bytes(data.get("event")),
         parent=Parent(**data["parent"]) if "parent" in data else None,
     )
 

@@ -57,7 +57,8 @@ def cancel_command(state: Execution, instance: str, child: Child) -> Send:
 
 
 def _parent_data(state: Execution, instance: str, child: Child) -> dict[str, Json]:
-    return {"parent": {"execution_id": state.id, "step_id": instance, "attempt": child.attempt, "depth": state.depth + 1}}
+    parent: Json = {"execution_id": state.id, "step_id": instance, "attempt": child.attempt, "depth": state.depth + 1}
+    return {"parent": parent} | ({"trigger_depth": state.trigger_depth} if state.trigger_depth else {})
 
 
 def _command(state: Execution, instance: str, child: Child, name: Any, id: str, time_us: int, data: dict[str, Json]) -> Send:

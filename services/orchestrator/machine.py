@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from services.orchestrator import attempts, commands, conditions, continuation, effects, family, progress, timers
+from services.orchestrator import attempts, commands, conditions, continuation, effects, family, progress, timers, triggering
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.evolve import evolve
@@ -195,6 +195,7 @@ class OrchestratorMachine:
     def _start(self, command: WorkflowCommand, parent: Parent | None, now_us: int) -> Decision:
         _check_id(command.execution_id)
         definition = self._wanted(command)
+        command = triggering.triggered(command, definition)
         if definition.input_schema is not None:
             faults = list(schema_faults(definition.input_schema, command.data.get("input", {}), code="input"))
             if faults:

@@ -87,6 +87,8 @@ class Scope:
                 return walk(self.state.input, reference.path, reference)
             case "execution":
                 return walk({"id": self.state.id}, reference.path, reference)
+            case "event" if not ("event" in self.definition.places and reference.path[:1] == ("result",)):
+                return walk(self.state.event, reference.path, reference)
             case step_id:
                 return self._result(step_id, reference)
 
@@ -101,7 +103,7 @@ class Scope:
 
     def variables(self, expression: Expression) -> dict[str, Any]:
         """The values of the names that a CEL expression may read."""
-        values: dict[str, Any] = {"input": self.state.input, "event": None}
+        values: dict[str, Any] = {"input": self.state.input, "event": self.state.event}
         if self.suffix or self.iteration is not None:
             values |= self.names()
         if "steps" in expression.variables:

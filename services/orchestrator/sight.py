@@ -92,6 +92,8 @@ class Sight:
     def _reference(self, reference: Reference, pointer: str, visible: Visible | None) -> Iterator[Violation]:
         if reference.root == "input" or (visible is not None and reference.root in visible.names):
             return
+        if reference.root == "event" and not ("event" in self.known and reference.path[:1] == ("result",)):
+            return
         if reference.root == "execution":
             if reference.path != ("id",):
                 yield Violation(code="reference.unknown", pointer=pointer, message=f"{reference}: an execution has only an id.")

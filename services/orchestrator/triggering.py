@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+from services.orchestrator.definition import Definition
 from services.orchestrator.names import expression_faults
 from services.orchestrator.references import Reference, ReferenceMissing, ReferenceSyntax, references_in, resolve, walk
 from services.orchestrator.schema import pointer_of
 from services.orchestrator.sight import NOWHERE, Sight
 from services.orchestrator.tree import Path
-from streams.errors import InvalidInput, Violation
-from streams.records import CompositeEvent, Json, ModuleMessage, SystemEvent, WorkflowTransition
+from streams.errors import InvalidInput, Refused, Violation
+from streams.records import CompositeEvent, Json, ModuleMessage, SystemEvent, WorkflowCommand, WorkflowTransition
 from streams.schedules import check_expression, zone_of
 from streams.topics import BY_NAME, COMPOSITES, SYSTEM_EVENTS
-from streams.triggers import Trigger
+from streams.triggers import CronTrigger, Trigger
 
 #: What the CEL of `where` may read: fields of records, by name.
 _FIELDS = frozenset(field.name for record in (SystemEvent, CompositeEvent, WorkflowTransition, ModuleMessage) for field in fields(record))
@@ -69,6 +70,34 @@ def _input_faults(value: Json, path: Path) -> Iterator[Violation]:
             )
 
 
+def triggered(command: WorkflowCommand, definition: Definition) -> WorkflowCommand:
+    """A start by a trigger with its input made from the event; other starts as they are.
+
+    Raises `Refused`: `trigger.unknown`, `reference.missing`.
+    """
+    data = command.data
+    if "trigger" not in data:
+        return command
+    trigger = _wanted(data, definition)
+    try:
+        payload = input_of(trigger, data.get("event"))
+    except ReferenceMissing as error:
+        raise Refused("reference.missing", f"The input of trigger {trigger.index} cannot be made: {error}") from error
+    return replace(command, data={**data, "input": payload})
+
+
+def _wanted(data: dict[str, Any], definition: Definition) -> Trigger:
+    """The trigger that a start names: by its place, or by the schedule that another revision of the definition may have elsewhere."""
+    named = data["trigger"]
+    for trigger in definition.triggers:
+        if isinstance(trigger, CronTrigger):
+            if named == {"cron": trigger.cron.expression, "timezone": trigger.cron.timezone}:
+                return trigger
+        elif named == trigger.index:
+            return trigger
+    raise Refused("trigger.unknown", f"The workflow {definition.id} has no such trigger (any more): {str(named)[:100]}.")
+
+
 def input_of(trigger: Trigger, event: Json) -> Json:
     """The input of an execution that `event` starts. Raises `ReferenceMissing`."""
 
@@ -78,4 +107,4 @@ def input_of(trigger: Trigger, event: Json) -> Json:
     return resolve(trigger.input, lookup)
 
 
-__all__ = ["ReferenceMissing", "input_of", "trigger_faults"]
+__all__ = ["input_of", "trigger_faults", "triggered"]

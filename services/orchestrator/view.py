@@ -79,7 +79,7 @@ def _begun(transition: WorkflowTransition) -> dict[str, Any]:
         "correlation_id": transition.correlation_id,
         "steps": {},
         "refused": [],
-        **{name: data[name] for name in ("parent", "forked_from") if name in data},
+        **{name: data[name] for name in ("parent", "forked_from", "trigger", "event") if name in data},
     }
 
 

@@ -28,10 +28,12 @@ from streams.errors import InvalidInput
 from streams.faust_app.batches import Raw, send_batches
 from streams.faust_app.control import Change
 from streams.faust_app.prefix import Chunk
+from streams.faust_app.start_stage import StartStage
 from streams.kafka import Kafka
 from streams.log.reader import epoch_at
 from streams.log.rule import ReadersRule, Verdict
 from streams.matching.matchers import RecordView
+from streams.matching.starts import StartIndex
 from streams.records import derived_id, now
 from streams.topics import BY_NAME, MATCHES, partition_of
 
@@ -81,6 +83,7 @@ class MatchStage:
         self._publisher = Publisher(kafka, codec)
         self._sources: dict[tuple[str, int], _Source] = {}
         self._index = RuleIndex([])
+        self.starts = StartStage(kafka, codec, producer)
         self._lock = asyncio.Lock()  # a chunk is matched by one set of rules, and no match of an older version follows its marker
         self._changes = 0
         self._watermarks = 0
@@ -92,6 +95,11 @@ class MatchStage:
         """The rules in use."""
         return self._index
 
+    @property
+    def topics(self) -> frozenset[str]:
+        """What rules and triggers read."""
+        return self._index.topics | self.starts.index.topics
+
     # --- rules ---
 
     async def use(self, changes: Sequence[Change], index: RuleIndex) -> None:
@@ -101,6 +109,11 @@ class MatchStage:
             if raws:
                 await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
             self._index = index
+
+    async def use_starts(self, index: StartIndex) -> None:
+        """From the next chunk on events start what this index says."""
+        async with self._lock:
+            self.starts.index = index
 
     def _marker(self, change: Change) -> bytes:
         self._changes += 1
@@ -138,8 +151,10 @@ class MatchStage:
                     continue
                 time_us = max(time_us, plain["time"])
                 self._match(topic, record, plain, matches)
+                self.starts.take(topic, record, plain)
             if matches:
                 await send_batches(self._producer, self._matches, matches)
+            await self.starts.flush()
             source.position = max(source.position, chunk.end)
             source.time_us = time_us
             source.at_end_since = None

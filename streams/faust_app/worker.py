@@ -21,14 +21,14 @@ from streams.codec.avro import Codec
 from streams.correlation.index import RuleIndex
 from streams.errors import BackboneError, Defect
 from streams.faust_app.app import App, add_agent, consumer_of, new_app
-from streams.faust_app.control import Change, RulesReader
+from streams.faust_app.control import Change, RulesReader, StartsReader
 from streams.faust_app.correlate_stage import Owner
 from streams.faust_app.match_stage import MatchStage
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka, start
 from streams.matching.matchers import DEFAULT_TOPICS
 from streams.records import derived_id
-from streams.topics import CONTROL_RULES, MATCHES
+from streams.topics import CONTROL_RULES, CONTROL_WORKFLOWS, MATCHES
 
 WATERMARK_INTERVAL_S = 0.1
 #: The rhythm once all source partitions of this worker have been idle for `QUIET_AFTER_S`: nothing but the wall clock moves then.
@@ -61,6 +61,7 @@ class Worker:
         self._name = name
         self._static = static
         self._rules = RulesReader(kafka, codec)
+        self._starts = StartsReader(kafka, codec)
         self._owners: dict[int, Owner] = {}
         self._sources: set[tuple[str, int]] = set()
         self._failure: asyncio.Future[None] | None = None
@@ -73,7 +74,7 @@ class Worker:
 
     def control_offsets(self) -> dict[str, int]:
         """Next offset to read per control topic (logical names): everything before it is in force here."""
-        return {CONTROL_RULES: self._rules.offset}
+        return {CONTROL_RULES: self._rules.offset, CONTROL_WORKFLOWS: self._starts.offset}
 
     def partitions(self) -> list[str]:
         """Partitions held, `topic/partition`, logical names."""
@@ -104,13 +105,16 @@ class Worker:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._rules.open()
+            await self._starts.open()
             await stage.use(list(self._rules.latest.values()), RuleIndex(self._rules.active()))
-            sources = sorted({*DEFAULT_TOPICS, *await self._existing(stage.index.topics)})
+            await stage.use_starts(self._starts.index())
+            sources = sorted({*DEFAULT_TOPICS, *await self._existing(stage.topics)})
             counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sources}
             app = self._app = self._make_app(stage, sources, new_owner)
             await app.start()
             tasks = [
                 asyncio.create_task(self._follow_rules(stage, sources)),
+                asyncio.create_task(self._follow_starts(stage, sources)),
                 asyncio.create_task(self._write_watermarks(stage, counts)),
                 asyncio.create_task(self._watch(app)),
                 asyncio.create_task(self._watch_topics(stage, sources)),
@@ -132,6 +136,7 @@ class Worker:
                 await owner.close(checkpoint=not failed)
             self._owners, self._app = {}, None
             await self._rules.close()
+            await self._starts.close()
             await stage.close()
             await producer.stop()
             await snapshots.stop()
@@ -207,6 +212,15 @@ class Worker:
 
         await self._rules.follow(changed)
 
+    async def _follow_starts(self, stage: MatchStage, sources: Sequence[str]) -> None:
+        async def changed(workflows: Sequence[str]) -> None:
+            await stage.use_starts(self._starts.index())
+            _log.info("triggers.changed", workflows=list(workflows))
+            self.reached.set()
+            await self._check_topics(stage, sources)
+
+        await self._starts.follow(changed)
+
     async def _existing(self, topics: Collection[str]) -> set[str]:
         """Those of the topics (logical names) that the broker has. Asking for the list of all creates none."""
         async with self._kafka.consumer() as consumer:
@@ -214,7 +228,7 @@ class Worker:
         return {topic for topic in topics if self._kafka.names.physical(topic) in known}
 
     async def _check_topics(self, stage: MatchStage, sources: Sequence[str]) -> None:
-        unread = stage.index.topics - set(sources)
+        unread = stage.topics - set(sources)
         if unread and (found := await self._existing(unread)):
             raise SourcesChanged(found)
 

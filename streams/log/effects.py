@@ -55,9 +55,14 @@ class KafkaEffects:
         """See `EffectsPort.send`."""
         await self._room.acquire()
         try:
-            await self._put(
-                self._kafka.names.physical(effect.topic), effect.key.encode(), self._codec.encode(effect.record), headers_of(effect.record)
+            sent = await self._put(
+                self._kafka.names.physical(effect.topic),
+                effect.key.encode(),
+                self._codec.encode(effect.record),
+                [*headers_of(effect.record), *effect.headers],
             )
+            if effect.awaited:
+                await sent
         except UnknownTopicOrPartitionError:
             # The module never started: its inbox does not exist. The step's time-out tells the caller.
             self._room.release()
@@ -97,13 +102,14 @@ class KafkaEffects:
         await self._producer.send_and_wait(topic, key=stored.key, value=stored.value, headers=headers)
         _log.warning("input.dead-letter", topic=stored.topic, partition=stored.partition, offset=stored.offset, code=code)
 
-    async def _put(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    async def _put(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> asyncio.Future[object]:
         assert self._producer is not None
         if not await self._exists(topic):
             raise UnknownTopicOrPartitionError(topic)
-        sent = await self._producer.send(topic, key=key, value=value, headers=headers)
+        sent: asyncio.Future[object] = await self._producer.send(topic, key=key, value=value, headers=headers)
         self._unacknowledged.add(sent)
         sent.add_done_callback(self._done)
+        return sent
 
     def _done(self, sent: asyncio.Future[object]) -> None:
         self._unacknowledged.discard(sent)

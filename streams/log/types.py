@@ -65,6 +65,10 @@ class Send:
     caused_by: int = -1
     #: False: always produce it, since the reader is outside of the host (the answer to a caller that waits at the topic).
     hand_over: bool = True
+    #: Headers of the record besides those that it has anyway.
+    headers: tuple[tuple[str, bytes], ...] = ()
+    #: True: the effects after it are performed only when the broker has it (with `hand_over=False`).
+    awaited: bool = False
 
 
 Effect: TypeAlias = Send
