@@ -86,10 +86,17 @@ class Scenario(_Strict):
     id: str = "test"
     start: datetime = from_micros(1_767_225_600_000_000)  # 2026-01-01
     input: Any = Field(default_factory=dict)
+    event: dict[str, Any] | None = None  #: starts it by the trigger that takes it, which makes the input
     modules: dict[str, list[MaybeAnswer]] = Field(default_factory=dict)
     workflows: dict[str, dict[str, Any]] = Field(default_factory=dict)  #: published definitions, which steps name by id
     at: list[Moment] = Field(default_factory=list)
     expect: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Scenario:
+        if self.event is not None and "input" in self.model_fields_set:
+            raise ValueError("An execution has the input that is given, or what its trigger makes of the event")
+        return self
 
     @field_validator("start")
     @classmethod

@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from services.orchestrator.definition import Definition
 from services.orchestrator.definitions import validate
 from services.orchestrator.machine import OrchestratorMachine
@@ -21,6 +23,8 @@ from services.orchestrator.view import fold
 from streams.definitions import VERSION_MARK, unwrap
 from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.log.types import Entry, Send
+from streams.matching.matchers import RecordView
+from streams.matching.starts import Editions, StartIndex
 from streams.records import (
     CommandName,
     Json,
@@ -61,7 +65,8 @@ class Simulation:
         self._order = itertools.count()
         self._queue: list[tuple[int, int, int, str, Record]] = []
         self._publish(store, scenario.workflows)
-        self.command(start_us, "start", {"definition": document, "input": scenario.input})
+        origin = {"input": scenario.input} if scenario.event is None else started_by(self.definition, scenario.event, start_us)
+        self.command(start_us, "start", {"definition": document, **origin})
         for moment in scenario.at:
             for name, data in moment.commands():
                 self.command(start_us + moment.time * 1000, name, data)
@@ -220,3 +225,17 @@ def _without_ids(event: WorkflowTransition) -> dict[str, Json]:
         "status": event.status,
         "data": event.data,
     }
+
+
+def started_by(definition: Definition, given: dict[str, Any], now_us: int) -> dict[str, Json]:
+    """What a start by the first trigger that takes an event says. Raises `InvalidInput` (`scenario.event`): none does."""
+    known = {"id": derived_id("event", definition.id), "source": "", "subject": "", "severity": "info", "tenant": "default", "data": {}}
+    event = {**known, "type": "", "time": iso(from_micros(now_us)), "correlation_id": "", "causation_id": None, **given}
+    editions = Editions()
+    editions.publish(definition.document, 0)
+    index = StartIndex(editions.all())
+    plain = {**event, "time": now_us, "data": orjson.dumps(event["data"]).decode()}
+    hits = [hit for topic in sorted(index.topics) for hit in index.hits(topic, RecordView(plain), 0)]
+    if not hits:
+        raise InvalidInput("scenario.event", "No trigger of the workflow takes this event.", pointer="/event")
+    return {"trigger": min(hit.trigger for hit in hits), "event": event, "trigger_depth": 1}

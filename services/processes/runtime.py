@@ -106,12 +106,18 @@ async def connected(settings: Settings) -> tuple[Kafka, Codec]:
         await asyncio.sleep(0.1)
 
 
+def _nothing() -> None:
+    """Nobody need be told."""
+
+
 async def send_heartbeats(
-    kafka: Kafka, codec: Codec, name: str, state: Callable[[], tuple[dict[str, int], list[str]]], changed: asyncio.Event | None = None
+    kafka: Kafka, codec: Codec, name: str, state: Callable[[], tuple[dict[str, int], list[str]]], changed: asyncio.Event | None = None,
+    first: Callable[[], None] = _nothing,
 ) -> None:  # fmt: skip
     """Says on `mplp.internal.workers` that the process lives, with what `state` tells: control offsets, partitions.
 
-    Once a second, and whenever `changed` is set. A process that is asked to end takes its last word back, so that nobody waits for it.
+    Once a second, and whenever `changed` is set. `first` is called when it has been said once: only then do others wait for the
+    process. A process that is asked to end takes its last word back, so that nobody waits for it.
     """
     topic = kafka.names.physical(topics.WORKERS)
     host = f"{socket.gethostname()}:{os.getpid()}"
@@ -127,6 +133,8 @@ async def send_heartbeats(
                 )  # fmt: skip
                 with contextlib.suppress(BackboneError, KafkaError):
                     await producer.send_and_wait(topic, key=name.encode(), value=codec.encode(beat), headers=headers_of(beat))
+                    first()
+                    first = _nothing
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_INTERVAL_S)
         except asyncio.CancelledError:

@@ -35,8 +35,9 @@ async def serve(settings: Settings) -> None:
 async def _live(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
     """Says `ready` once, and every second, and whenever rules have changed, that the process lives and how far it has come."""
     await worker.ready.wait()
-    say_ready()
-    await send_heartbeats(kafka, codec, name, lambda: (worker.control_offsets(), list(worker.partitions())), worker.reached)
+    await send_heartbeats(
+        kafka, codec, name, lambda: (worker.control_offsets(), list(worker.partitions())), worker.reached, first=say_ready
+    )
 
 
 def main() -> None:

@@ -51,7 +51,8 @@ class StartStage:
             event = self._codec.decode(record.value)
         except InvalidInput as error:
             self.refused += len(hits)
-            _log.warning("trigger.unreadable", topic=topic, offset=record.offset, workflows=[hit.workflow_id for hit in hits], code=error.code)
+            workflows = [hit.workflow_id for hit in hits]
+            _log.warning("trigger.unreadable", topic=topic, offset=record.offset, workflows=workflows, code=error.code)
             return
         shown = {name: value for name, value in to_json(event).items() if name not in _OF_LOGS}
         depth = _depth(record.headers)

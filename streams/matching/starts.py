@@ -141,7 +141,13 @@ def outcome_of(hit: Hit, event: Mapping[str, Any], record: Record, depth: int) -
 
     `event` is the record as JSON. `depth` says how many executions, each started by what the one before it emitted, led to it.
     """
-    data = {"workflow": hit.workflow_id, "definition_hash": hit.hash, "trigger": hit.trigger, "event": dict(event), "trigger_depth": depth + 1}
+    data = {
+        "workflow": hit.workflow_id,
+        "definition_hash": hit.hash,
+        "trigger": hit.trigger,
+        "event": dict(event),
+        "trigger_depth": depth + 1,
+    }
     if depth >= limits.TRIGGER_DEPTH_MAX:
         return _refused(hit, record, "trigger.loop", f"{depth} executions have each started the next by an event: this goes in circles.")
     if len(orjson.dumps(data)) > limits.PAYLOAD_BYTES_MAX:

@@ -75,7 +75,8 @@ async def test_an_event_starts_a_published_workflow_once(kafka: Kafka, codec: Co
         await ended(bus, execution_for_event("w", 0, second))
         begun = await started(bus)
     commands = [each.record async for each in bus.read(COMMANDS, since="beginning", until_end=True)]
-    assert {transition.data["event"]["id"]: transition.data["event"]["data"]["order"] for transition in begun} == {event_id: "o-1", second: "b-1"}
+    orders = {transition.data["event"]["id"]: transition.data["event"]["data"]["order"] for transition in begun}
+    assert orders == {event_id: "o-1", second: "b-1"}
     assert sorted(command.causation_id for command in commands) == sorted([event_id, second])
     assert before not in (event_id, second)
 

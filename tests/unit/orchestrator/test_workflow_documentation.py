@@ -13,7 +13,7 @@ from services.orchestrator.store import AnyModule
 from services.orchestrator.trial import run_scenario
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "concepts" / "workflows.md").read_text()
-DEFINITION, TURNS, SCENARIO = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+DEFINITION, TURNS, TRIGGERS, SCENARIO = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
 
 
 def test_the_example_is_valid_and_the_scenario_holds() -> None:
@@ -48,3 +48,7 @@ def test_every_transition_is_listed() -> None:
         names = re.findall(r"`([^`]+)`", row)
         listed |= {name if not name.startswith(".") else names[0].partition(".")[0] + name for name in names}
     assert listed == {*EVOLVERS, "execution.started", "command.refused"}
+
+
+def test_the_triggers_of_the_page_are_valid() -> None:
+    assert validate({**DEFINITION, **TRIGGERS}, AnyModule()) == []
