@@ -9,19 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import frame, workflow_commands, workflow_definitions, workflow_files
+from services.cli import frame, workflow_commands, workflow_definitions, workflow_files, workflow_show
 from services.cli.workflow_files import read_text
-from services.cli.workflow_options import ByOption, IdArgument, parse_json, user
+from services.cli.workflow_options import ByOption, parse_json, user
+from services.cli.workflow_show import progress_line
 from services.processes import offline
 from streams.bus import connect
-from streams.codec.avro import to_json
-from streams.errors import InvalidDocument, NotFound
-from streams.records import WorkflowTransition
+from streams.errors import InvalidDocument
 
 app = typer.Typer(no_args_is_help=True, help="Validate, run, watch and command workflow executions.")
 app.command("validate")(workflow_files.validate)
-app.command("graph")(workflow_files.graph)
+app.command("graph")(workflow_show.graph)
 app.command("test")(workflow_files.try_)
+app.command("show")(workflow_show.show)
 app.command("apply")(workflow_definitions.apply)
 app.command("definitions")(workflow_definitions.definitions)
 app.command("delete")(workflow_definitions.delete)
@@ -84,32 +84,6 @@ def _result_text(result: Mapping[str, Any]) -> str:
     if result.get("output") is not None:
         lines.append(frame.json_text(result["output"], indent=True))
     return "\n".join(lines)
-
-
-def progress_line(transition: WorkflowTransition) -> str:
-    """A transition as a line of progress: time, what happened, to which step."""
-    data = transition.data if isinstance(transition.data, dict) else {}
-    error = data.get("error")
-    parts = [transition.time.strftime("%H:%M:%S.%f")[:-3], f"{transition.type:<22}", transition.step_id or ""]
-    if transition.attempt > 1:
-        parts.append(f"(attempt {transition.attempt})")
-    if isinstance(error, dict):
-        parts.append(f"{error.get('code')}: {error.get('message')}")
-    return " ".join(parts).rstrip()
-
-
-@app.command()
-@frame.command
-async def show(id: IdArgument, as_json: frame.JsonFlag = False) -> None:
-    """An execution: a timeline of its steps; with --json also every transition."""
-    async with connect() as bus:
-        transitions = [transition async for transition in bus.transitions(id)]
-    view = offline.fold(transitions)
-    if not view:
-        raise NotFound("execution.unknown", f"There is no execution {id!r}.")
-    execution = {name: value for name, value in view.items() if name != "steps"}
-    found = {"execution": execution, "steps": view["steps"], "transitions": [to_json(transition) for transition in transitions]}
-    frame.say(found, as_json=as_json, text=lambda: offline.timeline(view))
 
 
 @app.command("list")

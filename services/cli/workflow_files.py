@@ -1,10 +1,9 @@
-"""`mplp workflow` without a server: definitions are checked, drawn and tried out under scenarios. `workflow.py` gives these their names."""
+"""`mplp workflow` without a server: definitions are checked and tried out under scenarios. `workflow.py` gives these their names."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +15,6 @@ from streams.errors import InvalidDocument, InvalidInput
 from streams.records import Json
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Workflow definition, JSON or YAML; - reads stdin.")]
-
-
-class GraphFormat(StrEnum):
-    """Languages of `workflow graph`."""
-
-    MERMAID = "mermaid"
-    DOT = "dot"
 
 
 @frame.command
@@ -49,18 +41,6 @@ def _faults_text(file: Path, faults: list[dict[str, str]]) -> str:
         return f"{file} is valid."
     lines = [f"{fault['code']:<24} {fault['pointer'] or '/'}\n    {fault['message']}" for fault in faults]
     return "\n".join([*lines, f"{file} has {len(faults)} fault{'s' if len(faults) > 1 else ''}."])
-
-
-@frame.command
-async def graph(
-    file: FileArgument,
-    format: Annotated[GraphFormat, typer.Option("--format", help="The language of the drawing.")] = GraphFormat.MERMAID,
-    as_json: frame.JsonFlag = False,
-) -> None:
-    """Draw a definition as a graph of its steps."""
-    definition = read_definition(file)
-    drawing = offline.draw(definition, format.value)
-    frame.say({"format": format.value, "graph": drawing}, as_json=as_json, text=drawing)
 
 
 @frame.command

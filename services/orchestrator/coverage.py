@@ -120,6 +120,8 @@ class Coverage:
                 yield "steps", name, "", 0
                 if "branch" in transition.data:
                     yield "branches", name, transition.data["branch"] or "else", 0
+            case "condition.answered":
+                yield "branches", name, transition.data["branch"] or "else", 0
             case "step.retried" if raw is not None:
                 yield "retries", self._owner(name, raw, "retry-policy")[0], "", 0
             case "fallback.applied" if raw is not None:

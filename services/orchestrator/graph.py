@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from services.orchestrator.definition import Definition, Foreach, ListRole, Loop, ModuleOperation, Step, StepList, lists_of
+from services.orchestrator.state import split_instance
 
 GraphFormat: TypeAlias = Literal["mermaid", "dot"]
 
@@ -14,10 +15,30 @@ GraphFormat: TypeAlias = Literal["mermaid", "dot"]
 _ROLE_LABELS = {ListRole.THEN: "then", ListRole.ELSE: "else", ListRole.FALLBACK: "fallback", ListRole.COMPENSATION: "compensation"}
 
 
-def draw(definition: Definition, format: GraphFormat) -> str:
-    """The definition's steps and dependencies as a graph. Steps inside a `parallel` and those of turns stand in a box."""
+#: Colour of a step by its status.
+_COLOURS = {
+    "completed": "#b7e1b0", "failed": "#f4a6a0", "timed_out": "#f4a6a0", "cancelled": "#d9d9d9", "skipped": "#eeeeee",
+    "running": "#a9cdf0", "waiting": "#ffe08a", "scheduled": "#fff3cd", "pending": "#ffffff",
+}  # fmt: skip
+#: Of many turns the status that says most.
+_LOUDEST = ("failed", "timed_out", "waiting", "running", "scheduled", "pending", "cancelled", "completed", "skipped")
+
+
+def draw(definition: Definition, format: GraphFormat, statuses: Mapping[str, str] | None = None) -> str:
+    """The definition's steps and dependencies as a graph; what a `parallel`, `foreach` or `loop` contains stands in a box.
+
+    `statuses`: of an execution, by instance; steps are coloured by them (Mermaid: a class named as the status).
+    """
     drawing: type[_Drawing] = _Mermaid if format == "mermaid" else _Dot
-    return "\n".join(drawing(definition).lines())
+    return "\n".join(drawing(definition, None if statuses is None else _by_step(statuses)).lines())
+
+
+def _by_step(statuses: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for instance, status in statuses.items():
+        name = split_instance(instance)[0]
+        found[name] = min(found.get(name, status), status, key=_LOUDEST.index)
+    return found
 
 
 def _label(step: Step) -> str:
@@ -40,8 +61,9 @@ def _box_label(step: Step) -> str:
 class _Drawing(ABC):
     """Walks the definition; the subclasses know a language."""
 
-    def __init__(self, definition: Definition) -> None:
+    def __init__(self, definition: Definition, statuses: Mapping[str, str] | None) -> None:
         self.definition = definition
+        self.statuses = statuses
         self.names = {step_id: f"s{number}" for number, step_id in enumerate(definition.places)}
 
     def lines(self) -> Iterator[str]:
@@ -57,7 +79,8 @@ class _Drawing(ABC):
                 yield self.edge(self.names[dependency], self.names[step.id], "")
 
     def step(self, step: Step) -> Iterator[str]:
-        yield self.node(self.names[step.id], _label(step))
+        status = None if self.statuses is None else self.statuses.get(step.id, "pending")
+        yield self.node(self.names[step.id], _label(step), status)
         for inner in lists_of(step):
             if inner.role in (ListRole.PARALLEL, ListRole.TURN):
                 yield from self.box(self.names[step.id], _box_label(step), list(self.drawn(inner)))
@@ -75,7 +98,7 @@ class _Drawing(ABC):
         yield from ()
 
     @abstractmethod
-    def node(self, name: str, label: str) -> str: ...
+    def node(self, name: str, label: str, status: str | None) -> str: ...
 
     @abstractmethod
     def edge(self, start: str, end: str, label: str) -> str: ...
@@ -88,9 +111,13 @@ class _Mermaid(_Drawing):
     def head(self) -> str:
         return "flowchart TD"
 
-    def node(self, name: str, label: str) -> str:
+    def tail(self) -> Iterator[str]:
+        used = set() if self.statuses is None else {*self.statuses.values(), "pending"}
+        yield from (f"  classDef {status} fill:{_COLOURS[status]},color:#000" for status in _LOUDEST if status in used)
+
+    def node(self, name: str, label: str, status: str | None) -> str:
         text = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\n", "<br/>")
-        return f'{name}["{text}"]'
+        return f'{name}["{text}"]' + (f":::{status}" if status else "")
 
     def edge(self, start: str, end: str, label: str) -> str:
         return (
@@ -112,8 +139,9 @@ class _Dot(_Drawing):
     def tail(self) -> Iterator[str]:
         yield "}"
 
-    def node(self, name: str, label: str) -> str:
-        return f"{name} [label={_quoted(label)}];"
+    def node(self, name: str, label: str, status: str | None) -> str:
+        colour = f', style=filled, fillcolor="{_COLOURS[status]}", tooltip={status}' if status else ""
+        return f"{name} [label={_quoted(label)}{colour}];"
 
     def edge(self, start: str, end: str, label: str) -> str:
         dashed = ["style=dashed"] if label in ("fallback", "compensation") else []

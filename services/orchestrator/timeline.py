@@ -1,15 +1,24 @@
-"""An execution as text that a person reads at a glance: one line per step, what went wrong below it, what it waits for at the end."""
+"""An execution as text that a person reads at a glance: a line per step, what went wrong below it, and what it waits for at the end."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 _SIGNS = {
     "completed": "✔", "failed": "✘", "timed_out": "✘", "cancelled": "⊘", "skipped": "↷",
-    "running": "▶", "waiting": "⏸", "scheduled": "…", "pending": "·",
+    "running": "▶", "waiting": "⏸", "scheduled": "…", "pending": "·", "paused": "⏸",
 }  # fmt: skip
+#: Turns of one step that are shown one by one; of more only those that did not end well, at most as many.
+TURNS_SHOWN = 5
+_WELL = frozenset({"completed", "skipped"})
+_NUMBER = re.compile(r"\[(\d+)\]")
+_INDENT = " " * 17
+
+Steps = Mapping[str, Mapping[str, Any]]
 
 
 def milliseconds(value: float) -> str:
@@ -17,7 +26,7 @@ def milliseconds(value: float) -> str:
     if value < 1000:
         return f"{value:.0f} ms"
     if value < 60_000:
-        return f"{value / 1000:.1f} s"
+        return f"{value // 100 / 10:.1f} s"
     for name, unit, lower_name, lower in (("min", 60_000, "s", 1000), ("h", 3_600_000, "min", 60_000), ("d", 86_400_000, "h", 3_600_000)):
         if value < unit * (60 if name == "min" else 24) or name == "d":
             whole, rest = divmod(int(value), unit)
@@ -25,87 +34,210 @@ def milliseconds(value: float) -> str:
     raise AssertionError("the last unit takes all")
 
 
-def timeline(view: Mapping[str, Any]) -> str:
-    """The text for a view as `view.fold` gives it."""
+def timeline(view: Mapping[str, Any], now: datetime | None = None) -> str:
+    """The text for a view as `view.fold` gives it. With `now` it says how long things last and what is left."""
     if not view:
         return "There is no such execution."
-    return "\n".join(_lines(view))
+    return "\n".join(_Timeline(view, now).lines())
 
 
-def _lines(view: Mapping[str, Any]) -> Iterator[str]:
-    version = f" {view['workflow_version']}" if view["workflow_version"] else ""
-    took = f" after {milliseconds(view['duration_ms'])}" if view["duration_ms"] is not None else ""
-    yield f"{view['workflow_id']}{version}  {view['execution_id']}"
-    yield f"{_SIGNS.get(view['status'], '▶')} {view['status']}{took}, started {view['started_at']}"
-    steps = list(view["steps"].items())
-    if steps:
-        yield ""
-        width = max(len(name) for name, _ in steps)
-        what_width = max(len(_what(step)) for _, step in steps)
-        for name, step in steps:
-            yield _step_line(view, name, step, width, what_width)
-            yield from _details(view, name, step)
-    if view["error"]:
-        yield ""
-        yield f"error: {view['error'].get('code')}: {view['error'].get('message')}"
-    if view.get("compensated"):
-        yield "compensated" if view["compensated"] is True else "compensated partly"
+class _Timeline:
+    def __init__(self, view: Mapping[str, Any], now: datetime | None) -> None:
+        self.view = view
+        self.now = now
+        self.start = datetime.fromisoformat(view["started_at"])
+        self.steps: Steps = view["steps"]
+
+    def lines(self) -> Iterator[str]:
+        yield from self.head()
+        if self.steps:
+            yield ""
+            yield from self.table()
+        for section in (list(self.commands()), list(self.waits()), list(self.end())):
+            if section:
+                yield ""
+                yield from section
+
+    def head(self) -> Iterator[str]:
+        view = self.view
+        version = f" {view['workflow_version']}" if view["workflow_version"] else ""
+        yield f"{view['workflow_id']}{version}  {view['execution_id']}"
+        took = f" after {milliseconds(view['duration_ms'])}" if view["duration_ms"] is not None else self.lasting()
+        yield f"{_SIGNS.get(view['status'], '▶')} {view['status']}{took}, started {clock(self.start, None)}"
+
+    def lasting(self) -> str:
+        return f" for {self.span(self.now - self.start)}" if self.now is not None and self.view["status"] == "running" else ""
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def table(self) -> Iterator[str]:
+        shown = list(self.shown())
+        name_width = max(len(label) for label, *_ in shown)
+        what_width = max(len(_what(step)) for _, _, step, _ in shown if step is not None) if any(step for _, _, step, _ in shown) else 0
+        for label, instance, step, more in shown:
+            if step is None:
+                yield f"{'':>13}    {label:<{name_width}}  {more}".rstrip()
+                continue
+            yield self.step_line(f"{_SIGNS.get(step['status'], '?')} {label:<{name_width}}", f"{_what(step):<{what_width}}", step, more)
+            if instance:
+                yield from self.details(step)
+
+    def shown(self) -> Iterator[tuple[str, str, Mapping[str, Any] | None, str]]:
+        """Lines of the table: label, instance (empty for a summary of turns), the step, and more to say."""
+        turns: dict[str, list[str]] = {}
+        for instance in self.steps:
+            turns.setdefault(instance.split("[", 1)[0], []).append(instance)
+        for name, instances in turns.items():
+            if len(instances) <= TURNS_SHOWN:
+                yield from ((instance, instance, self.steps[instance], "") for instance in instances)
+                continue
+            counts = Counter(self.steps[instance]["status"] for instance in instances)
+            yield _range(name, instances), "", None, ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+            special = [instance for instance in instances if self.steps[instance]["status"] not in _WELL]
+            yield from ((instance, instance, self.steps[instance], "") for instance in special[:TURNS_SHOWN])
+            if len(special) > TURNS_SHOWN:
+                yield f"… and {len(special) - TURNS_SHOWN:,} more", "", None, ""
+
+    def step_line(self, name: str, what: str, step: Mapping[str, Any], more: str) -> str:
+        began = self.since_start(step["started_at"]) if step["started_at"] else "not begun"
+        took = milliseconds(step["duration_ms"]) if step["duration_ms"] is not None else ""
+        attempts = f"{step['attempts']} attempts" if step["attempts"] > 1 else ""
+        status = "" if step["status"] == "completed" else step["status"]
+        parts = [f"{began:>13}", name, what, f"{took:>10}"]
+        return "  ".join([*parts, *(text for text in (status, attempts, more) if text)]).rstrip()
+
+    def details(self, step: Mapping[str, Any]) -> Iterator[str]:
+        for entry in step["history"]:
+            said = self.said(entry)
+            if said:
+                yield _INDENT + said
+        if step["status"] == "running" and "turns" in step:
+            begun, ended, total = (step["turns"][name] for name in ("begun", "ended", "total"))
+            yield f"{_INDENT}{ended:,}{'' if total is None else f' of {total:,}'} turns ended, {begun - ended:,} running"
+        if step.get("child"):
+            yield f"{_INDENT}runs {step['child']['workflow_id']}: mplp workflow show {step['child']['execution_id']}"
+
+    def said(self, entry: Mapping[str, Any]) -> str:
+        """What a line of a step's history has to say; empty: the step's own line says it."""
+        match entry["type"]:
+            case "step.retried":
+                return f"attempt {entry['attempt']} failed, again after {milliseconds(entry['delay_ms'])}: {_told(entry['error'])}"
+            case "step.failed" | "step.timed_out":
+                return _told(entry["error"])
+            case "fallback.applied":
+                return f"fallback {entry['action']}, since {_told(entry['error'])}"
+            case "approval.requested":
+                return f"asked at {self.since_start(entry['time'])}{': ' + str(entry['title']) if entry.get('title') else ''}"
+            case "approval.answered":
+                return f"{entry['by']} answered {entry['choice']} at {self.since_start(entry['time'])}{_why(entry)}"
+            case "step.answered_late":
+                return f"an answer to attempt {entry['attempt']} came late, at {self.since_start(entry['time'])}"
+            case "compensation.completed":
+                return f"undone at {self.since_start(entry['time'])}"
+            case "compensation.failed":
+                return f"could not be undone: {_told(entry['error'])}"
+            case _:
+                return ""
+
+    # --- around the steps ---------------------------------------------------------------------------------------------
+
+    def commands(self) -> Iterator[str]:
+        for entry in self.view.get("commands", ()):
+            who = f" by {entry['by']}" if entry.get("by") else ""
+            what = entry["type"].partition(".")[2] if entry["type"] != "signal.received" else f"signal {entry.get('name', '')}"
+            yield f"{self.since_start(entry['time']):>13}  {what}{who}{_why(entry)}"
+        for entry in self.view["refused"]:
+            yield f"{self.since_start(entry['time']):>13}  {entry.get('command', 'command')} refused: {_told(entry)}"
+
+    def waits(self) -> Iterator[str]:
+        waiting = {name: step["waiting"] for name, step in self.steps.items() if step.get("waiting")}
+        if not waiting:
+            return
+        yield "waits for"
+        width = max(len(name) for name in list(waiting)[:TURNS_SHOWN])
+        for name, wait in list(waiting.items())[:TURNS_SHOWN]:
+            yield f"  {name:<{width}}  {_wanted(wait)}{self.until(wait)}"
+            command = _command(self.view["execution_id"], name, wait)
+            if command:
+                yield f"  {'':<{width}}  {command}"
+        if len(waiting) > TURNS_SHOWN:
+            yield f"  … and {len(waiting) - TURNS_SHOWN:,} more steps wait"
+
+    def until(self, wait: Mapping[str, Any]) -> str:
+        if wait["until"] is None:
+            return ""
+        end = datetime.fromisoformat(wait["until"])
+        word = {"timer": "", "retry": " at", "answer": ", at most until", "approval": ", until"}.get(wait["for"], ", until")
+        if self.now is None:
+            return f"{word} {self.since_start(wait['until'])}"
+        left = f"in {self.span(end - self.now)}" if end > self.now else "now"
+        return f"{word} {clock(end, self.now)} ({left})"
+
+    def end(self) -> Iterator[str]:
+        if self.view["error"]:
+            yield f"error: {_told(self.view['error'])}"
+        if self.view.get("compensated"):
+            yield "compensated" if self.view["compensated"] is True else "compensated partly: see what could not be undone"
+
+    def since_start(self, time: str) -> str:
+        return f"+{self.span(datetime.fromisoformat(time) - self.start)}"
+
+    def span(self, delta: Any) -> str:
+        return milliseconds(max(0.0, delta.total_seconds() * 1000))
+
+
+def clock(time: datetime, now: datetime | None) -> str:
+    """A time of day in UTC, with the date unless it is `now`'s."""
+    shown = time.astimezone(UTC)
+    return shown.strftime("%H:%M:%SZ" if now is not None and shown.date() == now.astimezone(UTC).date() else "%Y-%m-%d %H:%M:%SZ")
+
+
+def _wanted(wait: Mapping[str, Any]) -> str:
+    match wait["for"]:
+        case "approval":
+            title = f" to {str(wait['title'])!r}" if wait.get("title") else ""
+            given = wait.get("assignees")
+            whom = f" of {', '.join(map(str, given)) if isinstance(given, list) else given}" if given else ""
+            return f"an answer{whom}{title} ({', '.join(wait['choices'])})"
+        case "timer":
+            return "the time"
+        case "retry":
+            return f"attempt {wait['attempt']}"
+        case "answer":
+            return f"{wait['module']}.{wait['operation']}"
+        case "place":
+            return "a free place"
+        case "workflow":
+            return f"the workflow {wait['workflow_id']} ({wait['execution_id']})"
+        case other:
+            return f"the {other} {wait.get('name', '')}".rstrip()
+
+
+def _command(execution_id: str, name: str, wait: Mapping[str, Any]) -> str:
+    """What a person types to let it go on."""
+    match wait["for"]:
+        case "approval":
+            return f"mplp workflow answer {execution_id} {name} --choice {wait['choices'][0]}"
+        case "signal":
+            return f"mplp workflow signal {execution_id} {wait.get('name', 'NAME')}"
+        case _:
+            return ""
 
 
 def _what(step: Mapping[str, Any]) -> str:
     return f"{step['module']}.{step['operation']}" if step.get("module") else ""
 
 
-def _step_line(view: Mapping[str, Any], name: str, step: Mapping[str, Any], width: int, what_width: int) -> str:
-    began = _since_start(view, step["started_at"]) if step["started_at"] else "not begun"
-    took = milliseconds(step["duration_ms"]) if step["duration_ms"] is not None else ""
-    attempts = f"{step['attempts']} attempts" if step["attempts"] > 1 else ""
-    status = "" if step["status"] == "completed" else step["status"]
-    parts = [f"{began:>14}", f"{_SIGNS.get(step['status'], '?')} {name:<{width}}", f"{_what(step):<{what_width}}", f"{took:>10}"]
-    return "  ".join([*parts, *(text for text in (status, attempts) if text)]).rstrip()
+def _told(error: Mapping[str, Any]) -> str:
+    return f"{error.get('code')}: {error['message']}" if error.get("message") else str(error.get("code"))
 
 
-def _details(view: Mapping[str, Any], name: str, step: Mapping[str, Any]) -> Iterator[str]:
-    indent = " " * 18
-    for entry in step["history"]:
-        match entry["type"]:
-            case "step.retried":
-                error = entry["error"]
-                pause = milliseconds(entry["delay_ms"])
-                yield f"{indent}attempt {entry['attempt']} failed, again after {pause}: {error['code']}: {error['message']}"
-            case "step.failed" | "step.timed_out":
-                yield f"{indent}{entry['error']['code']}: {entry['error']['message']}"
-            case "fallback.applied":
-                yield f"{indent}fallback {entry['action']}, since {entry['error']['code']}: {entry['error']['message']}"
-            case "approval.answered":
-                why = f": {entry['why']}" if entry.get("why") else ""
-                yield f"{indent}{entry['by']} answered {entry['choice']} at {_since_start(view, entry['time'])}{why}"
-            case "step.answered_late":
-                yield f"{indent}an answer to attempt {entry['attempt']} came late, at {_since_start(view, entry['time'])}"
-            case "compensation.completed":
-                yield f"{indent}undone at {_since_start(view, entry['time'])}"
-            case "compensation.failed":
-                yield f"{indent}could not be undone: {entry['error']['code']}: {entry['error']['message']}"
-            case "timer.set" if step["status"] == "waiting":
-                yield f"{indent}waits until {_since_start(view, entry['due_us'])}"
-            case _:
-                pass
-    if step["status"] == "running" and "turns" in step:
-        begun, ended, total = (step["turns"][name] for name in ("begun", "ended", "total"))
-        yield f"{indent}{ended}{'' if total is None else f' of {total}'} turns ended, {begun - ended} running"
-    if step["status"] == "running" and "child" in step:
-        yield f"{indent}waits for the workflow {step['child']['workflow_id']}: mplp workflow show {step['child']['execution_id']}"
-    if step["status"] == "waiting" and "signal" in step.get("waiting", {}):
-        yield f"{indent}waits for the signal {step['waiting']['signal']}"
-        yield f"{indent}mplp workflow signal {view['execution_id']} {step['waiting']['signal']} --data …"
-    elif step["status"] == "waiting" and "waiting" in step:
-        choices = ", ".join(step["waiting"]["choices"])
-        title = step["waiting"].get("title")
-        yield f"{indent}waits for an answer ({choices}){': ' + str(title) if title else ''}"
-        yield f"{indent}mplp workflow answer {view['execution_id']} {name} --choice … --by …"
+def _why(entry: Mapping[str, Any]) -> str:
+    return f": {entry['why']}" if entry.get("why") else ""
 
 
-def _since_start(view: Mapping[str, Any], time: str | int) -> str:
-    start = datetime.fromisoformat(view["started_at"])
-    then = time / 1e6 if isinstance(time, int) else datetime.fromisoformat(time).timestamp()
-    return f"+{milliseconds((then - start.timestamp()) * 1000)}"
+def _range(name: str, instances: list[str]) -> str:
+    """The turns of a step in short: `review[0..9999]`."""
+    numbers = [tuple(map(int, _NUMBER.findall(instance))) for instance in instances]
+    spans = [(min(column), max(column)) for column in zip(*numbers, strict=True)]
+    return name + "".join(f"[{low}..{high}]" if low != high else f"[{low}]" for low, high in spans)

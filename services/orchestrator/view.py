@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from services.orchestrator.evolve import evolve
 from services.orchestrator.family import child_id
 from services.orchestrator.results import Outcome, gather
+from services.orchestrator.state import TERMINAL, Execution
 from services.orchestrator.timeline import timeline
+from services.orchestrator.waiting import waiting_for
 from streams.records import Json, WorkflowTransition, iso, to_micros
 
 __all__ = ["fold", "timeline"]
@@ -30,6 +33,10 @@ _STEP_STATUS = {
     "approval.answered": "running",
 }
 _ENDED = frozenset({"completed", "failed", "timed_out", "skipped", "cancelled"})
+#: What commands have done; answers stand with their steps. A cancelled execution's last record says who wanted it.
+_COMMANDS = frozenset(
+    {"execution.paused", "execution.resumed", "execution.cancelled", "execution.retried", "execution.forked", "signal.received"}
+)
 _EXECUTION_ENDED = frozenset({"execution.completed", "execution.failed", "execution.timed_out", "execution.cancelled"})
 
 
@@ -38,19 +45,34 @@ def fold(transitions: Iterable[WorkflowTransition]) -> dict[str, Any]:
 
     Keys: `execution_id`, `workflow_id`, `workflow_version`, `status`, `input`, `output`, `error`, `compensated`, `started_at`,
     `ended_at`, `duration_ms`, `definition_hash`, `correlation_id`, `steps` (id → `status`, `attempts`, `module`, `operation`,
-    `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `waiting`, `child`,
-    `turns`: `begun`, `ended`, `total` or None), `refused` commands,
-    kept `signals`, `parent` of a child, `forked_from` of a fork.
+    `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `child`, `turns`: `begun`, `ended`, `total`
+    or None, and while it waits `waiting`), `commands` that did something and `refused` ones, kept `signals`, `parent` of a child,
+    `forked_from` of a fork.
     """
     execution: dict[str, Any] = {}
+    state: Execution | None = None
     for transition in transitions:
+        if transition.sequence != 0:
+            state = evolve(state, transition)
         if transition.type == "execution.started":
             execution = _begun(transition)
         elif execution:
             _apply(execution, transition)
     if execution:
         _finish(execution["steps"])
+    if state is not None and state.status not in TERMINAL:
+        _wait(execution["steps"], state)
     return execution
+
+
+def _wait(steps: dict[str, dict[str, Any]], state: Execution) -> None:
+    for instance in state.live:
+        step = steps[instance]
+        waiting = waiting_for(state, instance, step["history"])
+        if waiting is None and step["status"] == "running" and "child" in step:
+            waiting = {"for": "workflow", **step["child"], "until": None}
+        if waiting is not None:
+            step["waiting"] = waiting
 
 
 def _finish(steps: dict[str, dict[str, Any]]) -> None:
@@ -78,6 +100,7 @@ def _begun(transition: WorkflowTransition) -> dict[str, Any]:
         "definition_hash": data.get("definition_hash"),
         "correlation_id": transition.correlation_id,
         "steps": {},
+        "commands": [],
         "refused": [],
         **{name: data[name] for name in ("parent", "forked_from", "trigger", "event") if name in data},
     }
@@ -101,6 +124,8 @@ def _apply(execution: dict[str, Any], transition: WorkflowTransition) -> None:
         execution.pop("compensated", None)
         for instance in data["reset"]:
             _begin_anew(execution["steps"].setdefault(instance, _new_step()))
+    if transition.type in _COMMANDS:
+        execution["commands"].append({"time": iso(transition.time), "type": transition.type, **data})
     elif transition.type == "command.refused":
         execution["refused"].append({"time": iso(transition.time), **data})
     if transition.step_id is not None:
@@ -137,10 +162,6 @@ def _apply_to_step(step: dict[str, Any], transition: WorkflowTransition, data: d
         step |= {name: data[name] for name in ("module", "operation") if name in data}
     if "child" in data:
         step["child"] = {"execution_id": child_id(transition.execution_id, transition.step_id or "", transition.attempt), **data["child"]}
-    if transition.type == "step.waiting" and "name" in data:
-        step["waiting"] = {"signal": data["name"]}
-    if transition.type == "approval.requested":
-        step["waiting"] = {name: data[name] for name in ("title", "choices", "assignees", "deadline_ms") if data.get(name)}
     if "error" in data and transition.type != "step.answered_late" and not transition.type.startswith("compensation."):
         step["error"] = data["error"]
     if transition.type.startswith("compensation."):
@@ -163,7 +184,6 @@ def _count_turns(turns: dict[str, Any], type: str, data: dict[str, Any]) -> None
 
 
 def _end_step(step: dict[str, Any], transition: WorkflowTransition, data: dict[str, Any]) -> None:
-    step.pop("waiting", None)
     step["ended_at"] = iso(transition.time)
     if "begun_us" in step:
         step["duration_ms"] = (to_micros(transition.time) - step["begun_us"]) // 1000

@@ -7,7 +7,7 @@ from services.modules.catalogue import describe as describe_module
 from services.modules.registration import registered_modules
 from services.orchestrator.coverage import coverage_text
 from services.orchestrator.definition import Definition
-from services.orchestrator.definitions import parse, validate
+from services.orchestrator.definitions import parse, parse_valid, validate
 from services.orchestrator.documents import read_document
 from services.orchestrator.graph import draw
 from services.orchestrator.store import AnyModule, AnyOperation
@@ -27,6 +27,7 @@ __all__ = [
     "fold",
     "measure",
     "parse",
+    "parse_valid",
     "read_document",
     "registered_modules",
     "run_trial",

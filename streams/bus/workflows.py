@@ -117,6 +117,14 @@ async def show(bus: Bus, workflow_id: str) -> StoredWorkflow:
     return _stored(_in_force(await _records(bus), workflow_id))
 
 
+async def pinned(bus: Bus, workflow_id: str, digest: str) -> Mapping[str, Any]:
+    """The definition that executions with this hash run, whatever was published since. Raises `NotFound` (`workflow.unknown`)."""
+    found = (await _records(bus)).get(f"{workflow_id}@{digest}")
+    if found is None:
+        raise NotFound("workflow.unknown", f"There is no workflow {workflow_id!r} with the hash {digest}.")
+    return dict(orjson.loads(found.content))
+
+
 def _in_force(stored: Mapping[str, ControlRecord], workflow_id: str) -> ControlRecord:
     found = stored.get(workflow_id) if "@" not in workflow_id else None
     if found is None or found.deleted:

@@ -107,6 +107,8 @@ class Definitions:
                 return {"steps": self.steps(depth, turn=turn), **limit, **self.pick({}, {}, {"fail-fast": True}, {"require": "all"})}
             case "conditional":
                 condition = {"type": "expression", "expression": self.pick("true", "input.n > 0", "false", "input.n < 0", "input.gone")}
+                if self.chance(25):
+                    condition = {"type": "custom", "handler": f"{MODULE}.{self.pick('yes', 'no', 'no', 'unsure')}"}
                 other = {"else": self.step(depth, turn=turn)} if self.chance(60) else {}
                 return {"condition": condition, "then": self.step(depth, turn=turn), **other}
             case "foreach":

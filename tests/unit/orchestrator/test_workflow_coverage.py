@@ -80,3 +80,9 @@ def test_the_text_names_what_was_missed() -> None:
     assert text.splitlines()[0] == "coverage 50 %: 2 of 4 taken"
     assert "    never taken: check: then  (/steps/0/then)" in text.splitlines()
     assert "    never taken: big  (/steps/0/then)" in text.splitlines()
+
+
+def test_a_condition_that_a_module_answers_takes_a_branch() -> None:
+    check = {"id": "check", "type": "conditional", "condition": {"type": "custom", "handler": "work.good"}, "then": operation("a")}
+    report = measure(workflow(check), [trial(workflow(check), modules={"work.good": [result(True)]})])
+    assert missed(report)["branches"] == ["/steps/0/condition"]
