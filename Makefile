@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types tests bench lock clean
+.PHONY: help setup demo up test check lint types tests bench chaos lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1|/' | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ tests: setup
 
 bench: setup ## Run the benchmarks, or with ONLY="decision" one; results go to docs/benchmarks/
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+chaos: setup ## Run 1,000 random workflows for 3 minutes while processes are killed and stopped (ARGS="--seconds 60 --seed 7")
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lock: setup ## Resolve all versions anew: Python packages and Kafka's jars
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header pyproject.toml --output-file requirements.lock
