@@ -169,4 +169,5 @@ class _Maker:
     def child(self) -> dict[str, Any]:
         """A workflow of its own."""
         name = self.name()
-        return {"id": name, "type": "workflow", "workflow": {"id": f"child-{name}", "name": name, "steps": [self.work(), self.work()]}}
+        child = {"id": f"child-{name}", "name": name, "steps": [self.work(), self.work()]}
+        return {"id": name, "type": "workflow", "input": {"number": "${input.number}"}, "workflow": child}

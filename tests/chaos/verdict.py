@@ -67,19 +67,25 @@ async def _read(kafka: Kafka, codec: Codec, topic: str) -> Any:
 
 def faults(logs: Logs, shapes: Mapping[str, Shape]) -> Iterator[str]:
     """Everything in which the logs differ from what must be there: one sentence each."""
+    for execution, story in logs.stories.items():  # children, too
+        yield from (f"{execution}: {fault}" for fault in _broken(story))
     for execution, shape in shapes.items():
-        story = logs.stories.get(execution, [])
-        yield from (f"{execution}: {fault}" for fault in _faults(story, shape, len(logs.emitted.get(execution, ()))))
+        found = logs.stories.get(execution)
+        differences = _differences(found, shape, len(logs.emitted.get(execution, ()))) if found else ["it never began"]
+        yield from (f"{execution}: {fault}" for fault in differences)
 
 
-def _faults(story: list[WorkflowTransition], shape: Shape, emitted: int) -> Iterator[str]:
-    if not story:
-        yield "it never began"
-        return
+def _broken(story: list[WorkflowTransition]) -> Iterator[str]:
+    """What no history may show."""
     if [event.sequence for event in story] != list(range(1, len(story) + 1)):
         yield f"its sequences are {[event.sequence for event in story]}"
     ended = Counter((event.step_id, event.attempt) for event in story if event.type == "step.completed")
     yield from (f"{step} completed {times} times in attempt {attempt}" for (step, attempt), times in ended.items() if times > 1)
+    if not any(event.status in TERMINAL for event in story):
+        yield f"it has not ended: {story[-1].type} {story[-1].step_id or ''}"
+
+
+def _differences(story: list[WorkflowTransition], shape: Shape, emitted: int) -> Iterator[str]:
     view, expected = fold(story), shape.expected
     for name in ("status", "output"):
         if view[name] != expected[name]:
