@@ -20,6 +20,8 @@ app = typer.Typer(no_args_is_help=True, help="The product on this machine.")
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of everything that is kept [default: .mplp].", show_default=False)]
 MASK = "********"
+#: A timer this late is worth a word: it fires within milliseconds when all is well.
+OVERDUE_MS = 2000
 
 
 @app.command()
@@ -135,6 +137,9 @@ def _status_text(seen: Mapping[str, Any]) -> str:
     servers = [(name, "", seen[name]["status"]) for name in ("kafka", "clickhouse", "gateway")]
     processes = [(process["name"], process["pid"], process["status"]) for process in seen["processes"]]
     parts = [seen["status"], frame.table([*servers, *processes], ("what", "pid", "status"))]
+    if work := seen["work"]:
+        overdue = f", a timer is {work['overdue_ms']} ms late" if work.get("overdue_ms", 0) > OVERDUE_MS else ", no timer is late"
+        parts.append(f"{work.get('workflow', 0)} executions in memory, {work.get('waiting', 0)} inputs wait{overdue}")
     if seen["lag"]:
         lag = [(group, topic, count) for group, topics in seen["lag"].items() for topic, count in topics.items()]
         parts.append(frame.table(lag, ("group", "topic", "records behind")))

@@ -41,7 +41,10 @@ async def readyz(request: Request, exclude: Annotated[list[str], Query(descripti
     ready = all(check.ok for check in seen.values())
     content = {
         "status": "ready" if ready else "not-ready",
-        "checks": {name: {"ok": check.ok, "detail": check.detail} for name, check in seen.items()},
+        "checks": {
+            name: {"ok": check.ok, "detail": check.detail, **({"figures": dict(check.figures)} if check.figures else {})}
+            for name, check in seen.items()
+        },
     }
     return Answer(content, status_code=200 if ready else 503)
 

@@ -151,6 +151,7 @@ class Check:
 
     ok: bool
     detail: str = ""
+    figures: Mapping[str, int] = field(default_factory=dict)  #: what it counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from services.modules.catalogue import OPERATIONS
 from services.modules.machine import ModulesMachine
 from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.shell import DefinitionKeeper
-from services.processes.runtime import connected, process_name, run_process, say_ready, send_heartbeats
+from services.processes.runtime import Alive, connected, process_name, run_process, say_ready, send_heartbeats
 from streams import topics
 from streams.log.host import Host
 from streams.log.types import Machine
@@ -28,9 +28,10 @@ async def serve(settings: Settings) -> None:
     machines: list[Machine[Any]] = [OrchestratorMachine(keeper.store, OPERATIONS), ModulesMachine()]
     host = Host(kafka, codec, machines, name=name, group=f"{settings.topic_prefix}-core", prepare=keeper.prepare)
 
-    def state() -> tuple[dict[str, int], list[str]]:
+    def state() -> Alive:
         commands = kafka.names.physical(topics.COMMANDS)
-        return {topics.CONTROL_WORKFLOWS: keeper.offset}, [f"{commands}/{partition}" for partition in host.partitions]
+        partitions = [f"{commands}/{partition}" for partition in host.partitions]
+        return Alive({topics.CONTROL_WORKFLOWS: keeper.offset}, partitions, host.figures())
 
     async def tell_ready() -> None:
         await host.wait_ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -256,7 +257,12 @@ class Pulse:
         missing = sorted(int(partition.rpartition("/")[2]) for partition in wanted - owned)
         if missing:
             return Check(ok=False, detail=f"no core owns the partitions {', '.join(map(str, missing))}")
-        return Check(ok=True, detail=", ".join(beat.process for beat in living))
+        figures = Counter[str]()
+        for beat in living:
+            told = beat.data if isinstance(beat.data, dict) else {}
+            figures.update({name: value for name, value in told.items() if isinstance(value, int) and name != "overdue_ms"})
+            figures["overdue_ms"] = max(figures["overdue_ms"], told.get("overdue_ms", 0))
+        return Check(ok=True, detail=", ".join(beat.process for beat in living), figures=figures)
 
 
 async def check_kafka(bus: Bus) -> Check:

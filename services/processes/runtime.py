@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -106,15 +107,24 @@ async def connected(settings: Settings) -> tuple[Kafka, Codec]:
         await asyncio.sleep(0.1)
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """What a heartbeat tells of its process."""
+
+    control_offsets: Mapping[str, int] = field(default_factory=dict)
+    partitions: Sequence[str] = ()
+    figures: Mapping[str, int] = field(default_factory=dict)
+
+
 def _nothing() -> None:
     """Nobody need be told."""
 
 
 async def send_heartbeats(
-    kafka: Kafka, codec: Codec, name: str, state: Callable[[], tuple[dict[str, int], list[str]]], changed: asyncio.Event | None = None,
+    kafka: Kafka, codec: Codec, name: str, state: Callable[[], Alive], changed: asyncio.Event | None = None,
     first: Callable[[], None] = _nothing,
 ) -> None:  # fmt: skip
-    """Says on `mplp.internal.workers` that the process lives, with what `state` tells: control offsets, partitions.
+    """Says on `mplp.internal.workers` that the process lives, with what `state` tells.
 
     Once a second, and whenever `changed` is set. `first` is called when it has been said once: only then do others wait for the
     process. A process that is asked to end takes its last word back, so that nobody waits for it.
@@ -126,10 +136,11 @@ async def send_heartbeats(
         try:
             while True:
                 changed.clear()
-                offsets, partitions = state()
+                alive = state()
                 beat = Heartbeat(
                     id=new_id(), type="process.lived", source=f"mplp/{name}", subject=name,
-                    process=name, host=host, control_offsets=offsets, partitions=tuple(partitions),
+                    process=name, host=host,
+                    control_offsets=alive.control_offsets, partitions=tuple(alive.partitions), data=dict(alive.figures),
                 )  # fmt: skip
                 with contextlib.suppress(BackboneError, KafkaError):
                     await producer.send_and_wait(topic, key=name.encode(), value=codec.encode(beat), headers=headers_of(beat))

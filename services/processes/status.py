@@ -20,9 +20,11 @@ SUPERVISOR = "supervisor"
 
 
 async def system_status(settings: Settings) -> dict[str, Any]:
-    """`{"status", "processes", "kafka", "clickhouse", "lag"}`; status is `ready`, `degraded` or `stopped`.
+    """`{"status", "processes", "kafka", "clickhouse", "gateway", "lag", "work"}`; status is `ready`, `degraded` or `stopped`.
 
-    `lag` counts by group and logical topic the records behind the committed positions.
+    `lag` counts by group and logical topic the records behind the committed positions. `work` is what all cores hold together:
+    executions (`workflow`) and modules' aggregates (`modules`) in memory, inputs that wait (`waiting`), and by how many
+    milliseconds the most overdue timer is late (`overdue_ms`): what stays there is stuck.
     """
     kafka, lag = await _kafka(Kafka(settings))
     gateway = await _gateway(settings)
@@ -36,6 +38,7 @@ async def system_status(settings: Settings) -> dict[str, Any]:
         "clickhouse": _clickhouse(settings, gateway),
         "gateway": gateway,
         "lag": lag,
+        "work": gateway.get("checks", {}).get("core", {}).get("figures", {}),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from services.processes.runtime import connected, process_name, run_process, say_ready, send_heartbeats
+from services.processes.runtime import Alive, connected, process_name, run_process, say_ready, send_heartbeats
 from streams.codec.avro import Codec
 from streams.faust_app.worker import Worker
 from streams.kafka import Kafka
@@ -35,9 +35,7 @@ async def serve(settings: Settings) -> None:
 async def _live(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
     """Says `ready` once, and every second, and whenever rules have changed, that the process lives and how far it has come."""
     await worker.ready.wait()
-    await send_heartbeats(
-        kafka, codec, name, lambda: (worker.control_offsets(), list(worker.partitions())), worker.reached, first=say_ready
-    )
+    await send_heartbeats(kafka, codec, name, lambda: Alive(worker.control_offsets(), worker.partitions()), worker.reached, first=say_ready)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -65,6 +66,16 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
     @property
     def _runners(self) -> dict[int, PartitionRunner]:
         return {} if self._owned is None else self._owned.runners
+
+    def figures(self) -> dict[str, int]:
+        """What our partitions hold, in sum: see `PartitionRunner.figures`; of `overdue_ms` the greatest."""
+        found = Counter[str](overdue_ms=0)
+        for runner in self._runners.values():
+            figures = runner.figures()
+            overdue_ms = max(found["overdue_ms"], figures.pop("overdue_ms"))
+            found.update(figures)
+            found["overdue_ms"] = overdue_ms
+        return dict(found)
 
     @property
     def ready(self) -> bool:

@@ -270,6 +270,17 @@ class PartitionRunner:
             self._appending.enqueue(lane, Waiting(decided, now_us))
         return decided
 
+    def figures(self) -> dict[str, int]:
+        """Aggregates in memory per machine, inputs that wait, and by how much the earliest timer is overdue, milliseconds.
+
+        A timer that stays overdue is what a stuck workflow looks like from here.
+        """
+        lanes = self._owned.lanes.values()
+        earliest = min((due[0] for lane in lanes if (due := lane.fold.next_due()) is not None), default=None)
+        overdue_us = 0 if earliest is None else max(0, self._ports.clock.now_us() - earliest)
+        counts = {lane.machine.name: len(lane.fold.view.aggregates) for lane in lanes}
+        return {**counts, "waiting": self._owned.inputs.waiting, "overdue_ms": overdue_us // 1000}
+
     def positions(self) -> dict[str, int]:
         """Offset of the next record to decide, per inbox (name on the broker): what lag tools want to know."""
         lanes = self._owned.lanes
