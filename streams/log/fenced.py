@@ -129,7 +129,7 @@ class FencedLog:
                     appender = await self._port.open()
                     continue
                 await read_to(offset + 1)
-                if found and found[-1][:2] == (offset, wanted):
+                if self._won(found, offset, wanted):
                     self.epoch, self.next_offset = wanted, offset + 1
                     await self._port.write_fences(
                         [(self._fence_key(epoch), self._index_entry(at, epoch, owner)) for at, epoch, owner in found]
@@ -181,7 +181,7 @@ class FencedLog:
         except BaseException:
             await self.close()
             raise
-        if offset != self.next_offset:
+        if not self._as_expected(offset):
             await self.close()
             raise UnknownOutcome(
                 "log.offset-unexpected", f"An append to {self.topic}/{self.partition} got offset {offset} instead of {self.next_offset}."
@@ -189,9 +189,27 @@ class FencedLog:
         self.next_offset += len(batch)
         return offset
 
+    def _won(self, found: Sequence[tuple[int, int, str]], offset: int, epoch: int) -> bool:
+        """Whether our own fence, read back, is the last that counted (`found`: offset, epoch and owner of those that did)."""
+        return bool(found) and found[-1][:2] == (offset, epoch)
+
+    def _as_expected(self, offset: int) -> bool:
+        """Whether an append got the offset that it had to get: nobody else has appended since we read the log."""
+        return offset == self.next_offset
+
     async def still_ours(self) -> bool:
-        """Whether nobody has appended since: the log ends where we think it does. Only while no append is in flight."""
-        return self.held and await self._port.end() == self.next_offset
+        """Whether nobody has appended since: the log ends where we think it does. Only while no append is in flight.
+
+        A broker that cannot be asked gives the hold up: whoever calls this must not be left without an answer.
+        """
+        if not self.held:
+            return False
+        try:
+            end = await self._port.end()
+        except Exception as error:  # an error of any kind leaves in doubt whose the log is
+            await self.close()
+            raise UnknownOutcome("log.end-unknown", f"The end of {self.topic}/{self.partition} cannot be read: {error}") from error
+        return end == self.next_offset
 
     async def close(self) -> None:
         """Gives the hold up (without telling anyone: the next owner fences)."""

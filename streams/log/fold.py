@@ -153,8 +153,7 @@ class LogFold:
             aggregate_id = event.aggregate_id
             if event.sequence == 0 or aggregate_id is None:
                 sequence = 0
-                origin = (position.topic, position.partition, position.offset) if position else (input.time_us,)
-                event_id = derived_id("refusal", self.log, self.view.partition, self.epoch, *origin, index)
+                event_id = derived_id("refusal", self.log, self.view.partition, self.epoch, *_origin(input), index)
             else:
                 sequence = sequences.get(aggregate_id) or self.view.sequence(aggregate_id)
                 sequence += 1
@@ -260,6 +259,14 @@ class LogFold:
     def _remember(self, fact: Remembered, offset: int) -> None:
         self.view.remembered[fact.key] = fact
         self.view.recent[fact.key] = offset
+
+
+def _origin(input: Input) -> tuple[object, ...]:
+    """What tells an input from every other: several may come from one place, or from none, at one moment."""
+    if isinstance(input, Due):
+        return (input.aggregate_id, input.time_us)
+    at = input.position
+    return (input.record.id, input.time_us) if at is None else (at.topic, at.partition, at.offset, input.record.id)
 
 
 @cache

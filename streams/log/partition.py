@@ -21,6 +21,7 @@ from streams.errors import BackboneError, Defect
 from streams.log.appending import Appending
 from streams.log.archive import Archive
 from streams.log.checkpoint import Checkpointer
+from streams.log.fenced import UnknownOutcome
 from streams.log.fold import Decided
 from streams.log.inputs import Arrived, Source
 from streams.log.lanes import Checkpointing, Lane, Lost, Observer, Ownership, Ports, Prepare, Waiting
@@ -96,7 +97,7 @@ class PartitionRunner:
                     while lane.waiting:
                         await lane.idle.wait()
                     ours = await lane.log.still_ours()
-            except TimeoutError:
+            except (TimeoutError, UnknownOutcome):
                 ours = False
             if not ours:
                 await lane.log.close()  # the decider sees that the hold is gone, and the partition is claimed anew
