@@ -1,0 +1,17 @@
+"""Seeds that found something, with what they found. They stay, so that it does not come back."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.testing.simulation.world import run_seed
+
+FOUND = {
+    3: "A rebalance left us the partition, but the broker could not be asked whose the log was: it stayed suspended for ever.",
+    146: "Two requests refused at one moment after a takeover got one event id, so that readers ignored the second.",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_does_not_come_back(seed: int) -> None:
+    assert run_seed(seed).violations == []
