@@ -19,7 +19,6 @@ from services.orchestrator.state import ENDED, ENDED_BADLY, ENDED_WELL, Error, S
 def settle(draft: Draft) -> None:
     """Does all that follows from the changes noted in the draft."""
     while draft.changed:
-        draft.check_room()
         steps, suffix = draft.changed[0]
         _advance(draft, steps, suffix)
         draft.changed.popleft()  # only now: a decision that is cut meanwhile begins with it again
@@ -37,6 +36,7 @@ def settle_all(draft: Draft) -> None:
 def _advance(draft: Draft, steps: StepList, suffix: str) -> None:
     if not _is_open(draft, steps, suffix):
         return
+    draft.check_room()
     paused = draft.state.paused_us is not None
     if is_whole(steps, suffix):
         turns.advance(draft, steps, suffix, paused)

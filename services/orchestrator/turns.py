@@ -122,6 +122,8 @@ def end_turn(draft: Draft, steps: StepList, suffix: str, paused: bool) -> None:
     failed = any(state.status in ENDED_BADLY for state in states)
     if paused and failed:
         return
+    if failed:
+        note_failure(draft, steps, suffix)  # its steps may have failed at once, when they began
     cut = {"cut": True} if any(state.status == "cancelled" for state in states) else {}
     draft.record_step("turn.ended", owner, {"turn": turn_number(suffix, steps.depth), **cut})
     draft.changed.append((steps, draft.place(owner)[1]))

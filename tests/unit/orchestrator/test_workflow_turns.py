@@ -122,6 +122,15 @@ def test_a_failing_turn_lets_running_turns_end_and_starts_no_more(run: Run) -> N
     assert outcome["steps"]["each"]["error"]["message"] == "broken!"
 
 
+def test_a_turn_that_fails_as_it_begins_fails_the_container(run: Run) -> None:
+    each = foreach(transform("a", "item.gone"), max_concurrency=1)
+    outcome = run(workflow(each), input={"items": [{"gone": 1}, {}, {"gone": 1}]})
+    assert (outcome["status"], outcome["error"]["code"]) == ("failed", "expression.failed")
+    assert statuses(outcome) == {"each": "failed", "a[0]": "completed", "a[1]": "failed"}
+    again = run(workflow(loop(transform("a", "input.gone"), while_="true")))
+    assert (again["status"], again["error"]["code"]) == ("failed", "expression.failed")
+
+
 def test_the_error_is_that_of_the_step_that_failed_first_not_of_the_turn_that_ended_first(run: Run) -> None:
     each = foreach({**operation("a"), "parameters": {"n": "${item}"}}, operation("slow"))
     outcome = run(
