@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from streams import limits
 from streams.topics import TopicNames
 
 #: File in the data folder that says where the running product answers.
@@ -47,6 +48,16 @@ class Settings(BaseSettings):
     cores: int = Field(1, ge=1, le=64, description="Core processes of `mplp up`; they share the partitions.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes of `mplp up`; they share the partitions.")
     group_session_timeout_ms: int = Field(6000, ge=1000, description="A silent process loses its partitions after this time.")
+    checkpoint_records: int = Field(
+        limits.CHECKPOINT_RECORDS, ge=1, description="Log records after which the owner of a partition writes a checkpoint."
+    )
+    checkpoint_interval_ms: int = Field(
+        limits.CHECKPOINT_INTERVAL_MS, ge=100, description="Time after which it writes one if anything changed, milliseconds."
+    )
+    deduplication_window_ms: int = Field(
+        limits.DEDUPLICATION_WINDOW_MS, ge=60_000,
+        description="How long an execution that ended takes commands, and a repeated start is recognised, milliseconds.",
+    )  # fmt: skip
     module_concurrency: int = Field(16, ge=1, le=1000, description="Requests that a process of a user's module works on at a time.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of the processes' own logs.")
 

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, for_code
 from streams.codec.registry import register_schemas
 from streams.errors import Unavailable
 from streams.kafka import Kafka
-from streams.topics import CATALOGUE, FOREVER, SCHEMAS, Topic
+from streams.topics import CATALOGUE, DAY_MS, FOREVER, PARKED, SCHEMAS, Topic
 
 _EXISTS = 36
 _TIMEOUT_S = 30.0
@@ -81,7 +81,7 @@ def wanted_topics(kafka: Kafka, catalogue: tuple[Topic, ...] = CATALOGUE) -> lis
             name=kafka.names.physical(topic.name),
             partitions=1 if topic.single_partition else settings.partitions,
             replication=settings.replication_factor,
-            config=topic.config(),
+            config=topic.config() | ({"retention.ms": str(settings.deduplication_window_ms + DAY_MS)} if topic.name == PARKED else {}),
         )
         for topic in catalogue
     ]

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streams import topics
 from streams.codec.avro import Codec, headers_of
-from streams.errors import BackboneError
+from streams.errors import BackboneError, InvalidInput
 from streams.kafka import Kafka, start
 from streams.log.ports import Stored
 from streams.log.types import Send
-from streams.records import iso, now
+from streams.records import now
+
+if TYPE_CHECKING:
+    from streams.bus.publisher import Publisher
 
 _log = structlog.get_logger("log.effects")
 
 OUTBOX_MAX = 10_000
+#: What dead letters of the kernel name as their route.
+KERNEL_ROUTE = "kernel"
 
 
 class KafkaEffects:
@@ -35,6 +40,7 @@ class KafkaEffects:
         self._codec = codec
         self._room = asyncio.Semaphore(OUTBOX_MAX)
         self._producer: AIOKafkaProducer | None = None
+        self._publisher: Publisher | None = None
         self._unacknowledged: set[asyncio.Future[object]] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -50,6 +56,8 @@ class KafkaEffects:
         if self._producer is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._producer.stop(), 3)
+        if self._publisher is not None:
+            await self._publisher.close()
 
     async def send(self, effect: Send) -> None:
         """See `EffectsPort.send`."""
@@ -85,21 +93,14 @@ class KafkaEffects:
 
     async def dead_letter(self, stored: Stored, code: str, message: str) -> None:
         """See `EffectsPort.dead_letter`."""
-        assert self._producer is not None
-        topic = stored.topic + topics.DEAD_LETTER_SUFFIX
-        await self._ensure(topic)
-        headers = [
-            *stored.headers,
-            ("__streams.errors.topic", stored.topic.encode()),
-            ("__streams.errors.partition", str(stored.partition).encode()),
-            ("__streams.errors.offset", str(stored.offset).encode()),
-            ("__streams.errors.exception", code.encode()),
-            ("__streams.errors.message", message.encode()),
-            ("mplp.errors.stage", b"decide"),
-            ("mplp.errors.attempts", b"1"),
-            ("mplp.errors.first_time", iso(now()).encode()),
-        ]
-        await self._producer.send_and_wait(topic, key=stored.key, value=stored.value, headers=headers)
+        from streams.bus.handling import DeadLetters  # here: the bus reads logs by this package
+        from streams.bus.publisher import Publisher
+
+        if self._publisher is None:
+            self._publisher = Publisher(self._kafka, self._codec)
+        letters = DeadLetters(self._kafka, self._publisher, self._kafka.names.logical(stored.topic))
+        error = InvalidInput(code, message)
+        await letters.write(stored, route=KERNEL_ROUTE, stage="decide", attempts=1, first_time=now(), error=error)
         _log.warning("input.dead-letter", topic=stored.topic, partition=stored.partition, offset=stored.offset, code=code)
 
     async def _put(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> asyncio.Future[object]:
@@ -129,17 +130,6 @@ class KafkaEffects:
         self._producer.client.add_topic(topic)
         await self._producer.client.force_metadata_update()
         return bool(cluster.partitions_for_topic(topic))
-
-    async def _ensure(self, topic: str) -> None:
-        if await self._exists(topic):
-            return
-        settings = self._kafka.settings
-        async with self._kafka.admin() as admin:
-            with contextlib.suppress(TopicAlreadyExistsError):
-                await admin.create_topics([NewTopic(topic, settings.partitions, settings.replication_factor)])
-        async with asyncio.timeout(10):
-            while not await self._exists(topic):  # noqa: ASYNC110  metadata has no event to wait for
-                await asyncio.sleep(0.05)
 
 
 __all__ = ["KafkaEffects"]

@@ -24,7 +24,7 @@ from streams.log.fenced import FencedLog
 from streams.log.kafka_log import KafkaInboxes, SystemClock
 from streams.log.kafka_snapshots import KafkaSnapshots, SnapshotClients
 from streams.log.owned import OwnedPartitions
-from streams.log.partition import Observer, PartitionRunner, Ports, Prepare
+from streams.log.partition import Checkpointing, Observer, PartitionRunner, Ports, Prepare
 from streams.log.types import Machine
 
 _log = structlog.get_logger("log.host")
@@ -182,5 +182,10 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
             open_snapshots=lambda topic, number: KafkaSnapshots(self._snapshots, self._kafka.names.physical(topic), number),
             prepare=self._prepare,
             observer=self._observer,
+            checkpointing=Checkpointing(
+                records=self._kafka.settings.checkpoint_records,
+                interval_ms=self._kafka.settings.checkpoint_interval_ms,
+                window_us=self._kafka.settings.deduplication_window_ms * 1000,
+            ),
         )
         return PartitionRunner(self._machines, ports, partition=partition, partitions=self._partitions)

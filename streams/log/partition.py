@@ -107,6 +107,7 @@ class PartitionRunner:
     async def _take_over(self) -> None:
         self._owned = Ownership(self._partition, self._partitions, self._readers)
         self._appending = Appending(self._owned, self._ports, self._active)
+        self._owned.taken_us = self._ports.clock.now_us()
         await take_over(self._owned, self._machines, self._ports)
 
     async def _serve(self) -> None:
@@ -190,6 +191,9 @@ class PartitionRunner:
                 if not self.serving.is_set() and inputs.caught_up and not inputs.waiting:
                     await self._appending.resume_effects()
                     self.serving.set()
+                if now_us - owned.taken_us > self._ports.checkpointing.window_us // 2:
+                    # An id may be used again after the window, and ids of events derive from epoch and sequence.
+                    raise Lost("the epoch is as old as half the deduplication window")
                 await self._pause(timer[0] if timer else None, now_us)
                 slice_left = SLICE_INPUTS
                 continue
