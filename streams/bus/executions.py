@@ -24,6 +24,9 @@ from streams.operations import CONTRACT
 from streams.records import Json, ModuleMessage, WorkflowCommand, WorkflowTransition, new_id, now
 from streams.topics import home_of, module_requests, partition_of
 
+#: What a caller waits for who does not want to see each transition.
+_ENDS = (STARTED, REFUSED, *TERMINAL)
+
 
 class Executions:
     """Commands, runs, transitions and module calls of one bus."""
@@ -79,7 +82,8 @@ class Executions:
         """See `Bus.run_workflow`."""
         wish = start_command(definition, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by)
         is_new = execution_id is None and idempotency_key is None
-        async with self._transitions.watch(home_of(wish.execution_id)) as feed:
+        wanted = _ENDS if on_transition is None else None
+        async with self._transitions.watch(home_of(wish.execution_id), wanted) as feed:
             last = await self._started(wish, feed, is_new=is_new, timeout=timeout)
             is_ours = last.causation_id == wish.id
             if wait and is_ours:

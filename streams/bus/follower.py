@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import structlog
 
-from streams.bus.selection import Selection
+from streams.bus.selection import EVERYTHING
 from streams.bus.sources import AssignedSource
 from streams.bus.subscription import Decoder
 from streams.codec.avro import Codec
@@ -27,7 +28,14 @@ IDLE_S = 30.0
 #: What a watcher gets: records in order, or the error that ended the reader.
 Feed: TypeAlias = "asyncio.Queue[Record | BackboneError]"
 
-_EVERYTHING = Selection()
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watcher:
+    """One that waits; `types` are `ce_type` headers."""
+
+    feed: Feed
+    types: frozenset[bytes] | None
+
 
 _log = structlog.get_logger("streams.bus")
 
@@ -38,29 +46,30 @@ class Follower:
     def __init__(self, kafka: Kafka, codec: Codec, decoder: Decoder, topic: str, *, partition: int | None = None) -> None:
         self._kafka, self._codec, self._decoder, self._topic = kafka, codec, decoder, topic
         self._partitions = None if partition is None else [partition]
-        self._watchers: dict[bytes, list[Feed]] = {}
+        self._watchers: dict[bytes, list[_Watcher]] = {}
         self._lock = asyncio.Lock()
         self._source: AssignedSource | None = None
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def watch(self, key: str) -> AsyncIterator[Feed]:
-        """A queue of the records under a Kafka key that are appended after this returned."""
+    async def watch(self, key: str, types: Iterable[str] | None = None) -> AsyncIterator[Feed]:
+        """A queue of the records under a Kafka key that are appended after this returned; with `types` only of those."""
         feed: Feed = asyncio.Queue()
+        watcher = _Watcher(feed, None if types is None else frozenset(name.encode() for name in types))
         raw_key = key.encode()
         async with self._lock:
             if self._idle is not None:
                 self._idle.cancel()
                 self._idle = None
             await self._ensure_reading()
-            self._watchers.setdefault(raw_key, []).append(feed)
+            self._watchers.setdefault(raw_key, []).append(watcher)
         try:
             yield feed
         finally:
-            feeds = self._watchers[raw_key]
-            feeds.remove(feed)
-            if not feeds:
+            watchers = self._watchers[raw_key]
+            watchers.remove(watcher)
+            if not watchers:
                 del self._watchers[raw_key]
             if not self._watchers:
                 self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._stop_reading)
@@ -102,9 +111,9 @@ class Follower:
             _log.error("follower.failed", topic=self._topic, exc_info=error)
             ended = Defect("bus.reader-failed", f"The reader of {self._topic} failed: {type(error).__name__}: {error}")
         finally:
-            for feeds in self._watchers.values():
-                for feed in feeds:
-                    feed.put_nowait(ended)
+            for watchers in self._watchers.values():
+                for watcher in watchers:
+                    watcher.feed.put_nowait(ended)
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(source.close())
 
@@ -113,11 +122,15 @@ class Follower:
             await source.learn(raw)
         if not source.counts(raw):
             return
-        feeds = self._watchers.get(raw.key)
-        if not feeds or raw.value is None:
+        watchers = self._watchers.get(raw.key)
+        if not watchers or raw.value is None:
             return
+        record_type = next((value for name, value in raw.headers if name == "ce_type"), b"")
+        feeds = [watcher.feed for watcher in watchers if watcher.types is None or record_type in watcher.types]
+        if not feeds:
+            return  # not even decoded
         try:
-            record = await self._decoder.settled(raw.value, _EVERYTHING)
+            record = await self._decoder.settled(raw.value, EVERYTHING)
         except InvalidInput as error:
             _log.warning(
                 "record.skipped", code=error.code, reason=error.message, topic=self._topic, partition=raw.partition, offset=raw.offset

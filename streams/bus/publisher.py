@@ -126,9 +126,13 @@ class Publisher:
         offsets = [-1] * len(records)
         physical = self._kafka.names.physical(topic)
         try:
-            async with asyncio.timeout(PUBLISH_TIMEOUT_S), asyncio.TaskGroup() as group:
-                for partition, indices in by_partition.items():
-                    group.create_task(_send_partition(producer, physical, partition, records, indices, offsets))
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                if len(by_partition) == 1:
+                    await _send_partition(producer, physical, *by_partition.popitem(), records, offsets)
+                else:
+                    async with asyncio.TaskGroup() as group:
+                        for partition, indices in by_partition.items():
+                            group.create_task(_send_partition(producer, physical, partition, indices, records, offsets))
         except TimeoutError as error:
             await self._discard(producer)
             raise Unavailable(
@@ -139,6 +143,9 @@ class Publisher:
         except BaseExceptionGroup as errors:
             await self._discard(producer)
             raise translated(errors.exceptions[0], topic) from errors
+        except Exception as error:
+            await self._discard(producer)
+            raise translated(error, topic) from error
         return [Published(topic=topic, partition=record.partition, offset=offset) for record, offset in zip(records, offsets, strict=True)]
 
     async def close(self) -> None:
@@ -169,7 +176,7 @@ class Publisher:
 
 
 async def _send_partition(
-    producer: AIOKafkaProducer, physical: str, partition: int, records: Sequence[Outgoing], indices: Sequence[int], offsets: list[int]
+    producer: AIOKafkaProducer, physical: str, partition: int, indices: Sequence[int], records: Sequence[Outgoing], offsets: list[int]
 ) -> None:
     """Batches one partition's records, in order; fills in their offsets when all batches are acknowledged."""
     if len(indices) <= SHARED_RECORDS_MAX:

@@ -54,6 +54,10 @@ class Selection:
             return False
 
 
+#: Every record.
+EVERYTHING = Selection()
+
+
 def values_of(record: Record) -> Mapping[str, Any]:
     """The record's fields as CEL variables."""
     return {field.name: getattr(record, field.name) for field in fields(record)}

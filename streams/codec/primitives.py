@@ -13,6 +13,10 @@ from typing import Any, TypeAlias
 Write: TypeAlias = Callable[[Any], bytes]
 Read: TypeAlias = Callable[[bytes, int], tuple[Any, int]]  # buffer, position → value, next position
 
+#: Short texts as they were written last: a record repeats types, sources and the ids of its story, and so do those after it.
+_written: dict[str, bytes] = {}
+_WRITTEN_MAX, _WRITTEN_BYTES_MAX = 8192, 64
+
 _DOUBLE = struct.Struct("<d")
 _SMALL = tuple(bytes((number,)) for number in range(128))
 _NULL, _SOME = _SMALL[0], _SMALL[2]  # branch 0 and branch 1 of a union
@@ -78,8 +82,16 @@ def _read_int(buffer: bytes, position: int) -> tuple[int, int]:
 
 
 def _write_string(value: str) -> bytes:
+    found = _written.get(value)
+    if found is not None:
+        return found
     raw = value.encode()
-    return varint(len(raw)) + raw
+    written = varint(len(raw)) + raw
+    if len(raw) <= _WRITTEN_BYTES_MAX:
+        if len(_written) >= _WRITTEN_MAX:
+            _written.clear()
+        _written[value] = written
+    return written
 
 
 def _read_string(buffer: bytes, position: int) -> tuple[str, int]:

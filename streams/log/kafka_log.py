@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams import limits, topics
+from streams import topics
 from streams.kafka import Kafka, start
-from streams.log.ports import Appender, BatchTooLarge, Outgoing, Stored
+from streams.log.kafka_appender import KafkaAppender
+from streams.log.ports import Appender, Outgoing, Stored
 
 FETCH_TIMEOUT_MS = 1000
 CLOSE_TIMEOUT_S = 2.0
@@ -56,33 +57,6 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     await producer.client.close()
 
 
-class KafkaAppender:
-    """An idempotent producer of its own, for one partition."""
-
-    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
-        self._producer = producer
-        self._topic = topic
-        self._partition = partition
-        self._closed = False
-
-    async def append(self, batch: Sequence[Outgoing]) -> int:
-        """See `Appender.append`."""
-        builder = self._producer.create_batch()
-        for record in batch:
-            added = builder.append(key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers))
-            if added is None:
-                raise BatchTooLarge(f"{len(batch)} records do not fit into a batch of {limits.LOG_MESSAGE_BYTES_MAX} bytes.")
-        sent = await self._producer.send_batch(builder, self._topic, partition=self._partition)
-        metadata = await asyncio.shield(sent)
-        return int(metadata.offset) if metadata.offset is not None else -1
-
-    async def close(self) -> None:
-        """See `Appender.close`."""
-        if not self._closed:
-            self._closed = True
-            await abandon(self._producer)
-
-
 class KafkaLog:
     """A log partition on Kafka. `topic` is given as logical name."""
 
@@ -108,9 +82,7 @@ class KafkaLog:
 
     async def open(self) -> Appender:
         """See `LogPort.open`."""
-        producer = self._kafka.new_producer(max_batch_size=limits.LOG_MESSAGE_BYTES_MAX - 1024 * 1024)
-        await start(producer)
-        return KafkaAppender(producer, self.topic, self.partition)
+        return await KafkaAppender.connect(self._kafka, self.topic, self.partition)
 
     async def write_fences(self, fences: Sequence[tuple[str, Outgoing]]) -> None:
         """See `LogPort.write_fences`."""

@@ -1,23 +1,20 @@
-"""The product as a benchmark sees it: `mplp up` on a fresh data folder and free ports, and peers in environments of their own."""
+"""The product as a benchmark sees it: `mplp up` on a fresh data folder and free ports, and what its processes cost."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from streams.settings import Settings
-
-PEERS = Path("build") / "peers"
 
 
 def mplp(data_dir: Path, *arguments: str) -> str:
@@ -56,13 +53,28 @@ def memory_mib(settings: Settings) -> float:
     return round(sum(process.memory_full_info().pss for process in processes) / 2**20, 1)
 
 
-def peer(name: str, requirement: str, script: Path, *arguments: str) -> dict[str, Any]:
-    """Runs a peer's script in an environment of its own, made on first use; it prints one JSON line."""
-    environment = PEERS / name
-    python = environment / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", requirement], check=True)
-    done = subprocess.run([str(python), str(script), *arguments], text=True, capture_output=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+class Processors:
+    """Processor time of the product's processes and of this one, by name."""
+
+    def __init__(self, settings: Settings) -> None:
+        root = psutil.Process(int(settings.run_info()["pid"]))
+        self._processes = [("supervisor", root), ("client", psutil.Process())]
+        for process in root.children(recursive=True):
+            line = " ".join(process.cmdline())
+            named = [name for name in ("core", "worker", "gateway") if f"services.processes.{name}" in line]
+            self._processes.append((named[0] if named else "broker" if "kafka.Kafka" in line else "others", process))
+
+    def seconds(self) -> Counter[str]:
+        """Seconds of user and system time since each began."""
+        found: Counter[str] = Counter()
+        for name, process in self._processes:
+            times = process.cpu_times()
+            found[name] += times.user + times.system
+        return found
+
+    def ms_each(self, before: Counter[str], works: float) -> dict[str, float]:
+        """Milliseconds per piece of work since `before`, the sum first."""
+        spent = self.seconds()
+        spent.subtract(before)
+        each = {name: round(seconds * 1000 / works, 2) for name, seconds in spent.items() if seconds * 1000 / works >= 0.005}
+        return {"sum": round(sum(each.values()), 2), **each}
