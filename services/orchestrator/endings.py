@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -12,7 +12,7 @@ from services.orchestrator.definition import ListRole, StepList
 from services.orchestrator.draft import Draft, too_large
 from services.orchestrator.references import ReferenceMissing
 from services.orchestrator.scope import Scope
-from services.orchestrator.state import ENDED_WELL, Ending, Error, Execution, StepState
+from services.orchestrator.state import ENDED_WELL, Ending, Error, completions
 from streams.matching.expressions import Expression, ExpressionFailed
 from streams.records import Json
 
@@ -76,7 +76,7 @@ def begin_ending(draft: Draft, ending: Ending, error: Error | None, who: Mapping
 def continue_ending(draft: Draft) -> None:
     """Goes on with the compensations after a pause."""
     state = draft.state
-    if state.ending is not None and not state.ended_us and not any(step.compensation == "running" for step in state.steps.values()):
+    if state.ending is not None and not state.ended_us and state.compensating is None:
         _next_compensation(draft, state.ending, state.ending_error)
 
 
@@ -104,25 +104,13 @@ def _to_undo(draft: Draft) -> tuple[str, int, int | None] | None:
 
     What had completed in a container before it was tried again counts too.
     """
-    found: tuple[int, tuple[str, int, int | None]] | None = None
-    for earlier, instance, state in _completed(draft.state):
+    state = draft.state
+    for _, earlier, instance in reversed(completions(state) if state.left is None else state.left):
         place, _ = draft.place(instance)
-        if place.step.compensation is None or (found is not None and state.ended_sequence < found[0]):
-            continue
-        if not _inside_compensation(draft, place.steps):
-            found = (state.ended_sequence, (instance, state.attempt, earlier))
-    return None if found is None else found[1]
-
-
-def _completed(state: Execution) -> Iterator[tuple[int | None, str, StepState]]:
-    """Steps that completed and are not undone, with their place in `earlier`; None: they are as they ended."""
-    for instance, step in state.steps.items():
-        if step.status == "completed" and not step.compensation:
-            yield None, instance, step
-    for place, steps in enumerate(state.earlier):
-        for instance, step in steps.items():
-            if step.status == "completed" and (place, instance) not in state.undone:
-                yield place, instance, step
+        if place.step.compensation is not None and not _inside_compensation(draft, place.steps):
+            step = state.step(instance) if earlier < 0 else state.earlier[earlier][instance]
+            return instance, step.attempt, None if earlier < 0 else earlier
+    return None
 
 
 def _inside_compensation(draft: Draft, steps: StepList) -> bool:

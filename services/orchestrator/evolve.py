@@ -25,6 +25,7 @@ from services.orchestrator.state import (
     Turns,
     all_timers,
     anew,
+    completions,
     json_bytes,
     put_step,
     replace_execution,
@@ -274,6 +275,10 @@ def _compensation(status: Literal["running", "completed", "failed"]) -> Callable
         if status == "running" and place is not None:
             change["undone"] = state.undone | {(place, event.step_id or "")}
         change["undoing"] = place if status == "running" else None
+        change["compensating"] = event.step_id if status == "running" else None
+        if status == "running":
+            undone = (state.step(event.step_id or "") if place is None else state.earlier[place][event.step_id or ""]).ended_sequence
+            change["left"] = (completions(state) if state.left is None else state.left).below((undone,))
         if status == "failed":
             change["undone_badly"] = True
         _reset(change, state, event.data.get("reset", ()))

@@ -44,6 +44,8 @@ def retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
         "ending": None,
         "ending_error": None,
         "undone_badly": False,
+        "left": None,
+        "compensating": None,
         "ended_us": 0,
         "output": None,
         "error": None,

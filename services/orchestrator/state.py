@@ -205,6 +205,9 @@ class Execution:
     #: For each retry of a container: what had ended in it, as it was then. Completed steps of it may still have to be undone.
     earlier: tuple[Mapping[str, StepState], ...] = ()
     undone: frozenset[tuple[int, str]] = frozenset()  #: completed steps in `earlier` (place, instance) whose compensation has begun
+    compensating: str | None = None  #: the step whose compensation runs
+    #: Once compensations run: what had completed before the step that was undone last, as `completions` gives it.
+    left: SortedSet[tuple[int, int, str]] | None = None
     undoing: int | None = None  #: place in `earlier` of the step whose compensation runs; None: it is one of `steps`
     undone_badly: bool = False  #: a compensation has failed
     emitted: tuple[Emitted, ...] = ()
@@ -241,6 +244,22 @@ class Execution:
 
 
 UNTOUCHED = StepState()
+
+
+def completions(state: Execution) -> SortedSet[tuple[int, int, str]]:
+    """Steps that completed and are not undone, in order: sequence of the event, place in `earlier` (-1: as they ended), instance."""
+    found = [
+        (step.ended_sequence, -1, instance)
+        for instance, step in state.steps.items()
+        if step.status == "completed" and not step.compensation and not step.taken_over
+    ]
+    for place, steps in enumerate(state.earlier):
+        found += [
+            (step.ended_sequence, place, instance)
+            for instance, step in steps.items()
+            if step.status == "completed" and (place, instance) not in state.undone
+        ]
+    return SortedSet(found)
 
 
 def put_step(change: dict[str, Any], state: Execution, instance: str, step: StepState) -> None:

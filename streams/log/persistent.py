@@ -159,6 +159,18 @@ class SortedSet(Generic[T]):
         rest = (*chunk[:place], *chunk[place + 1 :])
         return self._with((*self._chunks[:at], *((rest,) if rest else ()), *self._chunks[at + 1 :]))
 
+    def below(self, bound: tuple[Any, ...]) -> SortedSet[T]:
+        """Only the entries that are less than `bound`."""
+        kept = [chunk for chunk in self._chunks if chunk[0] < bound]
+        if kept:
+            last = kept.pop()
+            kept.append(last[: bisect_left(last, bound)])
+        return self._with(tuple(kept))
+
+    def __reversed__(self) -> Iterator[T]:
+        for chunk in reversed(self._chunks):
+            yield from reversed(chunk)
+
     def _place(self, entry: T) -> int:
         """Index of the chunk in which an entry stands or would stand."""
         if len(self._chunks) == 1:

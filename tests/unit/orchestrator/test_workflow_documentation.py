@@ -12,7 +12,8 @@ from services.orchestrator.schema import definition_schema
 from services.orchestrator.store import AnyModule
 from services.orchestrator.trial import run_scenario
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "concepts" / "workflows.md").read_text()
+PATH = Path(__file__).resolve().parents[3] / "docs" / "concepts" / "workflows.md"
+PAGE = PATH.read_text()
 DEFINITION, TURNS, TRIGGERS, SCENARIO = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
 
 
@@ -33,6 +34,13 @@ def test_the_example_of_turns_runs() -> None:
     assert steps["pack[1]"]["parameters"] == {"sku": "b", "number": 1}
     assert steps["send[0]"]["parameters"] == {"parcel": "p-1"}
     assert [turn["look"] for turn in steps["poll"]["result"]] == [{"state": "busy"}, {"state": "done"}]
+
+
+def test_the_how_to_about_lists_holds() -> None:
+    page = (PATH.parents[1] / "how-to" / "work-through-a-list.md").read_text()
+    definition, scenario = (read_document(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    assert validate(definition, AnyModule()) == []
+    assert run_scenario(definition, scenario)["differences"] == []
 
 
 def test_every_step_type_is_explained() -> None:

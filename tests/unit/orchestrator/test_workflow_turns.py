@@ -205,6 +205,20 @@ def test_steps_in_turns_are_undone_in_reverse_order_of_completion_and_see_their_
     assert outcome["steps"]["a~compensation[1]"]["parameters"] == {"n": "y", "r": 1}
 
 
+def test_every_turn_is_undone_once_whatever_stops_in_between(run: Run) -> None:
+    undo = {"type": "module-operation", "module": "work", "operation": "undo", "parameters": {"n": "${item}"}}
+    outcome = run(
+        workflow(foreach(operation("a", compensation=undo), operation("plain", "a")), operation("bad", "each")),
+        input={"items": list(range(30))},
+        bad=[error()],
+        undo=[result(after="1s"), error(after="1s"), result(after="1s")],
+        at=[{"time": "5500ms", "pause": {}}, {"time": "20s", "resume": {}}],
+    )
+    assert (outcome["status"], outcome["compensated"], outcome["duration_ms"]) == ("failed", "partly", 20_000 + 24_000)
+    undone = [event["step_id"] for event in outcome["transitions"] if event["type"] == "compensation.started"]
+    assert undone == [f"a[{item}]" for item in reversed(range(30))]
+
+
 def test_a_failing_list_around_starts_no_more_turns(run: Run) -> None:
     outcome = run(
         workflow(foreach(operation("a"), operation("b", "a"), max_concurrency=1), operation("bad")),
