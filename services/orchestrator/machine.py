@@ -184,7 +184,11 @@ class OrchestratorMachine:
         So a start that is still on its way finds it ended. Raises `Refused` (`execution.unknown`).
         """
         if parent is None or command.command != "cancel":
-            raise Refused("execution.unknown", f"There is no execution {command.execution_id!r}.")
+            raise Refused(
+                "execution.unknown",
+                f"There is no execution {command.execution_id!r}.",
+                advice="One that ended longer ago than the deduplication window takes no commands; `mplp workflow show` has its history.",
+            )
         definition = self._wanted(command)
         event, state = commands.started(command, definition, now_us, parent)
         draft = self._draft_of(definition, state, now_us, [event])
