@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from services.orchestrator.state import StepState
@@ -29,20 +29,25 @@ class Timer(NamedTuple):
     instance: str = ""
 
 
-def step_timers(step: StepState, rank: int, instance: str, *, paused: bool) -> tuple[Timer, ...]:
+#: A `Timer` as it is kept: a plain tuple.
+Entry: TypeAlias = tuple[int, int, int, str]
+
+_WAKE, _DEADLINE, _STEP, _ATTEMPT, _RETRY = (int(kind) for kind in Kind if kind is not Kind.EXECUTION)
+
+
+def step_timers(step: StepState, rank: int, instance: str, *, paused: bool) -> tuple[Entry, ...]:
     """The timers of a live step that run."""
     if paused and step.status != "running":
         return ()  # what waits or is between two attempts stands still
     if step.approval is not None:
         deadline_us = step.approval.deadline_us
         # While a step waits for a human its time-outs stand still.
-        return () if deadline_us is None else (Timer(deadline_us, Kind.DEADLINE, rank, instance),)
-    found: tuple[Timer, ...] = ()
+        return () if deadline_us is None else ((deadline_us, _DEADLINE, rank, instance),)
+    found: tuple[Entry, ...] = ()
     if step.timeout_us is not None:
-        found = (Timer(step.timeout_us, Kind.STEP, rank, instance),)
+        found = ((step.timeout_us, _STEP, rank, instance),)
     if step.attempt_timeout_us is not None:
-        found = (*found, Timer(step.attempt_timeout_us, Kind.ATTEMPT, rank, instance))
+        found = (*found, (step.attempt_timeout_us, _ATTEMPT, rank, instance))
     if step.wake_us is not None:
-        kind = Kind.WAKE if step.status == "waiting" else Kind.RETRY
-        found = (*found, Timer(step.wake_us, kind, rank, instance))
+        found = (*found, (step.wake_us, _WAKE if step.status == "waiting" else _RETRY, rank, instance))
     return found

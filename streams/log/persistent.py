@@ -21,6 +21,7 @@ RECENT_MAX = 64
 #: Entries of a chunk of a sorted set; a longer one is cut in two.
 CHUNK_MAX = 128
 
+_make: Any = object.__new__
 _GONE: Any = object()
 _MISSING: Any = object()
 
@@ -42,6 +43,12 @@ class PersistentMap(Mapping[K, V]):
     def set(self, key: K, value: V) -> PersistentMap[K, V]:
         """With `key` set to `value`."""
         recent = self._recent
+        if not self._base and len(recent) < RECENT_MAX:  # a small map is a dict
+            new: PersistentMap[K, V] = _make(PersistentMap)
+            new._base = self._base
+            new._recent = after = {**recent, key: value}
+            new._size = len(after)
+            return new
         grown = recent[key] is _GONE if key in recent else key not in self._base
         return self._with({**recent, key: value}, self._size + grown)
 
@@ -49,18 +56,21 @@ class PersistentMap(Mapping[K, V]):
         """Without `key`; the same map if it is not there."""
         if key not in self:
             return self
+        recent = self._recent.copy()
         if key in self._base:
-            return self._with({**self._recent, key: _GONE}, self._size - 1)
-        return self._with({other: value for other, value in self._recent.items() if other != key}, self._size - 1)
+            recent[key] = _GONE
+        else:
+            del recent[key]
+        return self._with(recent, self._size - 1)
 
     def _with(self, recent: dict[K, V], size: int) -> PersistentMap[K, V]:
-        new = object.__new__(PersistentMap)
+        new: PersistentMap[K, V] = _make(PersistentMap)
         if len(recent) > RECENT_MAX and len(recent) * len(recent) > size:
             new._base, new._recent = _merged(self._base, recent), {}
         else:
             new._base, new._recent = self._base, recent
         new._size = size
-        return cast("PersistentMap[K, V]", new)
+        return new
 
     def __getitem__(self, key: K) -> V:
         value = self._recent.get(key, _MISSING)
@@ -138,12 +148,14 @@ class SortedSet(Generic[T]):
         """With `entry`; the same set if it is there."""
         if not self._chunks:
             return self._with(((entry,),))
-        at = self._place(entry)
+        at = 0 if len(self._chunks) == 1 else self._place(entry)
         chunk = self._chunks[at]
         place = bisect_left(chunk, entry)
         if place < len(chunk) and chunk[place] == entry:
             return self
         grown = (*chunk[:place], entry, *chunk[place:])
+        if len(grown) <= CHUNK_MAX and len(self._chunks) == 1:
+            return self._with((grown,))
         parts = (grown,) if len(grown) <= CHUNK_MAX else (grown[: CHUNK_MAX // 2], grown[CHUNK_MAX // 2 :])
         return self._with((*self._chunks[:at], *parts, *self._chunks[at + 1 :]))
 
@@ -151,12 +163,14 @@ class SortedSet(Generic[T]):
         """Without `entry`; the same set if it is not there."""
         if not self._chunks:
             return self
-        at = self._place(entry)
+        at = 0 if len(self._chunks) == 1 else self._place(entry)
         chunk = self._chunks[at]
         place = bisect_left(chunk, entry)
         if place == len(chunk) or chunk[place] != entry:
             return self
         rest = (*chunk[:place], *chunk[place + 1 :])
+        if len(self._chunks) == 1:
+            return self._with((rest,) if rest else ())
         return self._with((*self._chunks[:at], *((rest,) if rest else ()), *self._chunks[at + 1 :]))
 
     def below(self, bound: tuple[Any, ...]) -> SortedSet[T]:
@@ -173,14 +187,12 @@ class SortedSet(Generic[T]):
 
     def _place(self, entry: T) -> int:
         """Index of the chunk in which an entry stands or would stand."""
-        if len(self._chunks) == 1:
-            return 0
         return max(0, bisect_right(self._chunks, entry, key=lambda chunk: chunk[0]) - 1)
 
     def _with(self, chunks: tuple[tuple[T, ...], ...]) -> SortedSet[T]:
-        new = object.__new__(SortedSet)
+        new: SortedSet[T] = _make(SortedSet)
         new._chunks = chunks
-        return cast("SortedSet[T]", new)
+        return new
 
     def __iter__(self) -> Iterator[T]:
         for chunk in self._chunks:
