@@ -14,6 +14,9 @@ from streams.records import Json, derived_id
 from streams.schedules import Cron
 from streams.topics import SYSTEM_EVENTS
 
+#: Target of the messages about schedules.
+SCHEDULE_MODULE = "schedule"
+
 Missed: TypeAlias = Literal["latest", "all", "skip"]
 
 
@@ -62,6 +65,6 @@ def execution_for_event(workflow_id: str, index: int, event_id: str) -> str:
     return derived_id("trigger", workflow_id, index, event_id)
 
 
-def execution_for_time(workflow_id: str, cron: Cron, index: int, time_us: int) -> str:
+def execution_for_time(workflow_id: str, cron: Cron, time_us: int) -> str:
     """Id of the execution that a schedule starts at an instant, microseconds since the epoch."""
-    return derived_id("schedule", workflow_id, index, cron.expression, cron.timezone, time_us)
+    return derived_id("schedule", workflow_id, cron.expression, cron.timezone, time_us)

@@ -22,6 +22,8 @@ from services.modules import answers
 from services.modules.catalogue import MODULES
 from services.modules.faults import refusal_of
 from services.modules.operation import BuiltIn, Decided, Done, Operation, Parameters, Refusal, Request, adapter, event_data, types_of
+from services.modules.schedule import decide as schedule
+from services.modules.schedule.state import ScheduleEvent, Schedules
 from services.modules.states import STATES, ModuleState
 from streams.codec.payload import payload_text
 from streams.errors import BackboneError
@@ -43,7 +45,7 @@ class _Fold:
 
 _FOLDS: Mapping[str, _Fold] = {
     event_type: _Fold(event_class=event_class, module=module)
-    for module in MODULES.values()
+    for module in (*MODULES.values(), schedule.MODULE)
     for event_class in module.events
     for event_type in types_of(event_class)
 }
@@ -62,8 +64,11 @@ class ModulesMachine:
     def decide(self, view: View[ModuleState], input: Input) -> Decision:
         """See `Machine.decide`."""
         match input:
-            case Due():
-                return NOTHING
+            case Due(aggregate_id=aggregate_id):
+                state = view.state(aggregate_id)
+                return self._scheduled(state, schedule.fire(state, input), input.time_us) if isinstance(state, Schedules) else NOTHING
+            case Received(record=ModuleMessage(kind="notification", target_module="schedule") as message):
+                return self._notified(view, message, input.time_us)
             case Received(record=ModuleMessage(kind="request") as request):
                 outside = input.position is not None and input.position.topic.endswith(_INBOX_SUFFIX)
                 return _Handling(view, request, input.time_us, outside).decision()
@@ -71,6 +76,37 @@ class ModulesMachine:
                 return _no_request(record, input.time_us)
             case _:
                 assert_never(input)
+
+    def _notified(self, view: View[ModuleState], message: ModuleMessage, time_us: int) -> Decision:
+        workflow_id = message.data.get("workflow") if isinstance(message.data, dict) else None
+        if not isinstance(workflow_id, str) or not view.is_local(home_of(workflow_id)):
+            return _no_request(message, time_us)
+        state = view.state(schedule.aggregate_of(workflow_id))
+        known = state if isinstance(state, Schedules) else None
+        return self._scheduled(known or Schedules(workflow_id=workflow_id, order=-1), schedule.take(known, message, time_us), time_us)
+
+    def _scheduled(self, state: Schedules, decided: Iterable[ScheduleEvent], time_us: int) -> Decision:
+        events, effects = [], []
+        after: Schedules | None = state
+        aggregate_id = schedule.aggregate_of(state.workflow_id)
+        for event in decided:
+            known = () if after is None else after.starting
+            after = schedule.MODULE.evolve(after, event, aggregate_id, time_us)
+            begun = () if after is None else tuple(each for each in after.starting if each not in known)
+            effects += [send for each in begun for send in schedule.starts(state.workflow_id, each)]
+            events.append(
+                SystemEvent(
+                    id="",
+                    type=event.TYPE,
+                    source="mplp/schedules",
+                    subject=state.workflow_id,
+                    time=from_micros(time_us),
+                    correlation_id=state.workflow_id,
+                    data=event_data(event),
+                    aggregate_id=aggregate_id,
+                )
+            )
+        return Decision(events=tuple(events), effects=tuple(effects))
 
     def evolve(self, state: ModuleState | None, entry: Entry) -> ModuleState | None:
         """See `Machine.evolve`: requests and responses change nothing, nor do events that this version does not know."""
@@ -83,12 +119,12 @@ class ModulesMachine:
         return after
 
     def due(self, state: ModuleState) -> int | None:
-        """See `Machine.due`: modules have no timers."""
-        return None
+        """See `Machine.due`: schedules have timers."""
+        return schedule.due(state) if isinstance(state, Schedules) else None
 
     def outstanding(self, state: ModuleState) -> Iterable[Send]:
-        """See `Machine.outstanding`: a caller that got no answer repeats its request."""
-        return ()
+        """See `Machine.outstanding`: starts of schedules. A caller that got no answer repeats its request."""
+        return schedule.outstanding(state) if isinstance(state, Schedules) else ()
 
     def ended(self, state: ModuleState) -> int | None:
         """See `Machine.ended`: what is listed stays in memory, whatever its state."""

@@ -8,10 +8,11 @@ from services.modules.context.state import Context
 from services.modules.dialog.state import Dialog
 from services.modules.plan.state import Plan
 from services.modules.role.state import RoleBook
+from services.modules.schedule.state import Schedules
 from services.modules.trace.state import Trace
 from streams.log.freeze import StateFormat
 
-ModuleState: TypeAlias = Context | RoleBook | Plan | Trace | Dialog
+ModuleState: TypeAlias = Context | RoleBook | Plan | Trace | Dialog | Schedules
 
 #: How they are written into snapshots.
-STATES: StateFormat[ModuleState] = StateFormat(Context, RoleBook, Plan, Trace, Dialog)
+STATES: StateFormat[ModuleState] = StateFormat(Context, RoleBook, Plan, Trace, Dialog, Schedules)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import orjson
 import structlog
@@ -17,12 +18,13 @@ from aiokafka.errors import KafkaError
 
 from services.orchestrator.definition import Definition
 from services.orchestrator.store import DefinitionStore
+from services.orchestrator.triggering import schedules_message
 from streams.codec.avro import Codec, headers_of
 from streams.definitions import VERSION_MARK
 from streams.errors import BackboneError, InvalidDocument, NotFound, Unavailable
 from streams.kafka import Kafka, start
 from streams.operations import CONTRACT
-from streams.records import ControlRecord, Json, Record, WorkflowCommand
+from streams.records import ControlRecord, Json, ModuleMessage, Record, WorkflowCommand
 from streams.topics import CONTROL_WORKFLOWS, REQUESTS
 
 _log = structlog.get_logger("orchestrator.definitions")
@@ -46,6 +48,7 @@ class DefinitionKeeper:
         self._producer: AIOKafkaProducer | None = None
         self._stored: set[str] = set()  #: hashes that are on the topic
         self._writing = asyncio.Lock()
+        self._untold: dict[str, ModuleMessage] = {}  #: schedules of revisions that were read, by workflow
         self._moved = asyncio.Condition()
         self.offset = 0  #: of the control topic's next record to read
 
@@ -66,6 +69,7 @@ class DefinitionKeeper:
     async def run(self) -> None:
         """Follows the control topic until cancelled."""
         while True:
+            await self._tell_schedules()
             await self._read(timeout_ms=10_000)
 
     async def stop(self) -> None:
@@ -142,16 +146,19 @@ class DefinitionKeeper:
             if name.startswith(prefix) and name.removeprefix(prefix) not in self._built_in:
                 self.store.add_module(name.removeprefix(prefix))
 
+    async def _producing(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = self._kafka.new_producer()
+            await start(producer)
+            self._producer = producer
+        return self._producer
+
     async def _write(self, definition: Definition, *, by: str) -> None:
         """Puts the definition on the control topic and waits until the broker has it. Writing it twice is harmless."""
         async with self._writing:
             if definition.hash in self._stored:
                 return
-            producer = self._producer
-            if producer is None:
-                producer = self._kafka.new_producer()
-                await start(producer)
-                self._producer = producer
+            producer = await self._producing()
             record = ControlRecord(
                 id=f"{definition.id}@{definition.hash}",
                 type="workflow.defined",
@@ -169,6 +176,28 @@ class DefinitionKeeper:
             except KafkaError as error:
                 raise self._kafka.unreachable(error) from error
             self._stored.add(definition.hash)
+
+    def _note_schedules(self, record: ControlRecord, workflow: Mapping[str, Any], offset: int) -> None:
+        """Its schedules are to be told, and also that there are none any more."""
+        if "@" not in record.id:
+            message = schedules_message(record, workflow, offset)
+            if message is not None:
+                self._untold[record.id] = message
+
+    async def _tell_schedules(self) -> None:
+        """Whoever keeps schedules is told of revisions; by every core, and again at each start: a repeat changes nothing there."""
+        while self._untold:
+            workflow_id, message = next(iter(self._untold.items()))
+            async with self._writing:
+                producer = await self._producing()
+            try:
+                await producer.send_and_wait(
+                    self._kafka.names.physical(REQUESTS), self._codec.encode(message), workflow_id.encode(), headers=headers_of(message)
+                )
+            except KafkaError as error:
+                raise self._kafka.unreachable(error) from error
+            if self._untold.get(workflow_id) is message:
+                del self._untold[workflow_id]
 
     async def _read(self, *, timeout_ms: int) -> None:
         assert self._consumer is not None, "started"
@@ -189,8 +218,10 @@ class DefinitionKeeper:
                 return
             if record.deleted:
                 self.store.withdraw(record.id)
+                self._note_schedules(record, {}, offset)
                 return
             document = orjson.loads(record.content)
+            self._note_schedules(record, document, offset)
             if "@" not in record.id or VERSION_MARK in record.id:
                 self.store.publish(record.id, document)
             else:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from services.orchestrator.definition import Definition
+from services.orchestrator.effects import MODULE, SOURCE
 from services.orchestrator.names import expression_faults
 from services.orchestrator.references import Reference, ReferenceMissing, ReferenceSyntax, references_in, resolve, walk
 from services.orchestrator.schema import pointer_of
 from services.orchestrator.sight import NOWHERE, Sight
 from services.orchestrator.tree import Path
 from streams.errors import InvalidInput, Refused, Violation
-from streams.records import CompositeEvent, Json, ModuleMessage, SystemEvent, WorkflowCommand, WorkflowTransition
+from streams.records import CompositeEvent, ControlRecord, Json, ModuleMessage, SystemEvent, WorkflowCommand, WorkflowTransition, derived_id
 from streams.schedules import check_expression, zone_of
 from streams.topics import BY_NAME, COMPOSITES, SYSTEM_EVENTS
-from streams.triggers import CronTrigger, Trigger
+from streams.triggers import SCHEDULE_MODULE, CronTrigger, Trigger, read_triggers
 
 #: What the CEL of `where` may read: fields of records, by name.
 _FIELDS = frozenset(field.name for record in (SystemEvent, CompositeEvent, WorkflowTransition, ModuleMessage) for field in fields(record))
@@ -27,9 +28,23 @@ _SOURCES = frozenset({SYSTEM_EVENTS, COMPOSITES})
 def trigger_faults(workflow: dict[str, Any], path: Path) -> Iterator[Violation]:
     """What the schema cannot say about triggers."""
     given = workflow.get("triggers")
+    yield from _twice(given if isinstance(given, list) else [], path)
     for place, trigger in enumerate(given if isinstance(given, list) else ()):
         if isinstance(trigger, dict):
             yield from _faults(trigger, (*path, "triggers", place))
+
+
+def _twice(triggers: list[Json], path: Path) -> Iterator[Violation]:
+    """A schedule that is given twice: its executions would have the same ids."""
+    met: set[tuple[str, str]] = set()
+    for place, trigger in enumerate(triggers):
+        cron, timezone = (trigger.get("cron"), trigger.get("timezone", "UTC")) if isinstance(trigger, dict) else (None, None)
+        if isinstance(cron, str) and isinstance(timezone, str):
+            if (cron, timezone) in met:
+                yield Violation(
+                    code="trigger.duplicate", pointer=pointer_of((*path, "triggers", place)), message="Another trigger has this schedule."
+                )
+            met.add((cron, timezone))
 
 
 def _faults(trigger: dict[str, Any], path: Path) -> Iterator[Violation]:
@@ -70,6 +85,31 @@ def _input_faults(value: Json, path: Path) -> Iterator[Violation]:
             )
 
 
+def schedules_message(record: ControlRecord, workflow: Mapping[str, Any], order: int) -> ModuleMessage | None:
+    """What the keeper of schedules is told of a published revision (or, without a workflow, of its end) at `order` of the control topic.
+
+    None: it never heard of this id and has nothing to hear.
+    """
+    found = [trigger for trigger in read_triggers(workflow) if isinstance(trigger, CronTrigger)]
+    if not found and record.version <= 1:
+        return None
+    given = [{"cron": each.cron.expression, "timezone": each.cron.timezone, "missed": each.missed} for each in found]
+    return ModuleMessage(
+        id=derived_id("schedules", record.id, order),
+        type="schedule.notified",
+        source=SOURCE,
+        subject=record.id,
+        time=record.time,
+        correlation_id=record.id,
+        causation_id=record.id,
+        data={"workflow": record.id, "order": order, "schedules": given},
+        kind="notification",
+        source_module=MODULE,
+        target_module=SCHEDULE_MODULE,
+        operation="set",
+    )
+
+
 def triggered(command: WorkflowCommand, definition: Definition) -> WorkflowCommand:
     """A start by a trigger with its input made from the event; other starts as they are.
 
@@ -107,4 +147,4 @@ def input_of(trigger: Trigger, event: Json) -> Json:
     return resolve(trigger.input, lookup)
 
 
-__all__ = ["input_of", "trigger_faults", "triggered"]
+__all__ = ["input_of", "schedules_message", "trigger_faults", "triggered"]

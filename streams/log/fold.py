@@ -208,9 +208,9 @@ class LogFold:
         for _, state in list(self.view.states()):
             yield from self.machine.outstanding(state)
 
-    def due_of(self, due_us: int, aggregate_id: str, time_us: int) -> Due:
+    def due_of(self, due_us: int, aggregate_id: str, time_us: int, now_us: int) -> Due:
         """The input of a timer that fires now."""
-        return Due(aggregate_id=aggregate_id, due_us=due_us, time_us=time_us)
+        return Due(aggregate_id=aggregate_id, due_us=due_us, time_us=time_us, now_us=now_us)
 
     def _apply(self, entry: Entry) -> None:
         self._note(entry)

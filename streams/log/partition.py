@@ -255,7 +255,7 @@ class PartitionRunner:
         due = lane.fold.next_due()
         assert due is not None
         latest = max(each.fold.time_us for each in lanes)
-        decided = await self._run(lane, lane.fold.due_of(due_us, due[1], max(due_us, latest)), now_us)
+        decided = await self._run(lane, lane.fold.due_of(due_us, due[1], max(due_us, latest), now_us), now_us)
         if not decided and lane.fold.next_due() == due:
             _log.error("timer.no-effect", partition=self._partition, machine=lane.machine.name, aggregate_id=due[1])
             lane.fold.drop_timer(due[1])

@@ -45,6 +45,7 @@ class Due:
     aggregate_id: str
     due_us: int
     time_us: int
+    now_us: int = 0  #: the host's clock: how late it is. What is decided by it must stand in the events.
 
 
 Input: TypeAlias = Received | Due

@@ -45,7 +45,7 @@ class MachineRunner(Generic[State]):
         due = None if state is None else self.machine.due(state)
         assert due is not None, f"{aggregate_id} has no timer"
         self._advance(max(due, self.now_us) if time_us is None else time_us)
-        return self.handle(Due(aggregate_id=aggregate_id, due_us=due, time_us=self.now_us))
+        return self.handle(Due(aggregate_id=aggregate_id, due_us=due, time_us=self.now_us, now_us=self.now_us))
 
     def next_due(self) -> tuple[int, str] | None:
         """The earliest timer of all aggregates: when and whose."""

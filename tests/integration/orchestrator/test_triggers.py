@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from streams.codec.avro import Codec
 from streams.kafka import Kafka
 from streams.records import SystemEvent, WorkflowTransition
 from streams.settings import Settings
-from streams.topics import COMMANDS, SYSTEM_EVENTS, TRANSITIONS
+from streams.topics import COMMANDS, MESSAGES, SYSTEM_EVENTS, TRANSITIONS
 from streams.triggers import execution_for_event
 from tests.integration.orchestrator.cores import core
 from tests.integration.streams.workers import worker
@@ -109,3 +110,28 @@ async def test_a_workflow_that_starts_itself_comes_to_an_end(kafka: Kafka, codec
         begun = await started(bus)
     assert refused.data["code"] == "trigger.loop"
     assert sorted(transition.data["trigger_depth"] for transition in begun) == list(range(1, limits.TRIGGER_DEPTH_MAX + 1))
+
+
+async def test_a_schedule_starts_an_execution_at_its_time_and_a_successor_starts_none_again(kafka: Kafka, codec: Codec, bus: Bus) -> None:
+    async with core(kafka, codec, "one"):
+        step = {"id": "s", "type": "transform", "value": "event.time == input.at"}
+        minutely = {"cron": "* * * * *", "input": {"at": "${event.time}"}}
+        await bus.apply_workflow({**document(minutely), "steps": [step], "output": {"at": "${input.at}", "same": "${s.result}"}})
+        async with asyncio.timeout(100):
+            async for each in bus.read(TRANSITIONS, type="execution.started", since="beginning"):
+                first = each.record
+                break
+        last = await ended(bus, first.execution_id)
+    async with core(kafka, codec, "two"):
+        await bus.delete_workflow("w")
+        async with asyncio.timeout(60):
+            async for each in bus.read(MESSAGES, type="schedule.set", since="beginning"):
+                if not each.record.data["planned"]:
+                    break
+        begun = await started(bus)
+        commands = [each.record async for each in bus.read(COMMANDS, since="beginning", until_end=True)]
+    assert datetime.fromisoformat(last.data["output"]["at"]).second == 0
+    assert first.data["event"]["type"] == "schedule.fired"
+    # Another minute may have come meanwhile, but each comes once.
+    times = [transition.data["event"]["time"] for transition in begun]
+    assert len(times) == len(set(times)) == len(commands)

@@ -13,7 +13,7 @@ from services.modules.states import ModuleState
 from streams import limits
 from streams.codec.avro import Codec, SchemaIds
 from streams.codec.payload import payload_text
-from streams.log.types import NOTHING, Due, Machine, Received, Send
+from streams.log.types import NOTHING, Due, Machine, PartitionView, Received, Send
 from streams.records import InputPosition, ModuleMessage, SystemEvent, WorkflowCommand, from_micros, to_micros
 from streams.topics import REQUESTS, RESPONSES, TRANSITIONS, home_of
 
@@ -23,7 +23,7 @@ CREATE = ("context", "create-context", {"name": "room"})
 def test_it_is_a_machine() -> None:
     machine: Machine[ModuleState] = ModulesMachine()
     assert machine.inboxes == (REQUESTS,)
-    assert machine.decide(None, Due(aggregate_id="a", due_us=0, time_us=0)) is NOTHING  # type: ignore[arg-type]
+    assert machine.decide(PartitionView(), Due(aggregate_id="a", due_us=0, time_us=0)) is NOTHING
 
 
 # --- what a request leaves in the log ------------------------------------------------------------------------------------
