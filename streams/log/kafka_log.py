@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -21,6 +22,9 @@ from streams.log.ports import Appender, Outgoing, Stored
 
 FETCH_TIMEOUT_MS = 1000
 CLOSE_TIMEOUT_S = 2.0
+#: Of consumers that read a range and go: aiokafka pauses for `retry_backoff_ms` (100) before its first question about a partition,
+#: and closing a consumer may wait for the fetch that it has sent ahead.
+RANGE_OPTIONS: Mapping[str, Any] = {"retry_backoff_ms": 10, "fetch_max_wait_ms": 5}
 
 #: Where the index of fences of a log lies.
 SNAPSHOTS_OF = {
@@ -69,14 +73,14 @@ class KafkaLog:
     async def end(self) -> int:
         """See `LogPort.end`."""
         tp = TopicPartition(self.topic, self.partition)
-        async with self._kafka.consumer() as consumer:
+        async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
             return int((await consumer.end_offsets([tp]))[tp])
 
     async def read(self, start: int, end: int) -> AsyncIterator[Stored]:
         """See `LogPort.read`."""
         if start >= end:
             return
-        async with self._kafka.consumer() as consumer:
+        async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
             async for stored in read_range(consumer, self.topic, self.partition, start, end):
                 yield stored
 
@@ -133,7 +137,7 @@ class KafkaInboxes:
     async def open(self, positions: Mapping[str, int]) -> Mapping[str, int]:
         """See `InboxPort.open`."""
         await self.close()
-        consumer = self._kafka.new_consumer(fetch_max_wait_ms=1000, max_poll_records=2000)
+        consumer = self._kafka.new_consumer(fetch_max_wait_ms=1000, max_poll_records=2000, retry_backoff_ms=20)
         await start(consumer)
         self._consumer = consumer
         partitions = [TopicPartition(topic, self._partition) for topic in self._topics]

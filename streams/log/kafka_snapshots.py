@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from streams import limits
 from streams.kafka import Kafka, start
-from streams.log.kafka_log import FETCH_TIMEOUT_MS, abandon, read_range, stored_of
+from streams.log.kafka_log import FETCH_TIMEOUT_MS, RANGE_OPTIONS, abandon, read_range, stored_of
 from streams.log.ports import Kept, Stored
 
 WRITE_TIMEOUT_S = 30.0
@@ -55,7 +55,7 @@ class SnapshotClients:
         tp = TopicPartition(topic, partition)
         async with self._reading:
             if self._consumer is None:
-                consumer = self.kafka.new_consumer(fetch_max_wait_ms=50, max_partition_fetch_bytes=256 * 1024)
+                consumer = self.kafka.new_consumer(**RANGE_OPTIONS, max_partition_fetch_bytes=256 * 1024)
                 await start(consumer)
                 self._consumer = consumer
             consumer = self._consumer
@@ -117,12 +117,12 @@ class KafkaSnapshots:
     async def end(self) -> int:
         """See `SnapshotsPort.end`."""
         tp = TopicPartition(self.topic, self.partition)
-        async with self._clients.kafka.consumer() as consumer:
+        async with self._clients.kafka.consumer(**RANGE_OPTIONS) as consumer:
             return int((await consumer.end_offsets([tp]))[tp])
 
     async def read(self, start: int, end: int) -> AsyncIterator[Stored]:
         """See `SnapshotsPort.read`."""
-        async with self._clients.kafka.consumer() as consumer:
+        async with self._clients.kafka.consumer(**RANGE_OPTIONS) as consumer:
             async for stored in read_range(consumer, self.topic, self.partition, start, end):
                 yield stored
 

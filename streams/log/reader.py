@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 
 from streams.codec.avro import Codec
 from streams.kafka import Kafka
-from streams.log.kafka_log import SNAPSHOTS_OF, read_range
+from streams.log.kafka_log import RANGE_OPTIONS, SNAPSHOTS_OF, read_range
 from streams.log.rule import FENCED, ReadersRule, Verdict, type_and_epoch
 from streams.records import Fence
 from streams.topics import BY_NAME, INTERNAL_SNAPSHOTS
@@ -64,7 +64,7 @@ class FenceIndex:
         return max((epoch for epoch, at in self._fences.get(log, {}).items() if at < offset), default=0)
 
     async def _read_on(self, kafka: Kafka, codec: Codec) -> None:
-        async with kafka.consumer() as consumer:
+        async with kafka.consumer(**RANGE_OPTIONS) as consumer:
             end = int((await consumer.end_offsets([self._at]))[self._at])
             async for stored in read_range(consumer, self._at.topic, self._at.partition, self._read_to, end):
                 if stored.value is None or type_and_epoch(stored.headers)[0] != FENCED:
