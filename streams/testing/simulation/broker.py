@@ -144,6 +144,12 @@ class SimulatedBroker:
         self.scheduler.at(self.delay(), arrived)
         return await future
 
+    async def replication(self, loop: ProcessLoop, partition: Partition) -> None:
+        """Returns when more of a partition can be read."""
+        future: asyncio.Future[None] = loop.create_future()
+        partition.waiting.append(lambda: self.resolve(loop, future, None))
+        await future
+
     def resolve(self, loop: ProcessLoop, future: asyncio.Future[Any], answer: Any) -> None:
         """An answer reaches a process: it lies in its socket until it runs."""
         if loop.life is Life.DEAD or future.done() or self.scheduler.over:

@@ -134,6 +134,8 @@ class Reading:
                 raise StopAsyncIteration
             self._chunk, self._position = await self._broker.ask(self._loop, self._fetched)
             self._chunk.reverse()
+            if not self._chunk and self._position < self._end:
+                await self._broker.replication(self._loop, self._partition)
         return self._chunk.pop()
 
     def _fetched(self) -> tuple[list[Stored], int]:
