@@ -115,6 +115,8 @@ class Memory(PartitionView[Any]):
         for place in facts:
             if place.key not in self.recent:
                 self.remembered.pop(place.key, None)
+                # Before it was a fact it may have been looked for in vain.
+                self.absent.discard(("fact", place.key))
 
     def release(self) -> None:
         """Drops what came back for a decision and was not changed by it."""
