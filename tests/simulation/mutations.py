@@ -13,9 +13,11 @@ from streams.log.appending import Appending
 from streams.log.checkpoint import Checkpointer
 from streams.log.fenced import FencedLog
 from streams.log.fold import LogFold
+from streams.log.index import Entry as Place
 from streams.log.index import Index
 from streams.log.inputs import Inputs
 from streams.log.lanes import Lane
+from streams.log.memory import Memory
 from streams.log.ports import Kept
 from streams.log.rule import FENCED, POSITIONED, ReadersRule, Verdict
 from streams.log.snapshot import Checkpoint
@@ -157,6 +159,17 @@ def refusals_of_one_moment_share_an_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fold, "_origin", origin)
 
 
+def what_was_looked_for_in_vain_stays_absent(patch: pytest.MonkeyPatch) -> None:
+    """Found by the simulation: a fact that had been looked for before it was one was not found after a checkpoint: a repeat counted."""
+
+    def forget_facts(self: Memory, facts: list[Place]) -> None:
+        for place in facts:
+            if place.key not in self.recent:
+                self.remembered.pop(place.key, None)
+
+    patch.setattr(Memory, "forget_facts", forget_facts)
+
+
 #: Each with the invariant that must have caught it.
 MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
     mutation.__name__: (mutation, invariant)
@@ -174,5 +187,6 @@ MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
         (what_ended_is_forgotten, "as-the-oracle"),
         (a_doubt_after_a_rebalance_stops_the_process, "no-defect"),
         (refusals_of_one_moment_share_an_id, "decided-once"),
+        (what_was_looked_for_in_vain_stays_absent, "as-the-oracle"),
     )
 }

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
 
+from streams.errors import Unavailable
 from streams.log.ports import Outgoing, Stored
 from streams.testing.simulation.loop import Life, ProcessLoop, Scheduler
 
@@ -42,6 +43,7 @@ class Weather:
     repeat: float = 0.0  #: an append is acknowledged as a repeat, without its offset
     stuck: float = 0.0  #: an append is never answered; stored or not
     doubled: float = 0.0  #: an append is stored twice, the second time at once or later
+    snapshots_us: int = 0  #: at most so long a write of snapshots takes longer than others
     lag_us: int = 0  #: at most so long a stored record is not replicated
 
     def calm(self) -> Weather:
@@ -128,14 +130,19 @@ class SimulatedBroker:
             return int(random() * weather.slow_us)
         return int(random() * weather.latency_us)
 
-    async def ask(self, loop: ProcessLoop, what: Callable[[], Answer], *, may_fail: bool = True) -> Answer:
-        """A request that changes nothing: it is answered with `what()` as it was when the broker got it, or fails."""
+    async def ask(self, loop: ProcessLoop, what: Callable[[], Answer], *, wrapped: bool = False) -> Answer:
+        """A request that changes nothing: it is answered with `what()` as it was when the broker got it, or fails.
+
+        `wrapped`: errors of the broker come as the adapter of snapshots gives them.
+        """
         if self.scheduler.over:
             raise asyncio.CancelledError
         future: asyncio.Future[Answer] = loop.create_future()
         chance = self.scheduler.random.random
-        error = BrokerError("not the leader") if chance() < 0.2 else ConnectionError("connection lost")
-        failed = may_fail and self.weather.error > 0 and chance() < self.weather.error
+        error: Exception = ConnectionError("connection lost")
+        if chance() < 0.2:
+            error = Unavailable("kafka.unreachable", "not the leader") if wrapped else BrokerError("not the leader")
+        failed = self.weather.error > 0 and chance() < self.weather.error
 
         def arrived() -> None:
             answer = None if failed else what()
@@ -195,5 +202,6 @@ def stormy(random: Callable[[], float]) -> Weather:
         slow=rate(0.2), slow_us=int(10 ** (4 + 3 * random())), error=rate(0.05, 0.3),
         lost=rate(0.2, 0.4), unknown=rate(0.2), late=rate(0.2), repeat=rate(0.1, 0.3), stuck=rate(0.05, 0.2), doubled=rate(0.15, 0.3),
         lag_us=int(50_000 * random()) if random() < 0.3 else 0,
+        snapshots_us=int(10 ** (4 + 3 * random())) if random() < 0.4 else 0,
     )  # fmt: skip
     return weather if random() < 0.9 else replace(weather.calm(), latency_us=1)

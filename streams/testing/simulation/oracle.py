@@ -8,12 +8,13 @@ between their neighbours, would have done nothing either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from streams.codec.avro import Codec
 from streams.errors import InvalidInput
+from streams.log.fold import LogFold
 from streams.log.ports import Stored
 from streams.records import InputPosition, Position, Record, to_micros
 from streams.testing.simulation.model import CounterModel, FlowModel, Legit, Model, description
@@ -239,6 +240,18 @@ class Oracle:
         """An owner has folded the logs (their epochs are given) and has opened its inboxes, which ended at `ends`."""
         for topic, epoch in epochs.items():
             self.lanes[topic, partition].takeovers[epoch] = (ends, fence)
+
+    def positions_differ(self, fold: LogFold) -> Iterator[tuple[str, str]]:
+        """Where an owner that has decided nothing yet would go on reading at a wrong place."""
+        lane = self.lanes[fold.log, fold.view.partition]
+        self._note_quiet(lane)
+        for topic in lane.inboxes:
+            known, handled = fold.positions.get(topic, -1), lane.handled[topic]
+            if known < handled:
+                yield "decided-once", f"{topic}/{lane.partition} goes on after {known}, though the log shows {handled} as decided"
+            for offset in range(handled + 1, known + 1):
+                if not lane.quiet[topic].get(offset):
+                    yield "no-input-skipped", f"{topic}/{lane.partition} goes on after {known}, though {offset} is not decided"
 
     def acknowledged(self, topic: str, partition: int, offset: int, count: int) -> None:
         """An owner takes an append for acknowledged: its records must count."""

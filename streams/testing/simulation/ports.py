@@ -121,8 +121,11 @@ class SimulatedAppender:
 class Reading:
     """Records of a range, fetched in chunks; waits for those that are not replicated."""
 
-    def __init__(self, broker: SimulatedBroker, loop: ProcessLoop, partition: Partition, start: int, end: int) -> None:
+    def __init__(
+        self, broker: SimulatedBroker, loop: ProcessLoop, partition: Partition, start: int, end: int, *, wrapped: bool = False
+    ) -> None:
         self._broker, self._loop, self._partition, self._position, self._end = broker, loop, partition, start, end
+        self._wrapped = wrapped
         self._chunk: list[Stored] = []
 
     def __aiter__(self) -> Reading:
@@ -132,7 +135,7 @@ class Reading:
         while not self._chunk:
             if self._position >= self._end:
                 raise StopAsyncIteration
-            self._chunk, self._position = await self._broker.ask(self._loop, self._fetched)
+            self._chunk, self._position = await self._broker.ask(self._loop, self._fetched, wrapped=self._wrapped)
             self._chunk.reverse()
             if not self._chunk and self._position < self._end:
                 await self._broker.replication(self._loop, self._partition)
@@ -183,25 +186,29 @@ class SimulatedSnapshots:
 
     async def end(self) -> int:
         """See `SnapshotsPort.end`."""
-        return await self._broker.ask(self._loop, lambda: self._broker.partition(self.topic, self.partition).visible)
+        return await self._broker.ask(self._loop, lambda: self._broker.partition(self.topic, self.partition).visible, wrapped=True)
 
     def read(self, start: int, end: int) -> Reading:
         """See `SnapshotsPort.read`."""
-        return Reading(self._broker, self._loop, self._broker.partition(self.topic, self.partition), start, end)
+        return Reading(self._broker, self._loop, self._broker.partition(self.topic, self.partition), start, end, wrapped=True)
 
     async def at(self, offset: int) -> Stored | None:
         """See `SnapshotsPort.at`."""
         partition = self._broker.partition(self.topic, self.partition)
-        found = await self._broker.ask(self._loop, lambda: partition.between(offset, offset + 1, 1))
+        found = await self._broker.ask(self._loop, lambda: partition.between(offset, offset + 1, 1), wrapped=True)
         return found[0] if found else None
 
     async def write(self, records: Sequence[Kept]) -> Sequence[int]:
         """See `SnapshotsPort.write`."""
         offsets = []
+        weather, chance = self._broker.weather, self._broker.scheduler.random.random
         for kept in records:
+            if weather.snapshots_us:
+                await asyncio.sleep(chance() ** 3 * weather.snapshots_us / 1e6)
             record = Outgoing(key=kept.key.encode(), value=kept.value, headers=kept.headers, timestamp_ms=0)  # type: ignore[arg-type]
-            offsets.append(await self._broker.ask(self._loop, partial(self._broker.store, self.topic, self.partition, [record])))
-            if self._broker.weather.unknown and self._broker.scheduler.random.random() < self._broker.weather.unknown:
+            store = partial(self._broker.store, self.topic, self.partition, [record])
+            offsets.append(await self._broker.ask(self._loop, store, wrapped=True))
+            if weather.unknown and chance() < weather.unknown:
                 raise ConnectionError("the answer did not arrive")
         return offsets
 

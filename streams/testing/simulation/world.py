@@ -22,7 +22,7 @@ from streams.testing.simulation.machines import answer
 from streams.testing.simulation.oracle import Oracle
 from streams.testing.simulation.ports import MemoryCodec
 from streams.testing.simulation.process import LOG_TOPICS, Process, Watch
-from streams.testing.simulation.quiet import differences, unfinished
+from streams.testing.simulation.quiet import differences, fold_differs, unfinished
 
 START_US = 1_767_225_600_000_000
 #: How long everything may take to come to its end once all is calm: time-outs of appends, sessions, retries.
@@ -273,6 +273,11 @@ class World(Watch):
         self.tell(process.name, f"has taken over {partition}: " + ", ".join(f"{topic}#{log.epoch}" for topic, log in logs.items()))
         epochs = {topic: log.epoch for topic, log in logs.items()}
         self.oracle.took_over(partition, epochs, ends, logs[topics.MESSAGES].next_offset)
+        for lane in process.runners[partition]._owned.lanes.values():
+            # Nobody has appended since: what it knows is what the log says, whether it began with a checkpoint or not.
+            if lane.log.next_offset == self.broker.partition(lane.log.topic, partition).end:
+                for invariant, message in (*fold_differs(self, lane.fold), *self.oracle.positions_differ(lane.fold)):
+                    self.violate(invariant, f"after a takeover: {message}")
 
     def acknowledged(self, log: FencedLog, offset: int, count: int) -> None:
         """See `Watch.acknowledged`."""
