@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import frame, workflow_commands, workflow_definitions, workflow_files, workflow_show
+from services.cli import frame, workflow_commands, workflow_definitions, workflow_files, workflow_show, workflow_state
 from services.cli.workflow_files import read_text
 from services.cli.workflow_options import ByOption, parse_json, user
 from services.cli.workflow_show import progress_line
@@ -112,3 +112,5 @@ app.command("resume")(workflow_commands.resume)
 app.command("answer")(workflow_commands.answer)
 app.command("signal")(workflow_commands.signal)
 app.command("retry")(workflow_commands.retry)
+app.command("fork")(workflow_commands.fork)
+app.command("state")(workflow_state.state)

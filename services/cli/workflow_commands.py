@@ -1,14 +1,17 @@
-"""Commands to one execution: `mplp workflow cancel|pause|resume|answer|signal|retry`. A refusal ends with its code."""
+"""Commands to one execution: `mplp workflow cancel|pause|resume|answer|signal|retry|fork`. A refusal ends with its code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.cli import frame
-from services.cli.workflow_options import ByOption, IdArgument, WhyOption, parse_json, who
+from services.cli.workflow_files import read_text
+from services.cli.workflow_options import ByOption, IdArgument, WhyOption, parse_json, user, who
+from services.processes import offline
 from streams.bus import connect
 from streams.records import Json
 
@@ -68,9 +71,29 @@ async def retry(id: IdArgument, by: ByOption = None, why: WhyOption = None, as_j
     await give(id, "retry", who(by, why), as_json=as_json)
 
 
+@frame.command
+async def fork(
+    id: IdArgument,
+    step: Annotated[str, typer.Option("--step", metavar="STEP", help="The step before which the fork begins.")],
+    fork_id: Annotated[str | None, typer.Option("--id", help="The new execution's id; a second fork with it finds the first.")] = None,
+    input: Annotated[str | None, typer.Option("--input", metavar="JSON", help="Another input.")] = None,
+    definition: Annotated[
+        Path | None, typer.Option("--definition", metavar="FILE", help="Another definition, JSON or YAML; - reads stdin.")
+    ] = None,
+    by: ByOption = None,
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Start a new execution with the results before a step, optionally with another input or definition."""
+    changed = {} if input is None else {"input": parse_json(input, "--input")}
+    document = None if definition is None else offline.read_document(read_text(definition))
+    async with connect() as bus:
+        new = await bus.fork_workflow(id, step, fork_id=fork_id, definition=document, by=by or user(), **changed)
+    frame.say({"execution_id": new, "forked_from": id, "step": step}, as_json=as_json, text=f"{new}: forked from {id} before {step}")
+
+
 async def give(execution_id: str, command: str, data: Mapping[str, Json], *, as_json: bool) -> None:
     """Sends a command and says what the execution is after it."""
     async with connect() as bus:
         transition = await bus.command(execution_id, command, dict(data))
     found = {"execution_id": execution_id, "command": command, "status": transition.status, "transition": transition.type}
-    frame.say(found, as_json=as_json, text=f"{execution_id}: {transition.type} ({transition.status})")
+    frame.say(found, as_json=as_json, text=f"{execution_id}: {command} done, {transition.status}")

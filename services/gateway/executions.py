@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.gateway import cursors
 from services.gateway.answers import Answer, ports_of
@@ -94,11 +95,11 @@ async def start(
     )
 
 
-async def _view(request: Request, execution_id: str) -> dict[str, Any]:
+async def _view(request: Request, execution_id: str, at: datetime | None = None, sequence: int | None = None) -> dict[str, Any]:
     ports = ports_of(request)
-    transitions = [transition async for transition in ports.executions.transitions(execution_id)]
+    transitions = [transition async for transition in ports.executions.transitions(execution_id, until=at, sequence=sequence)]
     if not transitions:
-        raise NotFound("execution.unknown", f"There is no execution {execution_id}.")
+        raise NotFound("execution.unknown", f"There is no execution {execution_id}{'' if at is None else ' that had begun then'}.")
     return ports.fold(transitions)
 
 
@@ -163,6 +164,23 @@ async def show(request: Request, execution_id: ExecutionId) -> Any:
 
 
 @router.get(
+    "/v1/executions/{execution_id}/state",
+    response_class=Answer,
+    summary="Show an execution as it was",
+    dependencies=[Depends(requires(Role.READER))],
+    description="The execution at a past moment, folded from its log: up to `at` (RFC 3339 with offset) or `sequence`, both inclusive.",
+)
+async def state(
+    request: Request,
+    execution_id: ExecutionId,
+    at: Annotated[AwareDatetime | None, Query(description="As it was then; default: now.")] = None,
+    sequence: Annotated[int | None, Query(ge=1, description="As it was after its transition with this number.")] = None,
+) -> Any:
+    """The execution and its steps at a past moment."""
+    return Answer(await while_connected(request, _view(request, execution_id, at, sequence)))
+
+
+@router.get(
     "/v1/executions/{execution_id}/transitions",
     response_class=Answer,
     summary="List an execution's transitions",
@@ -198,8 +216,9 @@ async def _page_of_transitions(request: Request, execution_id: str, after: int, 
     response_class=Answer,
     summary="Command an execution",
     openapi_extra=ANY_OBJECT,
-    description="The body is the command's data: `answer` takes `{step, choice, why?, value?}`, `cancel` takes `{why?}`. "
-    "Answers when the command has taken effect; 409 with the refusal's code if it is not allowed in this state.",
+    description="The body is the command's data: `answer` takes `{step, choice, why?, value?}`, `signal` `{name, data?}`, `fork` "
+    "`{step, id?, input?, definition?}`, the others `{why?}`. Answers when the command has taken effect, with the status after it (of a "
+    "fork: that of the new execution, whose id is `forked`); 409 with the refusal's code if it is not allowed in this state.",
 )
 async def command(
     request: Request,
@@ -212,7 +231,8 @@ async def command(
     if data is not None and not isinstance(data, dict):
         raise InvalidInput("body.invalid", "The data of a command is an object.", pointer="")
     transition = await while_connected(request, ports_of(request).executions.command(execution_id, command, signed(data or {}, by)))
-    return Answer({"execution_id": execution_id, "status": transition.status, "transition": to_json(transition)})
+    new = {"forked": transition.execution_id} if command == "fork" else {}
+    return Answer({"execution_id": execution_id, "status": transition.status, "transition": to_json(transition), **new})
 
 
 def signed(data: Mapping[str, Any], by: str) -> dict[str, Any]:

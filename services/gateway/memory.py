@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from services.gateway.ports import Item, Ports, Start
@@ -60,10 +61,13 @@ class MemoryExecutions:
             raise Refused("execution.wrong-state", "Not now.")
         return self.record(execution_id, "execution.cancelled", "cancelled", dict(data))
 
-    async def transitions(self, execution_id: str, *, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
+    async def transitions(
+        self, execution_id: str, *, follow: bool = False, until: datetime | None = None, sequence: int | None = None
+    ) -> AsyncIterator[WorkflowTransition]:
         """See `ports.Executions`."""
         for transition in self.log.get(execution_id, []):
-            yield transition
+            if (until is None or transition.time <= until) and (sequence is None or (transition.sequence or 0) <= sequence):
+                yield transition
 
 
 @dataclass

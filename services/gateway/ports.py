@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from fastapi import APIRouter
@@ -52,10 +53,18 @@ class Executions(Protocol):
         """
 
     async def command(self, execution_id: str, command: str, data: Mapping[str, Any]) -> WorkflowTransition:
-        """Sends a command and waits for the transition that it causes. Raises `Refused` with the code of `command.refused`."""
+        """Sends a command; the last transition of what was decided, of a fork that of the new execution.
 
-    def transitions(self, execution_id: str, *, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
-        """The transitions of an execution in order, from the log; with `follow` goes on with those to come."""
+        Raises `Refused` with the code of `command.refused`.
+        """
+
+    def transitions(
+        self, execution_id: str, *, follow: bool = False, until: datetime | None = None, sequence: int | None = None
+    ) -> AsyncIterator[WorkflowTransition]:
+        """The transitions of an execution in order, from the log; with `follow` goes on with those to come.
+
+        `until` and `sequence` say where to stop, inclusive.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from services.orchestrator import attempts, endings, progress, retrying, signals
 from services.orchestrator.attempts import inside_of
@@ -36,6 +36,7 @@ ALLOWED: dict[CommandName, frozenset[ExecutionStatus]] = {
     "answer": frozenset({"pending", "running", "paused"}),
     "signal": frozenset({"pending", "running", "paused"}),
     "retry": frozenset({"failed"}),
+    "fork": frozenset(get_args(ExecutionStatus)),
 }
 
 
@@ -44,25 +45,25 @@ def apply(draft: Draft, command: WorkflowCommand) -> None:
     data = command.data if isinstance(command.data, dict) else {}
     if command.command == "answer":
         _check_answer(draft.state, data)
-    allowed = ALLOWED.get(command.command)
-    if allowed is None:
-        raise Refused("command.unsupported", f"This version does not know the command {command.command!r}.")
+    allowed = ALLOWED[command.command]
     _check_state(draft.state, command.command, allowed)
     match command.command:
         case "pause":
-            draft.record("execution.paused", _who(data), status="paused")
+            draft.record("execution.paused", who_of(data), status="paused")
         case "resume":
-            draft.record("execution.resumed", _who(data), status="running")
+            draft.record("execution.resumed", who_of(data), status="running")
             progress.settle_all(draft)
             endings.continue_ending(draft)
         case "cancel":
-            endings.begin_ending(draft, "cancelled", None, _who(data))
+            endings.begin_ending(draft, "cancelled", None, who_of(data))
         case "retry":
-            retrying.retry(draft, _who(data))
+            retrying.retry(draft, who_of(data))
         case "signal":
-            signals.receive(draft, data, _who(data))
-        case _:
+            signals.receive(draft, data, who_of(data))
+        case "answer":
             _answer(draft, data)
+        case _:
+            raise Refused("command.unsupported", f"The command {command.command!r} is not one to an execution that is there.")
     progress.settle(draft)
 
 
@@ -73,7 +74,7 @@ def _check_state(state: Execution, command: CommandName, allowed: frozenset[Exec
         raise Refused("execution.wrong-state", "The execution is ending already: only its compensations still run.")
 
 
-def _who(data: dict[str, Any]) -> dict[str, Json]:
+def who_of(data: dict[str, Any]) -> dict[str, Json]:
     """Who wanted it and why, if they said so."""
     return {name: data[name] for name in ("by", "why") if data.get(name)}
 
@@ -159,6 +160,8 @@ def started(command: WorkflowCommand, definition: Definition, now_us: int, paren
     if parent is not None:
         data["parent"] = parent.to_json()
     data |= {name: command.data[name] for name in ("trigger", "event", "trigger_depth") if name in command.data}
+    if isinstance(command.data.get("forked_from"), dict):
+        data["forked_from"] = command.data["forked_from"]
     event = WorkflowTransition(
         id="",
         type="execution.started",
@@ -168,7 +171,7 @@ def started(command: WorkflowCommand, definition: Definition, now_us: int, paren
         tenant=command.tenant,
         correlation_id=command.correlation_id or command.execution_id,
         causation_id=command.id,
-        data={**data, **_who(command.data)},
+        data={**data, **who_of(command.data)},
         execution_id=command.execution_id,
         workflow_id=definition.id,
         workflow_version=definition.version,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from services.orchestrator.evolve_commands import acknowledged, remembered, retried, signal_received, without_signal
+from services.orchestrator.evolve_commands import acknowledged, forked, remembered, retried, signal_received, without_signal
 from services.orchestrator.state import (
     ENDED,
     UNTOUCHED,
@@ -70,6 +70,7 @@ def _started(event: WorkflowTransition) -> Execution:
         timeout_us=None if timeout_ms is None else begun + timeout_ms * 1000,
         results_bytes=json_bytes(data.get("input")) + json_bytes(data.get("event")),
         parent=Parent(**data["parent"]) if "parent" in data else None,
+        forked_from=data.get("forked_from", {}).get("execution_id"),
     )
 
 
@@ -381,6 +382,7 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "signal.received": signal_received,
     "execution.acknowledged": acknowledged,
     "execution.retried": retried,
+    "execution.forked": forked,
     "execution.paused": _execution_paused,
     "execution.resumed": _execution_resumed,
     "execution.completed": _execution_ended,

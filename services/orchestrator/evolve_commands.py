@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.orchestrator.state import ENDED, Execution, Signal, anew, json_bytes, put_step, replace_step
+from services.orchestrator.state import ENDED, Error, Execution, Fork, Signal, StepState, anew, json_bytes, put_step, replace_step
 from streams.records import WorkflowTransition, to_micros
 
 #: Commands whose ids an execution remembers: a repeat of one of these changes nothing, not even by a refusal.
 COMMANDS_REMEMBERED_MAX = 256
 #: Events that are the first of a command's decision, and tell its id by `causation_id`.
-COMMANDED = frozenset({"signal.received", "approval.answered", "execution.paused", "execution.resumed", "execution.retried"})
+COMMANDED = frozenset(
+    {"signal.received", "approval.answered", "execution.paused", "execution.resumed", "execution.retried", "execution.forked"}
+)
 
 
 def signal_received(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
@@ -59,6 +61,37 @@ def retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     for instance, step in state.steps.items():
         if step.compensation and instance not in again:
             put_step(change, state, instance, replace_step(step, compensation=""))
+    return change
+
+
+def forked(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    """An execution was forked off (`to`), or this one begins as a fork (`from`) with results that others made."""
+    data = event.data
+    if "to" in data:
+        fork = Fork(
+            id=data["to"],
+            definition_hash=data["definition_hash"],
+            step=data["step"],
+            steps=tuple(data["steps"]),
+            time_us=to_micros(event.time),
+            own_input="input" in data,
+            input=data.get("input"),
+        )
+        return {"forks": (*state.forks, fork)}
+    change: dict[str, Any] = {"results_bytes": state.results_bytes}
+    for instance, taken in data["steps"].items():
+        error = taken.get("error")
+        step = StepState(
+            status=taken["status"],
+            result=taken.get("result"),
+            gathered=taken.get("gathered"),
+            error=None if error is None else Error.from_json(error),
+            ended_us=to_micros(event.time),
+            ended_sequence=state.sequence + 1,
+            taken_over=True,
+        )
+        put_step(change, state, instance, step)
+        change["results_bytes"] += json_bytes(step.result)
     return change
 
 

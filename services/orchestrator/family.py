@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from services.orchestrator.effects import MODULE, SOURCE, request_id
-from services.orchestrator.state import TERMINAL, Child, Error, Execution, Parent, StepState
+from services.orchestrator.state import TERMINAL, Child, Error, Execution, Fork, Parent, StepState
 from streams.errors import Refused
 from streams.log.types import Send
 from streams.records import Json, MessageError, ModuleMessage, WorkflowCommand, derived_id, from_micros
@@ -157,6 +157,67 @@ def _answer(
     return Send(topic=RESPONSES, key=home_of(parent.execution_id), record=message)
 
 
+# --- forks ------------------------------------------------------------------------------------------------------------
+
+
+def fork_command(state: Execution, fork: Fork) -> Send:
+    """Starts a fork, with the results that it takes over."""
+    data = {
+        "definition_hash": fork.definition_hash,
+        "input": fork.input if fork.own_input else state.input,
+        "forked_from": {"execution_id": state.id, "step": fork.step},
+        "steps": {instance: _taken(state, instance) for instance in fork.steps},
+    }
+    command = WorkflowCommand(
+        id=derived_id("fork", state.id, fork.id),
+        type="workflow.start",
+        source=SOURCE,
+        subject=fork.id,
+        time=from_micros(fork.time_us),
+        tenant=state.tenant,
+        correlation_id=state.correlation_id,
+        data=data,
+        execution_id=fork.id,
+        command="start",
+    )
+    return Send(topic=COMMANDS, key=home_of(fork.id), record=command)
+
+
+def _taken(state: Execution, instance: str) -> dict[str, Json]:
+    """A step as a fork takes it over."""
+    step = state.step(instance)
+    kept: dict[str, Json] = {"status": step.status}
+    kept |= {"result": step.result} if step.gathered is None else {"gathered": dict(step.gathered)}
+    return kept if step.error is None else {**kept, "error": step.error.to_json()}
+
+
+def source_of(command: WorkflowCommand) -> str | None:
+    """Id of the execution from which a start forks; None: it starts from nothing."""
+    given = command.data.get("forked_from") if isinstance(command.data, dict) and command.command == "start" else None
+    source = given.get("execution_id") if isinstance(given, dict) else None
+    return source if isinstance(source, str) and source else None
+
+
+def fork_begun(state: Execution, source: str) -> Send:
+    """Tells the execution from which `state` was forked that it has begun."""
+    message = ModuleMessage(
+        id=derived_id("begun", state.id),
+        type="workflow.acknowledged",
+        source=SOURCE,
+        subject=state.id,
+        time=from_micros(state.started_us),
+        tenant=state.tenant,
+        correlation_id=state.correlation_id,
+        data={"fork": state.id},
+        kind="notification",
+        source_module=MODULE,
+        target_module=MODULE,
+        operation=ACKNOWLEDGE,
+        execution_id=source,
+    )
+    return Send(topic=RESPONSES, key=home_of(source), record=message)
+
+
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +230,8 @@ def outstanding(state: Execution) -> Iterator[Send]:
                 yield start_command(state, instance, step, child) if child is waiting else cancel_command(state, instance, child)
     if state.parent is not None and state.status in TERMINAL and not state.acknowledged:
         yield outcome(state)
+    for fork in state.forks:
+        yield fork_command(state, fork)
 
 
 def is_from_child(message: ModuleMessage) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from services.orchestrator import attempts, commands, conditions, continuation, effects, family, progress, timers, triggering
+from services.orchestrator import attempts, commands, conditions, continuation, effects, family, forking, progress, timers, triggering
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.evolve import evolve
@@ -16,7 +16,7 @@ from streams import limits
 from streams.errors import Defect, InvalidDocument, Refused
 from streams.log.freeze import StateFormat
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Received, Remembered, Send, View
-from streams.records import ModuleMessage, Record, WorkflowCommand, WorkflowTransition
+from streams.records import Json, ModuleMessage, Record, WorkflowCommand, WorkflowTransition
 from streams.topics import COMMANDS, MESSAGES, RESPONSES, TRANSITIONS, WORKFLOW_SNAPSHOTS
 
 
@@ -156,15 +156,17 @@ class OrchestratorMachine:
         state = view.state(command.execution_id)
         parent = family.parent_of(command)
         if state is not None and (command.command == "start" or command.id in state.commands):
-            return self._repeated(state, parent)
+            return self._repeated(command, state, parent)
         try:
             if command.command == "start":
                 return self._start(command, parent, input.time_us)
             if state is None:
                 return self._to_nobody(command, parent, input.time_us)
             if parent is not None and (state.status in TERMINAL or state.ending is not None):
-                return self._repeated(state, parent)  # it has given us up while we ended
+                return self._repeated(command, state, parent)  # it has given us up while we ended
             draft = self._draft(state, input.time_us)
+            if command.command == "fork":
+                return self._fork(draft, command)
             with continuation.Bounded(draft):
                 commands.apply(draft, command)
             return draft.decision()
@@ -172,8 +174,19 @@ class OrchestratorMachine:
             told = () if parent is None else (family.refused_outcome(command, parent, error, input.time_us),)
             return Decision(events=(commands.refusal(command, state, error, input.time_us),), effects=told)
 
-    def _repeated(self, state: Execution, parent: Parent | None) -> Decision:
-        """A command that was carried out before changes nothing; a parent that asks again is told the end."""
+    def _fork(self, draft: Draft, command: WorkflowCommand) -> Decision:
+        data = command.data if isinstance(command.data, dict) else {}
+        definition = self._wanted(command) if "definition" in data else draft.definition
+        if "input" in data or definition is not draft.definition:
+            _check_input(definition, data.get("input", draft.state.input))
+        forking.fork(draft, definition, data, command.id, commands.who_of(data))
+        return draft.decision()
+
+    def _repeated(self, command: WorkflowCommand, state: Execution, parent: Parent | None) -> Decision:
+        """A command that was carried out changes nothing; a parent that asks again is told the end, a fork's source that it is there."""
+        source = family.source_of(command)
+        if source is not None and source == state.forked_from:
+            return Decision(effects=(family.fork_begun(state, source),))
         if parent is None or parent != state.parent or state.status not in TERMINAL:
             return NOTHING
         return Decision(effects=(family.outcome(state),))
@@ -200,12 +213,11 @@ class OrchestratorMachine:
         _check_id(command.execution_id)
         definition = self._wanted(command)
         command = triggering.triggered(command, definition)
-        if definition.input_schema is not None:
-            faults = list(schema_faults(definition.input_schema, command.data.get("input", {}), code="input"))
-            if faults:
-                raise commands.RefusedDocument("input.invalid", "The input does not fit the workflow's input-schema.", faults)
+        _check_input(definition, command.data.get("input", {}))
         event, state = commands.started(command, definition, now_us, parent)
         draft = self._draft_of(definition, state, now_us, [event])
+        if (source := family.source_of(command)) is not None:
+            forking.take_over(draft, source, command.data)
         draft.changed.append((definition.steps, ""))
         with continuation.Bounded(draft):
             progress.settle(draft)
@@ -233,6 +245,14 @@ class OrchestratorMachine:
         if found is None:
             raise Refused("workflow.unknown", f"There is no workflow {data.get('definition_hash') or data.get('workflow')!r}.")
         return found
+
+
+def _check_input(definition: Definition, input: Json) -> None:
+    """Raises `Refused` (`input.invalid`) with pointers into the input."""
+    if definition.input_schema is not None:
+        faults = list(schema_faults(definition.input_schema, input, code="input"))
+        if faults:
+            raise commands.RefusedDocument("input.invalid", "The input does not fit the workflow's input-schema.", faults)
 
 
 def _check_id(execution_id: str) -> None:

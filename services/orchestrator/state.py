@@ -216,6 +216,7 @@ class Execution:
     signals: tuple[Signal, ...] = ()  #: kept, in the order in which they came
     commands: tuple[str, ...] = ()  #: ids of the latest commands that were carried out: repeats change nothing
     forks: tuple[Fork, ...] = ()
+    forked_from: str | None = None  #: the execution from which this one was forked
     results_bytes: int = 0  #: size of input and results as JSON
     ended_us: int = 0
     output: Json = None

@@ -124,14 +124,26 @@ def _apply(execution: dict[str, Any], transition: WorkflowTransition) -> None:
         execution.pop("compensated", None)
         for instance in data["reset"]:
             _begin_anew(execution["steps"].setdefault(instance, _new_step()))
+    elif transition.type == "execution.forked" and "to" in data:
+        execution.setdefault("forks", []).append({"time": iso(transition.time), "execution_id": data["to"], "step": data["step"]})
+    elif transition.type == "execution.forked":
+        for instance, taken in data["steps"].items():
+            execution["steps"][instance] = {**_new_step(), **_taken_over(taken)}
     if transition.type in _COMMANDS:
-        execution["commands"].append({"time": iso(transition.time), "type": transition.type, **data})
+        told = {name: value for name, value in data.items() if name != "steps"}
+        execution["commands"].append({"time": iso(transition.time), "type": transition.type, **told})
     elif transition.type == "command.refused":
         execution["refused"].append({"time": iso(transition.time), **data})
     if transition.step_id is not None:
         _apply_to_step(execution["steps"].setdefault(transition.step_id, _new_step()), transition, data)
         for instance in data.get("reset", ()):
             execution["steps"].setdefault(instance, _new_step())["status"] = "pending"
+
+
+def _taken_over(taken: dict[str, Any]) -> dict[str, Any]:
+    """A step whose result comes from the execution that was forked."""
+    recipe = {"recipe": taken["gathered"]} if "gathered" in taken else {}
+    return {"status": taken["status"], "result": taken.get("result"), "error": taken.get("error"), "taken_over": True, **recipe}
 
 
 def _begin_anew(step: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -74,9 +75,11 @@ class BusExecutions:
         """See `ports.Executions`."""
         return await self._bus.command(execution_id, command, dict(data), timeout=COMMAND_TIMEOUT_S)
 
-    def transitions(self, execution_id: str, *, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
+    def transitions(
+        self, execution_id: str, *, follow: bool = False, until: datetime | None = None, sequence: int | None = None
+    ) -> AsyncIterator[WorkflowTransition]:
         """See `ports.Executions`."""
-        return self._bus.transitions(execution_id, follow=follow)
+        return self._bus.transitions(execution_id, follow=follow, until=until, sequence=sequence)
 
 
 class BusLive:

@@ -202,13 +202,37 @@ class Bus:
 
     # -- workflows and modules -------------------------------------------------------------------------------------
 
-    async def command(self, execution_id: str, command: str, data: Json = None, timeout: float = ANSWER_TIMEOUT_S) -> WorkflowTransition:
-        """Sends a command to an execution and returns the first transition that it caused.
+    async def command(
+        self, execution_id: str, command: str, data: Json = None, timeout: float = ANSWER_TIMEOUT_S, *, command_id: str | None = None
+    ) -> WorkflowTransition:
+        """Sends a command to an execution; the last transition of what was decided about it, whose `status` is that after the command.
 
-        Raises `Refused` with the code of a `command.refused` (`InvalidDocument` with all faults of a definition or an input), and
-        `Unavailable` (`orchestrator.silent`) when nothing answers in time.
+        With a `command_id` (UUID) of one's own a repeat of the same command is recognised: it is carried out once, and both get
+        the same answer. Raises `Refused` with the code of a `command.refused` (`InvalidDocument` with all faults of a definition
+        or an input), and `Unavailable` (`orchestrator.silent`) when nothing answers in time.
         """
-        return await self._executions.command(execution_id, command, data, timeout)
+        if command == "fork":
+            return await self._executions.fork(execution_id, data if isinstance(data, Mapping) else {}, timeout)
+        return await self._executions.command(execution_id, command, data, timeout, command_id)
+
+    async def fork_workflow(
+        self,
+        execution_id: str,
+        step: str,
+        *,
+        fork_id: str | None = None,
+        definition: Mapping[str, Any] | None = None,
+        input: Json = ...,
+        by: str = "",
+        timeout: float = ANSWER_TIMEOUT_S,
+    ) -> str:
+        """Starts a new execution with the results before `step`, with another definition or input if they are given; returns its id.
+
+        Forking again with the same `fork_id` gives the first fork. Raises as `command`.
+        """
+        data: dict[str, Any] = {"step": step, **({} if input is ... else {"input": input}), **({"by": by} if by else {})}
+        data |= {name: value for name, value in (("id", fork_id), ("definition", definition)) if value is not None}
+        return (await self._executions.fork(execution_id, data, timeout)).execution_id
 
     async def start_workflow(
         self,
@@ -278,9 +302,16 @@ class Bus:
         """Takes a published definition back; what runs goes on. Raises `NotFound` (`workflow.unknown`)."""
         return await published.delete(self, workflow_id, who=by, why=why)
 
-    def transitions(self, execution_id: str, follow: bool = False) -> AsyncIterator[WorkflowTransition]:
-        """The execution's transitions in order; with `follow` also those to come, up to its last record."""
-        return self._executions.transitions(execution_id, follow)
+    def transitions(
+        self, execution_id: str, follow: bool = False, *, until: str | datetime | None = None, sequence: int | None = None
+    ) -> AsyncIterator[WorkflowTransition]:
+        """The execution's transitions in order; with `follow` also those to come, until it has ended.
+
+        `until` (a time) and `sequence` say where to stop, inclusive: folding these gives the state of that moment.
+        """
+        end = _time_or_none(until)
+        found = self._executions.transitions(execution_id, follow)
+        return found if end is None and sequence is None else _until(found, end, sequence)
 
     async def call_module(
         self,
@@ -310,6 +341,15 @@ def _record(delivered: Delivered) -> Any:
 
 def _same(delivered: Delivered) -> Delivered:
     return delivered
+
+
+async def _until(
+    transitions: AsyncIterator[WorkflowTransition], end: datetime | None, sequence: int | None
+) -> AsyncIterator[WorkflowTransition]:
+    async for transition in transitions:
+        if (end is not None and transition.time > end) or (sequence is not None and (transition.sequence or 0) > sequence):
+            return
+        yield transition
 
 
 def _time_or_none(value: str | datetime | None) -> datetime | None:

@@ -11,11 +11,23 @@ from datetime import timedelta
 from typing import Any
 
 from streams import topics
-from streams.bus.follower import Feed, Follower
+from streams.bus.follower import CaughtUp, Feed, Follower
 from streams.bus.publisher import Publisher
 from streams.bus.selection import Selection
 from streams.bus.sources import AssignedSource, Since
-from streams.bus.stories import REFUSED, SOURCE, STARTED, TERMINAL, command_of, outcome, refusal_of, result_of, start_command, time_of_id
+from streams.bus.stories import (
+    ENDED_STATUSES,
+    REFUSED,
+    SOURCE,
+    STARTED,
+    TERMINAL,
+    command_of,
+    outcome,
+    refusal_of,
+    result_of,
+    start_command,
+    time_of_id,
+)
 from streams.bus.subscription import Decoder, Subscription
 from streams.codec.avro import Codec
 from streams.errors import BackboneError, NotFound, Unavailable
@@ -44,12 +56,42 @@ class Executions:
         if self._responses is not None:
             await self._responses.close()
 
-    async def command(self, execution_id: str, command: str, data: Json, timeout: float) -> WorkflowTransition:
+    async def command(
+        self, execution_id: str, command: str, data: Json, timeout: float, command_id: str | None = None
+    ) -> WorkflowTransition:
         """See `Bus.command`."""
-        wish = command_of(execution_id, command, data if data is not None else {})
+        wish = command_of(execution_id, command, data if data is not None else {}, command_id)
         async with self._transitions.watch(home_of(execution_id)) as feed:
+            if command_id is not None and (decided := await self._decided(wish)) is not None:
+                return decided
             await self._send(wish)
-            return await self._first(feed, lambda transition: transition.causation_id == wish.id, wish, timeout)
+            first = await self._first(feed, lambda transition: transition.causation_id == wish.id, wish, timeout)
+            return await _last_of(first, wish, feed)
+
+    async def _decided(self, wish: WorkflowCommand) -> WorkflowTransition | None:
+        """The last transition of a command that was carried out before. Raises the error of its refusal."""
+        last = None
+        async for transition in self.transitions(wish.execution_id, follow=False):
+            if transition.causation_id == wish.id:
+                if transition.type == REFUSED:
+                    raise refusal_of(transition)
+                last = transition
+        return last
+
+    async def fork(self, execution_id: str, data: Mapping[str, Json], timeout: float) -> WorkflowTransition:
+        """See `Bus.fork`."""
+        fork_id = data.get("id")
+        if not isinstance(fork_id, str):
+            fork_id = new_id()
+        wish = command_of(execution_id, "fork", {**data, "id": fork_id})
+        async with self._transitions.watch(home_of(fork_id)) as begun:
+            async for transition in self.transitions(fork_id, follow=False):
+                return transition  # it was forked before
+            async with self._transitions.watch(home_of(execution_id)) as feed:
+                await self._send(wish)
+                await self._first(feed, lambda transition: transition.causation_id == wish.id, wish, timeout)
+            first = await self._first(begun, lambda found: found.execution_id == fork_id and found.type == STARTED, wish, timeout)
+            return await _last_of(first, wish, begun, causation_id=first.causation_id)
 
     async def start(
         self,
@@ -98,13 +140,32 @@ class Executions:
 
     async def transitions(self, execution_id: str, follow: bool) -> AsyncIterator[WorkflowTransition]:
         """See `Bus.transitions`."""
+        if not follow:
+            async for transition in self._so_far(execution_id):
+                yield transition
+            return
+        async with self._transitions.watch(home_of(execution_id)) as feed:
+            seen, ended = 0, False
+            async for transition in self._so_far(execution_id):
+                # What ended may have been retried since: only how it is now counts.
+                seen = max(seen, transition.sequence or 0)
+                ended = transition.type in TERMINAL or (ended and transition.status in ENDED_STATUSES)
+                yield transition
+            while not ended:
+                transition = _record(await feed.get())
+                if isinstance(transition, WorkflowTransition) and transition.execution_id == execution_id:
+                    if transition.sequence and transition.sequence <= seen:
+                        continue
+                    yield transition
+                    ended = transition.type in TERMINAL
+
+    async def _so_far(self, execution_id: str) -> AsyncIterator[WorkflowTransition]:
+        """The execution's transitions up to the log's present end."""
         since = await self._beginning_of(execution_id)
-        async with await self._story(execution_id, since, until_end=not follow) as story:
+        async with await self._story(execution_id, since, until_end=True) as story:
             async for transition in story:
                 if transition.execution_id == execution_id:
                     yield transition
-                    if follow and transition.type in TERMINAL:
-                        return
 
     async def call_module(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
         """See `Bus.call_module`."""
@@ -201,6 +262,15 @@ class Executions:
         partition = partition_of(home, await self._publisher.partitions(topics.TRANSITIONS))
         source = AssignedSource(self._kafka, self._codec, topics.TRANSITIONS, since, partitions=[partition], until_end=until_end)
         return Subscription(source, self._decoder, topics.TRANSITIONS, Selection(), lambda delivered: delivered.record, key=home)
+
+
+async def _last_of(first: WorkflowTransition, wish: WorkflowCommand, feed: Feed, *, causation_id: str | None = None) -> WorkflowTransition:
+    """The last transition of the decision that `first` begins: a decision is one batch, so it is in the feed whole."""
+    last, cause = first, causation_id or wish.id
+    while not isinstance(found := _record(await feed.get()), CaughtUp):
+        if isinstance(found, WorkflowTransition) and found.causation_id == cause and found.execution_id == first.execution_id:
+            last = found
+    return last
 
 
 async def _to_the_end(

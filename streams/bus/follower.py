@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -25,8 +25,14 @@ from streams.records import Record
 
 IDLE_S = 30.0
 
-#: What a watcher gets: records in order, or the error that ended the reader.
-Feed: TypeAlias = "asyncio.Queue[Record | BackboneError]"
+
+class CaughtUp:
+    """Said after the records of a fetch: whatever was appended in one batch with them has been handed on, too."""
+
+
+CAUGHT_UP = CaughtUp()
+#: What a watcher gets: records in order, `CAUGHT_UP` after those of each fetch, or the error that ended the reader.
+Feed: TypeAlias = "asyncio.Queue[Record | CaughtUp | BackboneError]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,8 +109,12 @@ class Follower:
         ended: BackboneError = Defect("bus.reader-ended", f"The reader of {self._topic} ended.")
         try:
             while (fetched := await source.fetch()) is not None:
+                reached: dict[int, Feed] = {}
                 for raw in fetched:
-                    await self._dispatch(source, raw)
+                    for feed in await self._dispatch(source, raw):
+                        reached[id(feed)] = feed
+                for feed in reached.values():
+                    feed.put_nowait(CAUGHT_UP)
         except BackboneError as error:
             ended = error
         except Exception as error:  # noqa: BLE001  the watchers must learn of it, whatever it is
@@ -117,25 +127,27 @@ class Follower:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(source.close())
 
-    async def _dispatch(self, source: AssignedSource, raw: Any) -> None:
+    async def _dispatch(self, source: AssignedSource, raw: Any) -> Sequence[Feed]:
+        """Hands a record to its watchers; those that got it."""
         if not source.knows(raw):
             await source.learn(raw)
         if not source.counts(raw):
-            return
+            return ()
         watchers = self._watchers.get(raw.key)
         if not watchers or raw.value is None:
-            return
+            return ()
         record_type = next((value for name, value in raw.headers if name == "ce_type"), b"")
         feeds = [watcher.feed for watcher in watchers if watcher.types is None or record_type in watcher.types]
         if not feeds:
-            return  # not even decoded
+            return ()  # not even decoded
         try:
             record = await self._decoder.settled(raw.value, EVERYTHING)
         except InvalidInput as error:
             _log.warning(
                 "record.skipped", code=error.code, reason=error.message, topic=self._topic, partition=raw.partition, offset=raw.offset
             )
-            return
+            return ()
         if record is not None:
             for feed in feeds:
                 feed.put_nowait(record)
+        return feeds

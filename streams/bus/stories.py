@@ -14,6 +14,8 @@ from streams.topics import home_of
 
 #: Types of the last record of an execution. A retried one goes on after it.
 TERMINAL = frozenset({"execution.completed", "execution.failed", "execution.timed_out", "execution.cancelled"})
+#: Statuses of an execution that has ended.
+ENDED_STATUSES = frozenset({"completed", "failed", "timed_out", "cancelled"})
 REFUSED = "command.refused"
 STARTED = "execution.started"
 
@@ -47,9 +49,10 @@ def start_command(
     return command_of(execution_id, "start", data)
 
 
-def command_of(execution_id: str, command: str, data: Json) -> WorkflowCommand:
-    """A command addressed to an execution."""
+def command_of(execution_id: str, command: str, data: Json, command_id: str | None = None) -> WorkflowCommand:
+    """A command addressed to an execution. `command_id`: the same for a repeat of the same command."""
     return WorkflowCommand(
+        id=new_id() if command_id is None else command_id,
         type=f"workflow.{command}",
         source=SOURCE,
         subject=execution_id,

@@ -159,13 +159,6 @@ def test_a_refused_document_names_all_its_faults(runner: MachineRunner[Execution
     ]
 
 
-@pytest.mark.parametrize("name", ["fork"])
-def test_commands_that_this_version_does_not_have_are_refused(runner: MachineRunner[Execution], name: str) -> None:
-    start(runner, operation("a"))
-    (event,) = runner.receive(command(name)).events
-    assert (event.type, event.data["code"], event.sequence) == ("command.refused", "command.unsupported", 3)
-
-
 def test_every_command_that_is_obeyed_leaves_a_record_that_names_it(runner: MachineRunner[Execution]) -> None:
     start(runner, operation("a"))
     for name in ("pause", "resume", "cancel"):
