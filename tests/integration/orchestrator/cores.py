@@ -11,7 +11,7 @@ from services.modules.catalogue import OPERATIONS
 from services.modules.machine import ModulesMachine
 from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.shell import DefinitionKeeper
-from services.processes.runtime import send_heartbeats
+from services.processes.runtime import Alive, send_heartbeats
 from streams import topics
 from streams.codec.avro import Codec
 from streams.kafka import Kafka
@@ -27,8 +27,8 @@ async def core(kafka: Kafka, codec: Codec, name: str) -> AsyncIterator[Definitio
     host = Host(kafka, codec, machines, name=name, group=f"{kafka.settings.topic_prefix}-core", prepare=keeper.prepare)
     commands = kafka.names.physical(topics.COMMANDS)
 
-    def state() -> tuple[dict[str, int], list[str]]:
-        return {topics.CONTROL_WORKFLOWS: keeper.offset}, [f"{commands}/{partition}" for partition in host.partitions]
+    def state() -> Alive:
+        return Alive({topics.CONTROL_WORKFLOWS: keeper.offset}, [f"{commands}/{partition}" for partition in host.partitions])
 
     tasks = [asyncio.create_task(host.run()), asyncio.create_task(keeper.run())]
     tasks.append(asyncio.create_task(send_heartbeats(kafka, codec, name, state)))
