@@ -19,7 +19,7 @@ from streams.log.partition import Checkpointing, PartitionRunner
 from streams.log.ports import Kept
 from streams.log.rule import ReadersRule, Verdict
 from streams.log.snapshot import CHECKPOINTED, SNAPSHOTTED
-from streams.records import Position, Snapshot
+from streams.records import ModuleMessage, Position, Snapshot
 from streams.testing.memory_log import Fault
 from streams.testing.toys import EchoMachine, FlowMachine, FlowState, command, start
 from tests.unit.log.world import CODEC, World, until
@@ -52,6 +52,13 @@ async def until_checkpointed(runner: PartitionRunner) -> None:
 
 def ended(world: World) -> int:
     return [event.type for event in world.valid()].count("execution.completed")
+
+
+def echo(flow: str, step: int) -> ModuleMessage:
+    """A module's answer to a step."""
+    return ModuleMessage(
+        type="x", kind="response", source_module="echo", operation="echo", execution_id=flow, attempt=step, status="success"
+    )  # fmt: skip
 
 
 def whole(world: World, machine: FlowMachine | EchoMachine, name: str) -> LogFold:
@@ -218,6 +225,28 @@ async def test_slow_snapshots_hold_no_decision_up() -> None:
     for number in range(5):
         world.put(topics.COMMANDS, f"flow-{number}", start(f"flow-{number}", steps=2))
     await world.until_completed(5)
+    await world.kill()
+
+
+async def test_what_a_checkpoint_names_as_gone_is_no_state_though_it_still_lies_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: Checkpointer) -> None:
+        raise ConnectionError("nothing is deleted today")
+
+    monkeypatch.setattr(Checkpointer, "_tombstone", refuse)
+    monkeypatch.setattr("streams.log.checkpoint.RETRY_S", 0.0)
+    world, runner = await busy_world(2)
+    await until_checkpointed(runner)
+    world.put(topics.RESPONSES, "flow-0", echo("flow-0", 1))
+    world.put(topics.RESPONSES, "flow-0", echo("flow-0", 2))
+    await until(lambda: ended(world) == 1)
+    await until_checkpointed(runner)
+    await world.kill()
+    assert snapshots(world)["1/flow-0"] is not None, "its state was not deleted"
+    world.checkpointing = NEVER
+    successor = world.own("two")
+    await until(successor.serving.is_set)
+    assert lane(successor).checkpoint_offset > 0
+    assert set(lane(successor).fold.view.aggregates) == {"flow-1"}
     await world.kill()
 
 
