@@ -29,6 +29,8 @@ async def validate(
     operations = {**offline.OPERATIONS, **(read_modules(modules) if modules else {})}
     try:
         faults = [fault.to_dict() for fault in offline.validate(offline.read_document(read_text(file)), operations)]
+    except InvalidDocument as error:
+        faults = [fault.to_dict() for fault in error.violations]
     except InvalidInput as error:
         faults = [{"code": error.code, "pointer": "", "message": error.message}]
     frame.say({"valid": not faults, "faults": faults}, as_json=as_json, text=lambda: _faults_text(file, faults))

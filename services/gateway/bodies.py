@@ -15,6 +15,7 @@ from services.gateway.problems import UnsupportedMediaType, violations_of
 from streams import limits
 from streams.errors import InvalidDocument, InvalidInput
 from streams.records import Json
+from streams.strict import json_twice
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -54,6 +55,9 @@ def parse_json(body: bytes, *, depth_max: int = limits.PAYLOAD_DEPTH_MAX + ENVEL
         raise InvalidInput("json.invalid", f"The body is not JSON: {error}.") from error
     if deeper_than(value, depth_max):
         raise too_deep(depth_max)
+    twice = json_twice(body, value)
+    if twice:
+        raise InvalidDocument("body.invalid", twice[0].message, twice)
     if _LONG_NUMBER.search(body):
         # orjson reads an integer beyond 64 bits as a rounded double. The standard parser asks us.
         json.loads(body, parse_int=_integer)

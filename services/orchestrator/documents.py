@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 import yaml
 
-from streams.errors import InvalidInput
+from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.records import Json
+from streams.strict import json_twice, yaml_twice
 
 #: Aliases (`*name`) of a YAML document: each may stand for a tree of aliases, so a few lines could become gigabytes.
 ALIASES_MAX = 100
@@ -41,17 +42,20 @@ _Loader.yaml_implicit_resolvers = {
 def read_document(text: str) -> Json:
     """The document in `text`: JSON if it begins like JSON, else YAML. Raises `InvalidInput` (`document.malformed`) with the line.
 
+    A key that is given twice is malformed too: `InvalidDocument` with `schema.duplicateKey` and pointers.
     A broken JSON document is not tried as YAML, which might read something else into it.
     """
     if _JSON_BEGIN.match(text):
         try:
-            return orjson.loads(text)
+            parsed: Json = orjson.loads(text)
+            _refuse_twice(json_twice(text.encode(), parsed))
+            return parsed
         except orjson.JSONDecodeError as error:
             raise InvalidInput(
                 "document.malformed", f"This is not JSON: line {error.lineno}, column {error.colno}: {error.msg}."
             ) from error
     try:
-        document = yaml.load(text, _Loader)
+        document = _loaded(text)
         _check_json(document)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -63,6 +67,21 @@ def read_document(text: str) -> Json:
     except ValueError as error:
         raise InvalidInput("document.malformed", f"{error}") from error
     return document
+
+
+def _loaded(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        _refuse_twice(list(yaml_twice(node)))
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_twice(faults: list[Violation]) -> None:
+    if faults:
+        raise InvalidDocument("document.malformed", faults[0].message, faults)
 
 
 def _check_json(value: Any) -> None:
