@@ -314,6 +314,7 @@ async def test_a_missing_snapshot_makes_the_checkpoint_useless() -> None:
     await until_checkpointed(runner)
     await world.kill()
     world.broker.keep(topics.WORKFLOW_SNAPSHOTS, 0, Kept(key="1/flow-1", value=None))
+    world.checkpointing = NEVER
     successor = world.own("two")
     await until(successor.serving.is_set)
     assert lane(successor).checkpoint_offset == 0
