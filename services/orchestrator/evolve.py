@@ -342,7 +342,7 @@ def _condition_answered(state: Execution, event: WorkflowTransition) -> dict[str
     after = replace_step(
         step,
         branch=event.data["branch"],
-        answered=_answered(state, event),
+        **_answered(state, event),
         attempt_timeout_us=None if own_ms is None else step.attempt_us + own_ms * 1000,
     )
     return _with(state, event, after)

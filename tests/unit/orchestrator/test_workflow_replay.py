@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from random import Random
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,8 @@ def check_state(simulation: PlannedSimulation) -> None:
     if state is None:
         return
     machine = simulation.machine
+    written = orjson.dumps(machine.states.dump(state))
+    assert machine.states.load(orjson.loads(written)) == state, "a snapshot gives the very state back"
     asked = {send.record.id for send in machine.outstanding(state) if getattr(send.record, "kind", "") == "request"}
     assert len(asked) == sum(step.status == "running" and bool(step.module) and step.fallback is None for step in state.steps.values())
     live = {name for name, step in state.steps.items() if step.status in ("scheduled", "running", "waiting")}
