@@ -222,6 +222,7 @@ class LogFold:
             view.born[aggregate_id] = entry.position.offset
         view.sequences[aggregate_id] = event.sequence
         view.changed[aggregate_id] = None
+        view.revived.discard(aggregate_id)
         aggregates = view.aggregates
         state = self.machine.evolve(aggregates.get(aggregate_id), entry)
         if state is None:
@@ -259,6 +260,7 @@ class LogFold:
     def _remember(self, fact: Remembered, offset: int) -> None:
         self.view.remembered[fact.key] = fact
         self.view.recent[fact.key] = offset
+        self.view.recalled.discard(fact.key)
 
 
 def _origin(input: Input) -> tuple[object, ...]:

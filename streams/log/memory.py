@@ -119,13 +119,11 @@ class Memory(PartitionView[Any]):
                 self.absent.discard(("fact", place.key))
 
     def release(self) -> None:
-        """Drops what came back for a decision and was not changed by it."""
+        """Drops what came back for a decision and is still as it was parked: what changes is taken out of these sets at once."""
         for key in self.revived:
-            if key not in self.changed:
-                self._drop(key)
+            self._drop(key)
         for key in self.recalled:
-            if key not in self.recent:
-                self.remembered.pop(key, None)
+            self.remembered.pop(key, None)
         self.revived.clear()
         self.recalled.clear()
 
