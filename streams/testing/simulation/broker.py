@@ -151,8 +151,10 @@ class SimulatedBroker:
         self.scheduler.at(self.delay(), arrived)
         return await future
 
-    async def replication(self, loop: ProcessLoop, partition: Partition) -> None:
-        """Returns when more of a partition can be read."""
+    async def replication(self, loop: ProcessLoop, partition: Partition, offset: int) -> None:
+        """Returns when the record at `offset` can be read."""
+        if partition.visible > offset:
+            return
         future: asyncio.Future[None] = loop.create_future()
         partition.waiting.append(lambda: self.resolve(loop, future, None))
         await future

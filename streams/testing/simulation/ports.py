@@ -138,7 +138,7 @@ class Reading:
             self._chunk, self._position = await self._broker.ask(self._loop, self._fetched, wrapped=self._wrapped)
             self._chunk.reverse()
             if not self._chunk and self._position < self._end:
-                await self._broker.replication(self._loop, self._partition)
+                await self._broker.replication(self._loop, self._partition, self._position)
         return self._chunk.pop()
 
     def _fetched(self) -> tuple[list[Stored], int]:
