@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from streams.codec.avro import Codec, headers_of
 from streams.errors import BackboneError, TooLarge
@@ -71,13 +72,18 @@ class LogRecord:
 class FencedLog:
     """One owner's hold on one log partition. Not safe for concurrent `append`s: the caller serialises them."""
 
-    def __init__(self, kafka: Kafka | None, codec: Codec, *, topic: str, partition: int, owner: str, port: LogPort | None = None) -> None:
+    def __init__(
+        self, kafka: Kafka | None, codec: Codec, *, topic: str, partition: int, owner: str,
+        port: LogPort | None = None, clock: Callable[[], datetime] = now,
+    ) -> None:  # fmt: skip
+        """`port` stands for Kafka, `clock` for the wall clock (it dates fences; nothing is decided by it)."""
         if port is None:
             assert kafka is not None
             port = KafkaLog(kafka, topic, partition)
         self._port = port
         self._codec = codec
         self._owner = owner
+        self._now = clock
         self._appender: Appender | None = None
         self.partition = partition
         self.topic = port.topic
@@ -121,7 +127,7 @@ class FencedLog:
             for attempt in range(CLAIMS_MAX):
                 await read_to(await self._port.end())
                 wanted = rule.epoch + 1
-                claim_id = derived_id("fence", self.topic, self.partition, wanted, self._owner, attempt, to_micros(now()))
+                claim_id = derived_id("fence", self.topic, self.partition, wanted, self._owner, attempt, to_micros(self._now()))
                 fence = self._fence(wanted, claim_id)
                 offset = await self._append_fence(appender, fence)
                 if offset is None:
@@ -219,7 +225,7 @@ class FencedLog:
 
     def _fence(self, epoch: int, claim_id: str) -> Fence:
         return Fence(
-            id=claim_id, type=FENCED, source="mplp/log", subject=f"{self.topic}/{self.partition}", time=now(),
+            id=claim_id, type=FENCED, source="mplp/log", subject=f"{self.topic}/{self.partition}", time=self._now(),
             log=self.topic, partition=self.partition, epoch=epoch, owner=self._owner,
         )  # fmt: skip
 
@@ -245,7 +251,7 @@ class FencedLog:
             type=FENCED,
             source="mplp/log",
             subject=f"{self.topic}/{self.partition}",
-            time=now(),
+            time=self._now(),
             log=self.topic,
             partition=self.partition,
             epoch=epoch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from streams import topics
@@ -15,7 +16,7 @@ from streams.log.owned import OwnedPartitions
 from streams.log.partition import PartitionRunner, Ports
 from streams.log.ports import Outgoing
 from streams.log.types import Send
-from streams.records import Record
+from streams.records import Record, from_micros
 from streams.testing.simulation.broker import SimulatedBroker
 from streams.testing.simulation.group import Member, SimulatedGroup
 from streams.testing.simulation.loop import ProcessLoop
@@ -121,7 +122,7 @@ class Process:
 
         def open_log(topic: str, number: int) -> FencedLog:
             port = SimulatedLog(self._broker, self.loop, topic, number)
-            log = self.log_class(None, self._codec, topic=topic, partition=number, owner=self.name, port=port)
+            log = self.log_class(None, self._codec, topic=topic, partition=number, owner=self.name, port=port, clock=self._time)
             log.watch = self._watch
             logs[topic] = log
             return log
@@ -144,6 +145,9 @@ class Process:
         )
         machines: list[Any] = [FlowMachine(), CounterMachine()]
         return self.runner_class(machines, ports, partition=partition, partitions=self._partitions)
+
+    def _time(self) -> datetime:
+        return from_micros(self._clock.now_us())
 
     async def _prepare(self, record: Record) -> Record:
         """As the orchestrator stores definitions before it decides: it waits, and another server may be away."""
