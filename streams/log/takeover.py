@@ -108,6 +108,7 @@ class _Recovery:
         fold.epoch, fold.next_offset = lane.log.epoch, lane.log.next_offset
         lane.advance(lane.log.next_offset)
         lane.checkpoint_offset = self._offset
+        fold.view.release()  # what a repeat asked for, and what nothing has changed, is parked as before
         if self._epoch != fold.epoch - 1:
             # An owner in between may still be about to delete what it takes for outdated: nothing of the older epochs is relied on.
             fold.view.changed.update(dict.fromkeys(fold.view.sequences))

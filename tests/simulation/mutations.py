@@ -170,26 +170,6 @@ def what_was_looked_for_in_vain_stays_absent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Memory, "forget_facts", forget_facts)
 
 
-def what_came_back_is_dropped_though_it_changed(patch: pytest.MonkeyPatch) -> None:
-    """Found by the simulation: what a takeover brought back and changed left memory after the next checkpoint, with its timer still set."""
-
-    def apply(self: LogFold, entry: Entry) -> None:
-        aggregate_id = entry.event.aggregate_id
-        came_back = aggregate_id in self.view.revived
-        applied(self, entry)
-        if came_back and aggregate_id is not None:
-            self.view.revived.add(aggregate_id)
-
-    def release(self: Memory) -> None:
-        for key in self.revived - self.changed.keys():
-            self._drop(key)
-        self.revived.clear()
-
-    applied = LogFold._apply
-    patch.setattr(LogFold, "_apply", apply)
-    patch.setattr(Memory, "release", release)
-
-
 #: Each with the invariant that must have caught it.
 MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
     mutation.__name__: (mutation, invariant)
@@ -208,6 +188,5 @@ MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
         (a_doubt_after_a_rebalance_stops_the_process, "no-defect"),
         (refusals_of_one_moment_share_an_id, "decided-once"),
         (what_was_looked_for_in_vain_stays_absent, "as-the-oracle"),
-        (what_came_back_is_dropped_though_it_changed, "comes-to-rest"),
     )
 }
