@@ -64,7 +64,7 @@ class StartStage:
             else:
                 self.refused += 1
                 target, key = SYSTEM_EVENTS, outcome.subject
-                _log.warning("trigger.refused", workflow=hit.workflow_id, event_id=event.id, **outcome.data)
+                _log.warning("trigger.refused", workflow=hit.workflow_id, event_id=event.id, code=outcome.data["code"])
             self._pending.append((target, key, (key.encode(), self._codec.encode(outcome), headers_of(outcome))))
 
     async def flush(self) -> None:
