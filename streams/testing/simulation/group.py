@@ -29,7 +29,7 @@ class Member:
     name: str
     loop: ProcessLoop
     rejoin: asyncio.Event = field(default_factory=asyncio.Event)  #: the process has learnt that it must join again
-    joining: asyncio.Future[list[int]] | None = None
+    joining: asyncio.Future[list[int] | None] | None = None
     assigned: list[int] = field(default_factory=list)
     generation: int = 0  #: of the last rebalance that it joined
 
@@ -51,12 +51,16 @@ class SimulatedGroup:
         """Joins, or joins again after a rebalance began; returns the partitions given. Raises `InstanceFenced`."""
         if self._scheduler.over:
             raise asyncio.CancelledError
-        member.rejoin.clear()
-        future: asyncio.Future[list[int]] = member.loop.create_future()
-        self._scheduler.at(self._broker.delay(), lambda: self._joined(member, future))
-        return await future
+        while True:
+            member.rejoin.clear()
+            future: asyncio.Future[list[int] | None] = member.loop.create_future()
+            self._scheduler.at(self._broker.delay(), partial(self._joined, member, future))
+            given = await future
+            if given is not None:
+                return given
+            # It was taken out while it waited; the answer to a join says so.
 
-    def _joined(self, member: Member, future: asyncio.Future[list[int]]) -> None:
+    def _joined(self, member: Member, future: asyncio.Future[list[int] | None]) -> None:
         known = self.members.get(member.name)
         if known is not None and known is not member:
             if _older(member, known):
@@ -100,6 +104,9 @@ class SimulatedGroup:
         def look() -> None:
             if self.members.get(member.name) is member and member.loop.life is not Life.RUNNING and self._silent(member, silent_since):
                 del self.members[member.name]
+                future, member.joining = member.joining, None
+                if future is not None:
+                    self._broker.resolve(member.loop, future, None)
                 self.rebalance()
                 self._complete_if_all()
 
