@@ -46,7 +46,7 @@ class Archive:
         index = view.parked if missing.kind == "aggregate" else view.facts
         while index.pending:
             index.loaded(await self._segment(*index.pending[0]))
-        for offset in index.find(missing.key, view.time_us):
+        for offset in list(index.find(missing.key, view.time_us)):  # while it is read, a checkpoint may merge segments
             if missing.kind == "aggregate":
                 if await self._revive(missing.key, offset):
                     return

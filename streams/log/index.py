@@ -131,11 +131,15 @@ class Index:
         self.segments.insert(older, segment)
 
     def mergeable(self, added: int) -> int:
-        """How many of the last segments a new one of `added` entries should be merged with."""
+        """How many of the last segments a new one of `added` entries should be merged with.
+
+        Only such as are newer than all that is pending: what is loaded while they are merged comes before them.
+        """
         total = added
         count = 0
+        oldest = self.pending[-1][0] if self.pending else -1
         for segment in reversed(self.segments):
-            if len(segment) > 2 * total or total + len(segment) > SEGMENT_ENTRIES_MAX:
+            if segment.place < oldest or len(segment) > 2 * total or total + len(segment) > SEGMENT_ENTRIES_MAX:
                 break
             total += len(segment)
             count += 1

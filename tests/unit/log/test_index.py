@@ -59,6 +59,22 @@ def test_segments_come_back_as_they_were_written(rounds: list[list[tuple[str, in
         assert list(later.find(key, 0)) == list(index.find(key, 0))
 
 
+def test_what_is_merged_while_older_segments_are_loaded_hides_and_drops_none_of_them() -> None:
+    # given two segments that a checkpoint names, of which the newer one tells where the key lies now
+    old, new = segment_of([Entry("key", 1, SECOND)]), segment_of([Entry("key", 2, SECOND)])
+    index = Index(pending=[(10, 1), (11, 1)])
+    index.loaded(Segment(old.hashes, old.offsets, old.expiries_s, 10))
+    # when a checkpoint adds a segment before the second one is loaded
+    count = index.mergeable(1)
+    merged = merge([*index.segments[len(index.segments) - count :], segment_of([Entry("other", 3, SECOND)])], 0)
+    index.loaded(Segment(new.hashes, new.offsets, new.expiries_s, 11))
+    index.replace(count, Segment(merged.hashes, merged.offsets, merged.expiries_s, 12))
+    # then all are there, the newest first
+    assert list(index.find("key", 0)) == [2, 1]
+    assert list(index.find("other", 0)) == [3]
+    assert index.places() == [(10, 1), (11, 1), (12, 1)]
+
+
 def test_there_are_few_segments_and_each_entry_is_merged_a_few_times() -> None:
     index, written = Index(), 0
     for place in range(512):
