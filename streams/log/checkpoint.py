@@ -88,7 +88,7 @@ class Checkpointer:
             raise
         lane.checkpoint_offset = offset
         for each in changed.leaving:
-            fold.view.evict(each.aggregate_id, each.frozen.sequence)
+            fold.view.evict(each.aggregate_id, each.frozen.sequence, offset)
         fold.view.forget_facts(captured.facts)
         await self._tombstone()
 

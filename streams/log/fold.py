@@ -75,7 +75,7 @@ class LogFold:
             return entry
         expected = self.view.sequence(aggregate_id) + 1
         if sequence == 1 < expected and self._is_over(aggregate_id):
-            self.view.evict(aggregate_id, expected - 1)
+            self.view.evict(aggregate_id, expected - 1, offset)
             expected = 1
         if sequence < expected:
             return None
@@ -113,7 +113,7 @@ class LogFold:
 
     def revive(self, aggregate_id: str, frozen: Frozen) -> None:
         """Puts a parked aggregate back into memory."""
-        self.view.revive(aggregate_id, frozen, self.next_offset)
+        self.view.revive(aggregate_id, frozen)
         if frozen.state is not None:
             self._set_timer(aggregate_id, frozen.state)
 
@@ -218,11 +218,7 @@ class LogFold:
         aggregate_id = event.aggregate_id
         if aggregate_id is None or not event.sequence:
             return
-        if event.sequence == 1:
-            view.born[aggregate_id] = entry.position.offset
-        view.sequences[aggregate_id] = event.sequence
-        view.changed[aggregate_id] = None
-        view.revived.discard(aggregate_id)
+        view.note_change(aggregate_id, event.sequence, entry.position.offset)
         aggregates = view.aggregates
         state = self.machine.evolve(aggregates.get(aggregate_id), entry)
         if state is None:

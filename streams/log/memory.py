@@ -33,7 +33,9 @@ class Memory(PartitionView[Any]):
     time_us: int = 0
     sequences: dict[str, int] = field(default_factory=dict)  #: last sequence, of every aggregate that is not parked
     born: dict[str, int] = field(default_factory=dict)  #: offset of the first event
-    since: dict[str, int] = field(default_factory=dict)  #: offset from which on it has been in memory, where that is not `born`
+    since: dict[str, int] = field(
+        default_factory=dict
+    )  #: offset from which on it has been in memory without a break, where that is not `born`
     parked: Index = field(default_factory=Index)
     facts: Index = field(default_factory=Index)
     absent: set[tuple[str, str]] = field(default_factory=set)  #: looked for (kind, key) since the last checkpoint, and not there
@@ -71,11 +73,10 @@ class Memory(PartitionView[Any]):
 
     # --- coming back ------------------------------------------------------------------------------------------------
 
-    def revive(self, aggregate_id: str, frozen: Frozen, now_at: int) -> None:
-        """Puts a parked aggregate back. `now_at`: the offset of the next event."""
+    def revive(self, aggregate_id: str, frozen: Frozen) -> None:
+        """Puts a parked aggregate back. Until it changes it counts as parked."""
         self.sequences[aggregate_id] = frozen.sequence
         self.born[aggregate_id] = frozen.born
-        self.since[aggregate_id] = now_at
         if frozen.state is not None:
             self.aggregates[aggregate_id] = frozen.state
         self.revived.add(aggregate_id)
@@ -102,13 +103,24 @@ class Memory(PartitionView[Any]):
         self.changed = {id_: None for id_, _ in captured.aggregates if id_ in self.sequences} | self.changed
         self.recent = {place.key: place.offset for place in captured.facts if place.key in self.remembered} | self.recent
 
-    def evict(self, aggregate_id: str, sequence: int) -> bool:
-        """Drops an aggregate that is parked now; not if something has happened to it since."""
-        if self.sequences.get(aggregate_id) != sequence:
-            return False
-        self._drop(aggregate_id)
-        self.absent.clear()
-        return True
+    def note_change(self, aggregate_id: str, sequence: int, offset: int) -> None:
+        """Notes an event of an aggregate: its sequence, and the offset at which it lies."""
+        if sequence == 1:
+            self.born[aggregate_id] = offset
+        if aggregate_id in self.revived:
+            self.revived.discard(aggregate_id)
+            self.since[aggregate_id] = offset
+        self.sequences[aggregate_id] = sequence
+        self.changed[aggregate_id] = None
+
+    def evict(self, aggregate_id: str, sequence: int, before: int) -> None:
+        """Drops an aggregate that is parked as it was `before` an offset; if something has happened to it since, it is in memory anew."""
+        last = self.sequences.get(aggregate_id)
+        if last == sequence:
+            self._drop(aggregate_id)
+            self.absent.clear()
+        elif last is not None:
+            self.since[aggregate_id] = before
 
     def forget_facts(self, facts: list[Place]) -> None:
         """Drops facts that are in the index now."""

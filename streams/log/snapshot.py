@@ -8,8 +8,9 @@ write an *old* truth, or to delete what it takes for outdated. Hence the rules o
 
 1. The checkpoint with the highest epoch comes first. Its epoch must have been in force at its offset X, by the index of fences, and
    (checked by the takeover, which reads it) by the record before X in the log itself.
-2. States count up to the checkpoint's epoch, of each aggregate the one with the highest offset; an owner that goes on with a
-   checkpoint of the epoch right before its own may leave its states where they are, any other writes all of them anew.
+2. States count that lie under the epochs that the checkpoint names (a zombie may have written others since), of each aggregate the one
+   with the highest offset; an owner that goes on with a checkpoint of the epoch right before its own may leave its states where they
+   are, any other writes all of them anew.
 3. A state may be newer than X (the next checkpoint was under way): events of the log that it contains already are not folded again.
 4. What the checkpoint names as gone is no state. What is left must be as many as the checkpoint says.
 """
@@ -191,7 +192,7 @@ def usable(shelf: Shelf, epoch: int, format_: StateFormat[Any]) -> Usable:
     kept: dict[str, int] = {}
     found = 0
     for aggregate_id, by_epoch in shelf.states.items():
-        newest = max(((at, of) for of, (at, _) in by_epoch.items() if of <= epoch), default=None)
+        newest = max(((at, of) for of, (at, _) in by_epoch.items() if of in checkpoint.epochs), default=None)
         if newest is None or (aggregate_id in gone and newest[0] <= offset):
             continue
         at, of = newest
@@ -199,7 +200,8 @@ def usable(shelf: Shelf, epoch: int, format_: StateFormat[Any]) -> Usable:
         states[aggregate_id], kept[aggregate_id] = frozen, of
         if at > offset:
             contained[aggregate_id] = at
-        found += frozen.since < offset
+        # What had gone by X and came back while the next checkpoint was under way is not among those that this one has.
+        found += frozen.since < offset and aggregate_id not in gone
     if found != checkpoint.live:
         raise InvalidInput("snapshot.missing", f"A checkpoint has {checkpoint.live} states, {found} are there.")
     return Usable(checkpoint=checkpoint, states=states, contained=contained, kept=kept)

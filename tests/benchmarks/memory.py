@@ -73,7 +73,7 @@ class Executions:
         ended = [(name, frozen) for name, frozen in captured.aggregates if frozen.state.status == "completed"]
         self.index([Entry(name, number, NOW_US + 10**12) for number, (name, _) in enumerate(ended)])
         for name, frozen in ended:
-            view.evict(name, frozen.sequence)
+            view.evict(name, frozen.sequence, self.fold.next_offset)
         view.forget_facts(captured.facts)
 
     def index(self, entries: list[Entry]) -> None:

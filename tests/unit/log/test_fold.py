@@ -100,5 +100,5 @@ def test_the_earliest_timer_is_next_and_ends_with_its_flow() -> None:
     assert live.next_due() == (2 * SECOND + TIMEOUT_US, "a")
     live.decide(received(answer("a", 1), 0, topics.RESPONSES, 4 * SECOND))
     assert live.next_due() == (3 * SECOND + TIMEOUT_US, "b")
-    live.decide(live.due_of(3 * SECOND + TIMEOUT_US, "b", 3 * SECOND + TIMEOUT_US))
+    live.decide(live.due_of(3 * SECOND + TIMEOUT_US, "b", 3 * SECOND + TIMEOUT_US, 3 * SECOND + TIMEOUT_US))
     assert live.next_due() is None
