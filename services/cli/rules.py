@@ -18,6 +18,7 @@ from streams.correlation import control
 from streams.correlation.control import Report, Stored
 from streams.correlation.parse import parse_rule
 from streams.correlation.trial import Summary, Trial, parse_until
+from streams.documents import read_yaml
 from streams.errors import BackboneError, InvalidInput, NotFound, Refused
 from streams.records import Json, iso
 
@@ -134,30 +135,14 @@ def load(file: Path) -> list[Json]:
             text = stream.read(_FILE_BYTES_MAX + 1)
         if len(text) > _FILE_BYTES_MAX:
             raise InvalidInput("file.too-large", f"{file} is larger than {_FILE_BYTES_MAX} bytes.")
-        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        documents = [document for document in read_yaml(text, code="file.unreadable") if document is not None]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInput("file.unreadable", f"{file} is neither YAML nor JSON: {reason}") from error
     found = [item for document in documents for item in (document if isinstance(document, list) else [document])]
     if not found:
         raise InvalidInput("file.empty", f"{file} has no rule.")
     return found
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without times (a rule has none, and a text that looks like one stays a text) and without references to anchors."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses aliases: nested ones make a small file explode."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("Aliases (*name) are not allowed in rules.")
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _opened(file: Path) -> BinaryIO:

@@ -11,6 +11,7 @@ from services.gateway import bodies, cursors
 from services.gateway.answers import Answer, ports_of
 from services.gateway.keys import Role, requires
 from streams import limits
+from streams.documents import read_yaml
 from streams.errors import InvalidInput, NotFound
 from streams.records import Json
 
@@ -42,13 +43,11 @@ YAML_BYTES_MAX = 256 * 1024
 
 
 def parse_yaml(body: bytes) -> list[Json]:
-    """The documents of a YAML body. Aliases are refused: a few lines of them expand without end. Raises `InvalidInput`."""
+    """The documents of a YAML body, without aliases. Raises `InvalidInput`: `yaml.too-large`, `yaml.invalid`, `json.too-deep`."""
     if len(body) > YAML_BYTES_MAX:
         raise InvalidInput("yaml.too-large", f"A YAML body has at most {YAML_BYTES_MAX} bytes.", advice="Send JSON, or fewer documents.")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=yaml.SafeLoader)):
-            raise InvalidInput("yaml.invalid", "YAML aliases are not taken.")
-        documents = [document for document in yaml.safe_load_all(body) if document is not None]
+        documents = [document for document in read_yaml(body, code="yaml.invalid") if document is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInput("yaml.invalid", f"The body is not YAML: {str(error).splitlines()[0]}.") from error
     if bodies.deeper_than(documents, limits.PAYLOAD_DEPTH_MAX + bodies.ENVELOPE_DEPTH):

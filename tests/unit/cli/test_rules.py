@@ -86,6 +86,8 @@ def test_a_rule_given_twice_is_refused(rule: str) -> None:
         ("", "file.empty"),
         ("\x00", "file.unreadable"),
         ("a: &a [1]\nb: *a\n", "file.unreadable"),
+        ("id: a\nid: b\n", "file.unreadable"),
+        ("1: a\n", "file.unreadable"),
         ("[" * 5000, "file.unreadable"),
         ("!!python/object/apply:os.getcwd []", "file.unreadable"),
     ],

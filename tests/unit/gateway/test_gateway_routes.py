@@ -263,6 +263,12 @@ class TestRulesAndModules:
         assert status == 400
         assert memory.rules.stored == {}
 
+    @pytest.mark.parametrize("path", ["/v1/rules", "/v1/workflows"])
+    async def test_a_key_that_yaml_gives_twice_is_refused(self, http: httpx.AsyncClient, path: str) -> None:
+        answer = await http.post(path, content=b"id: a\n---\nid: b\nx: {y: 1, y: 2}\n", headers={"Content-Type": "application/yaml"})
+        assert problem(answer) == (422, "yaml.invalid")
+        assert [fault["pointer"] for fault in answer.json()["faults"]] == ["/1/x/y"]
+
     async def test_an_operation_is_called(self, http: httpx.AsyncClient) -> None:
         assert (await http.get("/v1/modules")).json()["items"] == [{"name": "context", "built_in": True, "operations": ["create-context"]}]
         done = await http.post("/v1/modules/context/create-context?home=h7", json={"name": "n"})
