@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from services.orchestrator.definitions import parse_valid
+from services.orchestrator.effects import request_id
 from services.orchestrator.evolve import EVOLVERS
 from services.orchestrator.state import TERMINAL
 from services.orchestrator.trial import differences
@@ -23,8 +24,14 @@ def test_a_history_means_what_it_meant(name: str) -> None:
     history = histories.read(name)
     events = [event for decision in history.decisions for event in decision]
     assert list(differences(history.views, histories.views(events), "")) == []
-    for number, followed in enumerate(history.followed, start=1):
-        assert histories.facts(history.resumed(number)) == followed, f"after decision {number}"
+    answered = set[str]()
+    for number, (decision, followed) in enumerate(zip(history.decisions, history.followed, strict=True), start=1):
+        answered |= {
+            request_id(event.execution_id, event.step_id or "", event.attempt) for event in decision if event.type == "condition.answered"
+        }
+        # When some of these were recorded, a condition that had its answer was asked again by a new owner.
+        right = [[name, due, [request for request in requests if request not in answered]] for name, due, requests in followed]
+        assert histories.facts(history.resumed(number)) == right, f"after decision {number}"
 
 
 @pytest.mark.parametrize("name", NAMES)
