@@ -5,12 +5,13 @@ the child has ended, its outcome goes to the parent as the answer to that reques
 child records that. Each side repeats what the other has not answered whenever its partition has a new owner, and recognises
 repeats: a start of an execution that is there, an answer to an attempt that has one. A child that is given up is cancelled, and
 that too is repeated until it has answered. So a kill between any two of these leaves no parent waiting and no child running by
-mistake. A fork is started and acknowledges in the same way.
+mistake. A fork is started and acknowledges in the same way, also one that is refused, or whose id another execution has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from services.orchestrator.effects import MODULE, SOURCE, request_id
@@ -20,7 +21,7 @@ from streams.log.types import Send
 from streams.records import Json, MessageError, ModuleMessage, WorkflowCommand, derived_id, from_micros
 from streams.topics import COMMANDS, RESPONSES, home_of
 
-#: Operation of the notification by which a parent says that it has recorded its child's end, and a fork that it has begun.
+#: Operation of the notification by which a parent says that it has recorded its child's end, and a fork that it is known.
 ACKNOWLEDGE = "acknowledge"
 
 
@@ -198,17 +199,17 @@ def source_of(command: WorkflowCommand) -> str | None:
     return source if isinstance(source, str) and source else None
 
 
-def fork_begun(state: Execution, source: str) -> Send:
-    """Tells the execution from which `state` was forked that it has begun."""
+def fork_known(command: WorkflowCommand, source: str, time: datetime) -> Send:
+    """Tells the execution from which `command` forks that nothing is to be started any more: the fork has begun, or was refused."""
     message = ModuleMessage(
-        id=derived_id("begun", state.id),
+        id=derived_id("begun", command.execution_id, source),
         type="workflow.acknowledged",
         source=SOURCE,
-        subject=state.id,
-        time=from_micros(state.started_us),
-        tenant=state.tenant,
-        correlation_id=state.correlation_id,
-        data={"fork": state.id},
+        subject=command.execution_id,
+        time=time,
+        tenant=command.tenant,
+        correlation_id=command.correlation_id,
+        data={"fork": command.execution_id},
         kind="notification",
         source_module=MODULE,
         target_module=MODULE,

@@ -6,7 +6,7 @@ container of whose steps the new definition does not know one.
 What was taken over is never undone there: it belongs to the execution in which it ran.
 
 The new execution may have its home elsewhere, so it is started by a command that brings the results along, and it says when it
-has begun. Until then the start is repeated.
+has begun. Until then the start is repeated. An execution that has the id already stays as it is, and says the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from services.orchestrator.attempts import inside_of
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft, too_large
-from services.orchestrator.family import fork_begun, fork_command
+from services.orchestrator.family import fork_command
 from services.orchestrator.state import ENDED, ENDED_WELL, split_instance
 from streams import limits
 from streams.errors import Refused
@@ -93,7 +93,7 @@ def _stays(draft: Draft, definition: Definition, name: str) -> bool:
 
 
 def take_over(draft: Draft, source: str, data: dict[str, Any]) -> None:
-    """Begins the new execution with what it takes over, and tells `source`. Raises `Refused` (`command.invalid`)."""
+    """Begins the new execution with what it takes over from `source`. Raises `Refused` (`command.invalid`)."""
     given = data.get("steps", {})
     if not isinstance(given, dict):
         raise Refused("command.invalid", "A fork takes over results by step.", pointer="/steps")
@@ -102,4 +102,3 @@ def take_over(draft: Draft, source: str, data: dict[str, Any]) -> None:
         if not known or not isinstance(taken, dict) or taken.get("status") not in ENDED or not isinstance(taken.get("gathered", {}), dict):
             raise Refused("command.invalid", f"{instance[:80]!r} is no step that has ended.", pointer="/steps")
     draft.record("execution.forked", {"from": source, "step": data["forked_from"].get("step"), "steps": given})
-    draft.effects.append(fork_begun(draft.state, source))

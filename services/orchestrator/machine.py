@@ -16,7 +16,7 @@ from streams import limits
 from streams.errors import Defect, InvalidDocument, Refused
 from streams.log.freeze import StateFormat
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Received, Remembered, Send, View
-from streams.records import Json, ModuleMessage, Record, WorkflowCommand, WorkflowTransition
+from streams.records import Json, ModuleMessage, Record, WorkflowCommand, WorkflowTransition, from_micros
 from streams.topics import COMMANDS, MESSAGES, RESPONSES, TRANSITIONS, WORKFLOW_SNAPSHOTS
 
 
@@ -171,8 +171,10 @@ class OrchestratorMachine:
                 commands.apply(draft, command)
             return draft.decision()
         except Refused as error:
-            told = () if parent is None else (family.refused_outcome(command, parent, error, input.time_us),)
-            return Decision(events=(commands.refusal(command, state, error, input.time_us),), effects=told)
+            told = [] if parent is None else [family.refused_outcome(command, parent, error, input.time_us)]
+            if (source := family.source_of(command)) is not None:
+                told.append(family.fork_known(command, source, from_micros(input.time_us)))
+            return Decision(events=(commands.refusal(command, state, error, input.time_us),), effects=tuple(told))
 
     def _fork(self, draft: Draft, command: WorkflowCommand) -> Decision:
         data = command.data if isinstance(command.data, dict) else {}
@@ -183,10 +185,11 @@ class OrchestratorMachine:
         return draft.decision()
 
     def _repeated(self, command: WorkflowCommand, state: Execution, parent: Parent | None) -> Decision:
-        """A command that was carried out changes nothing; a parent that asks again is told the end, a fork's source that it is there."""
+        """A command that was carried out changes nothing; a parent that asks again is told the end, a fork's source that it is known."""
         source = family.source_of(command)
-        if source is not None and source == state.forked_from:
-            return Decision(effects=(family.fork_begun(state, source),))
+        if source is not None:
+            # Also one that was here before: it stays as it is, and there is nothing more to start.
+            return Decision(effects=(family.fork_known(command, source, from_micros(state.started_us)),))
         if parent is None or parent != state.parent or state.status not in TERMINAL:
             return NOTHING
         return Decision(effects=(family.outcome(state),))
@@ -218,6 +221,7 @@ class OrchestratorMachine:
         draft = self._draft_of(definition, state, now_us, [event])
         if (source := family.source_of(command)) is not None:
             forking.take_over(draft, source, command.data)
+            draft.effects.append(family.fork_known(command, source, from_micros(now_us)))
         draft.changed.append((definition.steps, ""))
         with continuation.Bounded(draft):
             progress.settle(draft)

@@ -118,7 +118,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
-    """An execution that was forked off and has not said that it has begun."""
+    """An execution that was forked off, and of which nobody has said that it is known where it belongs."""
 
     id: str
     definition_hash: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -146,6 +147,28 @@ def test_a_new_owner_starts_the_fork_again_until_it_has_begun() -> None:
     state = simulation.runner.view.state("test")
     assert state is not None
     assert list(simulation.machine.outstanding(state)) == []
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_nobody_waits_for_a_fork_that_will_never_begin(taken: bool) -> None:
+    """Its id belongs to another execution, or it is refused: then its source is told, or it would stay in memory for ever."""
+    simulation = Simulation(workflow(*CHAIN), read_scenario({"input": {"n": 1}}), checked=True)
+    simulation.run()
+    if taken:
+        other = {"definition": workflow(*CHAIN), "input": {"n": 2}}
+        simulation.runner.receive(WorkflowCommand(type="t", execution_id="fork", command="start", data=other))
+    simulation.runner.receive(WorkflowCommand(type="t", execution_id="test", command="fork", data={"step": "c", "id": "fork"}))
+    start = next(send.record for send in simulation.runner.take_effects() if isinstance(send.record, WorkflowCommand))
+    if not taken:
+        start = replace(start, data={**start.data, "definition_hash": "nowhere"})
+    before = simulation.runner.view.state("fork")
+    simulation.runner.receive(start)
+    assert simulation.runner.view.state("fork") == before
+    for send in simulation.runner.take_effects():
+        simulation.runner.receive(send.record, topic=send.topic)
+    state = simulation.runner.view.state("test")
+    assert state is not None
+    assert (state.forks, simulation.machine.ended(state)) == ((), state.ended_us)
 
 
 @pytest.mark.parametrize(
