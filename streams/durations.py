@@ -5,6 +5,7 @@ Pure. Years and months are refused: they have no fixed length.
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 
@@ -46,8 +47,12 @@ def parse_duration_ms(value: str | int) -> int:
 
 def _number(value: object) -> Fraction | None:
     """JSON has one kind of number, so `5.0` is as good as `5`; a truth value is no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0 or value > DURATION_MS_MAX:
-        # Beyond the limit the text "not a duration" is true enough, and infinity has no fraction.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or value < 0
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         return None
     return Fraction(value)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, get_args
 
@@ -252,12 +252,12 @@ def _is_reference(value: Json) -> bool:
 
 
 def parse_instant(text: str) -> datetime | None:
-    """An RFC 3339 time with offset; None if it is not one."""
+    """An RFC 3339 time with offset, in UTC; None if it is not one, or if UTC has it before the year 1 or after 9999."""
     if not _RFC3339.fullmatch(text):
         return None
     try:
-        return datetime.fromisoformat(text.upper())
-    except ValueError:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
 
 

@@ -21,7 +21,7 @@ from tests.contract.workflows.cases import (
     read,
 )
 
-RUN = ("references", "running", "limits", "errors", "compensation", "commands", "steps", "moments")
+RUN = ("references", "running", "limits", "errors", "compensation", "commands", "steps", "moments", "together")
 CHECKED = ("faults",)
 
 #: What the modules of the checked definitions offer.
