@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from streams.records import Json, derived_id
+from streams.errors import InvalidInput
+from streams.records import Json, derived_id, from_micros, iso
 from streams.schedules import Cron
 from streams.topics import SYSTEM_EVENTS
 
@@ -58,6 +59,27 @@ def _read(index: int, given: Mapping[str, Any]) -> Trigger:
     return CronTrigger(
         index=index, cron=Cron(given["cron"], given.get("timezone", "UTC")), missed=given.get("missed", "latest"), input=payload
     )
+
+
+def triggers_shown(workflow: Mapping[str, Any], now_us: int) -> list[dict[str, Json]]:
+    """What starts a published workflow, for people: `{event, topic, where?}` or `{cron, timezone, missed, next}`.
+
+    `next` is the schedule's first time after `now_us` (RFC 3339); None where what was published is no schedule that ever comes.
+    """
+    given = workflow.get("triggers")
+    return [_shown(trigger, now_us) for trigger in (given if isinstance(given, list) else ()) if isinstance(trigger, dict)]
+
+
+def _shown(given: Mapping[str, Any], now_us: int) -> dict[str, Json]:
+    if "event" in given:
+        where = {"where": given["where"]} if "where" in given else {}
+        return {"event": given["event"], "topic": given.get("topic", SYSTEM_EVENTS), **where}
+    cron, timezone = str(given.get("cron")), str(given.get("timezone", "UTC"))
+    try:
+        following = iso(from_micros(Cron.checked(cron, timezone).next_after(now_us)))
+    except InvalidInput:
+        following = None
+    return {"cron": cron, "timezone": timezone, "missed": given.get("missed", "latest"), "next": following}
 
 
 def execution_for_event(workflow_id: str, index: int, event_id: str) -> str:

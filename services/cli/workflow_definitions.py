@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,15 +47,23 @@ async def apply(
 async def definitions(
     id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one, whole.")] = None, as_json: frame.JsonFlag = False
 ) -> None:
-    """The published definitions; with an ID the whole document."""
+    """The published definitions, with what starts each by itself and the next time of its schedules; with an ID the whole document."""
     async with connect() as bus:
         stored = [await bus.workflow(id)] if id is not None else await bus.workflows()
     found: Any = [each.to_dict() for each in stored]
     if id is not None:
         frame.say(found[0], as_json=as_json, text=lambda: frame.json_text(found[0]["definition"], indent=True))
         return
-    headers = ["id", "version", "revision", "who", "time"]
-    frame.say(found, as_json=as_json, text=lambda: frame.table([[each[name] for name in headers] for each in found], headers))
+    headers = ["id", "version", "revision", "who", "time", "triggers"]
+    rows = [[*(each[name] for name in headers[:-1]), "; ".join(map(trigger_text, each["triggers"]))] for each in found]
+    frame.say(found, as_json=as_json, text=lambda: frame.table(rows, headers))
+
+
+def trigger_text(shown: Mapping[str, Any]) -> str:
+    """A trigger in a line, as `definitions` prints it."""
+    if "event" in shown:
+        return f"event {shown['event']}" + (f" where {shown['where']}" if "where" in shown else "")
+    return f"cron {shown['cron']} {shown['timezone']}, next {shown['next'] or 'never'}"
 
 
 @frame.command

@@ -132,7 +132,7 @@ class Workflows(Protocol):
     """Published workflow definitions in the control topic."""
 
     async def list(self) -> list[dict[str, Any]]:
-        """The newest definition of each id, ordered by id."""
+        """The newest definition of each id, ordered by id, with its `triggers` and their next times."""
 
     async def show(self, workflow_id: str) -> dict[str, Any]:
         """One of them. Raises `NotFound` (`workflow.unknown`)."""

@@ -40,7 +40,7 @@ async def definitions_of(request: Request) -> list[Json]:
 
 @router.get("/v1/workflows", response_class=Answer, summary="List workflows", dependencies=[Depends(requires(Role.READER))])
 async def list_workflows(request: Request, limit: cursors.Limit = cursors.PAGE, cursor: cursors.Cursor = None) -> Any:
-    """A page of the published definitions, ordered by id."""
+    """A page of the published definitions, ordered by id, each with what starts it by itself (`triggers`) and its schedules' next times."""
     (after,) = cursors.decode(cursor, str) if cursor is not None else ("",)
     stored = await while_connected(request, ports_of(request).workflows.list())
     found = [workflow for workflow in stored if str(workflow["id"]) > after]

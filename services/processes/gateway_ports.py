@@ -186,7 +186,8 @@ class BusWorkflows:
 
     async def list(self) -> list[dict[str, Any]]:
         """See `ports.Workflows`."""
-        return [stored.to_dict() for stored in await self._bus.workflows()]
+        stored = await self._bus.workflows()
+        return await asyncio.to_thread(lambda: [each.to_dict() for each in stored])  # next times of schedules take theirs
 
     async def show(self, workflow_id: str) -> dict[str, Any]:
         """See `ports.Workflows`."""

@@ -7,6 +7,7 @@ an apply that stops half way has published nothing. What is written is also an e
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from streams.errors import InvalidInput, NotFound
 from streams.limits import ID_CHARACTERS_MAX
 from streams.records import ControlRecord, Json, SystemEvent, iso
 from streams.topics import CONTROL_WORKFLOWS
+from streams.triggers import triggers_shown
 
 if TYPE_CHECKING:
     from streams.bus.bus import Bus
@@ -41,8 +43,9 @@ class StoredWorkflow:
     time: str  #: RFC 3339
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {name: getattr(self, name) for name in ("id", "version", "revision", "hash", "who", "why", "time", "definition")}
+        """As JSON; `triggers` is what starts it by itself, with the next time of each schedule."""
+        told = {name: getattr(self, name) for name in ("id", "version", "revision", "hash", "who", "why", "time")}
+        return told | {"triggers": triggers_shown(self.definition, time.time_ns() // 1000), "definition": self.definition}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,7 @@ def test_todays_decisions_go_on_from_every_moment_of_a_history(name: str) -> Non
 
 
 def test_what_is_recorded_is_never_written_again() -> None:
-    listed = dict(reversed(line.split("  ")) for line in histories.SUMS.read_text().splitlines())
+    listed = {name: digest for digest, name in (line.split("  ") for line in histories.SUMS.read_text().splitlines())}
     found = {f"{name}.json.gz": hashlib.sha256((histories.FOLDER / f"{name}.json.gz").read_bytes()).hexdigest() for name in NAMES}
     assert found == listed
 
