@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from services.orchestrator.schema import pointer_of
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.records import CommandName, Json, from_micros
@@ -112,7 +113,13 @@ def read_scenario(document: Json) -> Scenario:
         return Scenario.model_validate({} if document is None else document)
     except ValidationError as error:
         faults = [
-            Violation(code=f"scenario.{fault['type']}", pointer="".join(f"/{part}" for part in fault["loc"]), message=f"{fault['msg']}.")
+            Violation(code=f"scenario.{fault['type']}", pointer=pointer_of(fault["loc"]), message=_sentence(fault["msg"]))
             for fault in error.errors(include_url=False)
         ]
-        raise InvalidDocument("scenario.invalid", f"The scenario has {len(faults)} faults.", faults) from error
+        number = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise InvalidDocument("scenario.invalid", f"The scenario has {number}.", faults) from error
+
+
+def _sentence(message: str) -> str:
+    """A message of pydantic without its prefix, which says nothing to people."""
+    return f"{message.removeprefix('Value error, ').rstrip('.')}."
