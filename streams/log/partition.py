@@ -77,6 +77,7 @@ class PartitionRunner:
             except (BackboneError, Lost, OSError, KafkaError) as error:
                 if isinstance(error, Defect):
                     raise
+                self.serving.clear()
                 progressed = any(lane.done > taken[name] for name, lane in self._owned.lanes.items() if name in taken)
                 failures = 1 if progressed else failures + 1
                 _log.warning("partition.reclaim", partition=self._partition, code=getattr(error, "code", "log.lost"), reason=str(error))
