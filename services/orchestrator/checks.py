@@ -317,14 +317,29 @@ def _input_schema(schema: Json, path: Path) -> Iterator[Violation]:
         return
     faults = [
         Violation(code=fault.code, pointer=pointer_of(path) + fault.pointer, message=fault.message)
-        for fault in schema_faults(jsonschema_rs.Draft202012Validator(_META), schema, code="schema")
+        for fault in schema_faults(jsonschema_rs.Draft202012Validator(_META, validate_formats=True), schema, code="schema")
     ]
     yield from faults
     if not faults:
         try:
             input_validator(schema)
         except ValueError as error:
-            yield Violation(code="schema.$ref", pointer=pointer_of(path), message=str(error).splitlines()[0])
+            message = str(error).splitlines()[0]
+            culprit = next((where for where, target in _schema_references(schema, path) if target.removeprefix("#") in message), path)
+            yield Violation(code="schema.$ref", pointer=pointer_of(culprit), message=message)
+
+
+def _schema_references(schema: Json, path: Path) -> Iterator[tuple[Path, str]]:
+    """Every `$ref` of a JSON Schema that names something, with where it stands."""
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key == "$ref" and isinstance(value, str) and value.removeprefix("#"):
+                yield (*path, key), value
+            else:
+                yield from _schema_references(value, (*path, key))
+    elif isinstance(schema, list):
+        for index, value in enumerate(schema):
+            yield from _schema_references(value, (*path, index))
 
 
 _META = {"$ref": "https://json-schema.org/draft/2020-12/schema"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from services.orchestrator.definition import Condition, Definition, ExpressionCondition, Foreach, ListRole, Loop, Operator, StepList
@@ -220,7 +221,10 @@ def _ordered(operator: Operator, actual: Json, expected: Json) -> bool:
 
 
 def _as_json(value: Any, expression: Expression) -> Json:
-    """A CEL value as JSON; times as RFC 3339. Raises `ExpressionFailed` for what JSON does not have."""
+    """A CEL value as JSON: times as RFC 3339, durations in seconds (`"90s"`, `"1.5s"`), as CEL and protobuf have it.
+
+    Raises `ExpressionFailed` for what JSON does not have.
+    """
     match value:
         case None | bool() | int() | str():
             return value
@@ -228,6 +232,9 @@ def _as_json(value: Any, expression: Expression) -> Json:
             return value
         case datetime():
             return iso(value)
+        case timedelta():
+            seconds = Decimal(value // timedelta(microseconds=1)) / 1_000_000
+            return f"{seconds.normalize():f}s"
         case dict() if all(isinstance(key, str) for key in value):
             return {key: _as_json(item, expression) for key, item in value.items()}
         case list() | tuple():

@@ -149,7 +149,7 @@ CHOICE = {"id": "choice", "type": "conditional", "condition": {"type": "expressi
         (workflow(box(operation("a", "b"), operation("b", "a")), operation("c")), {("dependency.cycle", "/steps/0/steps")}),
         (workflow(box(operation("a")), operation("b", "a")), {("dependency.unknown", "/steps/1/dependencies/0")}),
         (workflow(operation("a"), input_schema={"type": "strange"}), {("schema.anyOf", "/input-schema/type")}),
-        (workflow(operation("a"), input_schema={"$ref": "http://example.com/x"}), {("schema.$ref", "/input-schema")}),
+        (workflow(operation("a"), input_schema={"$ref": "http://example.com/x"}), {("schema.$ref", "/input-schema/$ref")}),
     ],
 )
 def test_a_step_sees_what_has_certainly_ended(document: Any, expected: set[tuple[str, str]]) -> None:
