@@ -27,6 +27,8 @@ def unfinished(world: World) -> list[str]:
             found.append(f"{partition} is served by {len(owners)} processes")
             continue
         for lane in owners[0]._owned.lanes.values():
+            if lane.log.epoch != world.oracle.lanes[lane.machine.log, partition].epoch:
+                found.append(f"{lane.fold.log}/{partition} is held by somebody who does not know yet that another has claimed it")
             if lane.waiting:
                 found.append(f"{lane.fold.log}/{partition} has decisions to append")
             for topic in lane.machine.inboxes:
