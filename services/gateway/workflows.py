@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
-from services.gateway import bodies, cursors
+from services.gateway import bodies, cursors, documents
 from services.gateway.answers import Answer, ports_of
 from services.gateway.keys import Role, requires
-from services.gateway.rules import parse_yaml
 from services.gateway.waiting import while_connected
 from streams import limits
-from streams.errors import InvalidDocument, InvalidInput, Violation
+from streams.errors import InvalidDocument, Violation
 from streams.records import Json
 
 router = APIRouter(tags=["workflows"])
@@ -20,22 +19,12 @@ router = APIRouter(tags=["workflows"])
 WorkflowId = Annotated[str, Path(min_length=1, max_length=limits.ID_CHARACTERS_MAX, description="Workflow id.")]
 Why = Annotated[str, Query(max_length=1000, description="Why; kept with the change.")]
 
-_BODY: dict[str, Any] = {
-    bodies.JSON_TYPE: {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]},
-    "application/yaml": {"type": "string", "description": "One definition a document."},
-}
+_BODY = documents.described("workflow definition")
 
 
 async def definitions_of(request: Request) -> list[Json]:
     """A dependency: the definitions of the body. Raises `InvalidInput` (`yaml.invalid`, `body.invalid`, …)."""
-    if bodies.content_type(request) in bodies.YAML_TYPES:
-        documents = parse_yaml(await bodies.read(request))
-    else:
-        given = await bodies.json_of(request)
-        documents = given if isinstance(given, list) else [given]
-    if not documents or any(not isinstance(document, dict) for document in documents):
-        raise InvalidInput("body.invalid", "The body is a workflow definition or an array of them; a definition is an object.", pointer="")
-    return documents
+    return await documents.read(request, "workflow definition")
 
 
 @router.get("/v1/workflows", response_class=Answer, summary="List workflows", dependencies=[Depends(requires(Role.READER))])
@@ -65,18 +54,18 @@ async def show(request: Request, workflow_id: WorkflowId) -> Any:
 async def apply(
     request: Request,
     who: Annotated[str, Depends(requires(Role.OPERATOR))],
-    documents: Annotated[list[Any], Depends(definitions_of)],
+    definitions: Annotated[list[Any], Depends(definitions_of)],
     why: Why = "",
 ) -> Any:
     """Publishes definitions: all or, if one has a fault, none."""
     ports = ports_of(request)
     faults: list[Violation] = []
-    for place, document in enumerate(documents):
-        at = f"/{place}" if len(documents) > 1 else ""
+    for place, document in enumerate(definitions):
+        at = f"/{place}" if len(definitions) > 1 else ""
         faults += [Violation(code=fault.code, pointer=at + fault.pointer, message=fault.message) for fault in ports.validate(document)]
     if faults:
         raise InvalidDocument("definition.invalid", f"There are {len(faults)} fault(s).", faults)
-    return Answer({"workflows": await while_connected(request, ports.workflows.apply(documents, who=who, why=why))})
+    return Answer({"workflows": await while_connected(request, ports.workflows.apply(definitions, who=who, why=why))})
 
 
 @router.delete("/v1/workflows/{workflow_id}", response_class=Answer, summary="Delete a workflow")

@@ -8,7 +8,6 @@ import orjson
 
 from services.orchestrator import attempts
 from services.orchestrator.draft import Draft
-from services.orchestrator.state import Signal
 from streams import limits
 from streams.errors import Refused
 from streams.records import Json
@@ -40,8 +39,3 @@ def receive(draft: Draft, data: dict[str, Any], who: dict[str, Json]) -> None:
 def _waits_for(draft: Draft, instance: str, name: str) -> bool:
     step = draft.state.step(instance)
     return step.status == "waiting" and step.signal == name
-
-
-def kept(draft: Draft, name: str) -> Signal | None:
-    """The signal of this name that was kept first."""
-    return next((signal for signal in draft.state.signals if signal.name == name), None)
