@@ -97,10 +97,10 @@ async def start(
 
 async def _view(request: Request, execution_id: str, at: datetime | None = None, sequence: int | None = None) -> dict[str, Any]:
     ports = ports_of(request)
-    transitions = [transition async for transition in ports.executions.transitions(execution_id, until=at, sequence=sequence)]
-    if not transitions:
+    view = ports.fold([transition async for transition in ports.executions.transitions(execution_id, until=at, sequence=sequence)])
+    if not view:  # nothing is there, or only commands that were refused because nothing is there
         raise NotFound("execution.unknown", f"There is no execution {execution_id}{'' if at is None else ' that had begun then'}.")
-    return ports.fold(transitions)
+    return view
 
 
 @router.get(
@@ -203,7 +203,7 @@ async def _page_of_transitions(request: Request, execution_id: str, after: int, 
     found: list[WorkflowTransition] = []
     known = False
     async for transition in ports_of(request).executions.transitions(execution_id):
-        known = True
+        known = known or bool(transition.sequence)  # 0: a refused command to an execution that was not there
         if (transition.sequence or 0) > after:
             found.append(transition)
         if len(found) == count:

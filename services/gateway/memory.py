@@ -28,15 +28,15 @@ class MemoryExecutions:
 
     log: dict[str, list[WorkflowTransition]] = field(default_factory=dict)
 
-    def record(self, execution_id: str, type: str, status: Any, data: Json = None) -> WorkflowTransition:
-        """Appends a transition."""
+    def record(self, execution_id: str, type: str, status: Any, data: Json = None, *, sequence: int | None = None) -> WorkflowTransition:
+        """Appends a transition. `sequence` 0: a refusal that belongs to no execution."""
         story = self.log.setdefault(execution_id, [])
         transition = WorkflowTransition(
             type=type,
             execution_id=execution_id,
             workflow_id="w",
             status=status,
-            sequence=len(story) + 1,
+            sequence=len(story) + 1 if sequence is None else sequence,
             epoch=1,
             aggregate_id=execution_id,
             data=data or {},
@@ -238,8 +238,10 @@ class Memory:
         return []
 
     def fold(self, transitions: Iterable[WorkflowTransition]) -> dict[str, Any]:
-        """The last status."""
-        story = list(transitions)
+        """The last status; nothing of what has not begun."""
+        story = [transition for transition in transitions if transition.sequence]
+        if not story:
+            return {}
         return {"execution_id": story[0].execution_id, "status": story[-1].status, "steps": []}
 
     def ports(self) -> Ports:

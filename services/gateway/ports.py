@@ -176,6 +176,6 @@ class Ports:
     publish: Callable[[Iterable[SystemEvent]], Awaitable[Sequence[Placed]]]
     parse_event: Callable[[bytes | dict[str, Any]], SystemEvent]  #: raises `InvalidInput` with code and pointer
     validate: Callable[[Json], Sequence[Violation]]  #: all faults of a workflow definition
-    fold: Callable[[Iterable[WorkflowTransition]], dict[str, Any]]  #: an execution as JSON
+    fold: Callable[[Iterable[WorkflowTransition]], dict[str, Any]]  #: an execution as JSON; empty if none has begun
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = field(default_factory=dict)
     registry: APIRouter | None = None  #: the schema registry's routes, at the root

@@ -84,6 +84,13 @@ class TestExecutions:
         for path in ("/v1/executions/nope", "/v1/executions/nope/transitions"):
             assert problem(await http.get(path)) == (404, "execution.unknown")
 
+    async def test_a_refused_command_does_not_make_an_execution_known(self, http: httpx.AsyncClient, memory: Memory) -> None:
+        # given a command to nobody, whose refusal is on record under that id
+        memory.executions.record("nope", "command.refused", "pending", sequence=0)
+        # when it is asked for, then nothing is there
+        for path in ("", "/state", "/transitions"):
+            assert problem(await http.get(f"/v1/executions/nope{path}")) == (404, "execution.unknown")
+
     async def test_a_command_gives_the_transition_and_a_refusal_its_code(self, http: httpx.AsyncClient) -> None:
         await http.post("/v1/executions", json={"definition": DEFINITION, "id": "e"})
         done = await http.post("/v1/executions/e/cancel", json={"why": "enough"})
