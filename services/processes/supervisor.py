@@ -62,6 +62,7 @@ class Supervisor:
         data_dir = settings.data_dir.absolute()
         self._settings = settings.model_copy(update={"data_dir": data_dir, "http_port": settings.http_port or free_port()})
         self._tell = tell
+        self._run_file_retry: asyncio.TimerHandle | None = None
         self._specs = tuple(children) if children is not None else children_of(settings)
         self._probe = probe
         self._lock = DataLock(data_dir)
@@ -189,7 +190,7 @@ class Supervisor:
             await asyncio.sleep(backoff.delay_s())
             try:
                 await kafka.start()
-            except BackboneError as error:
+            except (BackboneError, OSError) as error:  # OSError: no space for its properties, or for its log
                 self._tell(f"kafka cannot start: {error}")
             self._write_run_file()
 
@@ -209,7 +210,17 @@ class Supervisor:
             raise Unavailable("start.timeout", f"{seen} within {READY_TIMEOUT_S:.0f} s.", advice=f"The logs are in {self._logs}.") from None
 
     def _write_run_file(self) -> None:
-        write_run_file(self._settings.data_dir, self.run_info())
+        """Tries again later if it cannot be written: a full disk must not end what runs."""
+        if self._run_file_retry is not None:
+            self._run_file_retry.cancel()
+            self._run_file_retry = None
+        if self._stopping.is_set():
+            return
+        try:
+            write_run_file(self._settings.data_dir, self.run_info())
+        except OSError as error:
+            self._tell(f"where everything runs cannot be written down: {error}")
+            self._run_file_retry = asyncio.get_running_loop().call_later(BACKOFF_S[-1], self._write_run_file)
 
     async def _stop_all(self) -> None:
         for _, alike in itertools.groupby(reversed(list(self._children.values())), key=lambda child: child.spec.name.rstrip("0123456789")):

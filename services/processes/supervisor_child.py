@@ -103,7 +103,8 @@ class Child:
         _rotate(self.log_file)
         with self.log_file.open("ab", buffering=0) as log:
             while chunk := await _line(stdout):
-                log.write(chunk)
+                with contextlib.suppress(OSError):  # a full disk costs lines of a log, never the process whose output this is
+                    log.write(chunk)
                 text = chunk.decode(errors="replace").rstrip()
                 if text == READY_LINE:
                     self.ready.set()

@@ -113,8 +113,9 @@ class _Report:
         self._pipe = pipe
 
     def progress(self, text: str) -> None:
-        sys.stderr.write(f"{iso(now())} {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the log's disk is full: what runs goes on without this line
+            sys.stderr.write(f"{iso(now())} {text}\n")
+            sys.stderr.flush()
         self._send({"progress": text})
 
     def ready(self, run_info: Mapping[str, Any]) -> None:
