@@ -1,8 +1,10 @@
 """The correlation engine: matches in, drafts of composites out. Pure: it is told the event time, never asks for one.
 
 It is incremental (a match costs what its own group costs), serialisable group by group (`dump_group`, `load_group`), and
-deterministic: the same calls give the same drafts. Time is the *clock*, the greatest event time that all sources have
-reached; each rule's watermark is the clock less its own grace.
+deterministic: the same calls give the same drafts. Time is the *clock*, the greatest event time that all sources have reached. A
+rule's watermark is the clock less its grace; what it settles lies behind that by the grace of the rules whose composites it reads
+(`streams.correlation.levels`). Each level of rules has a clock of its own, for callers to whom composites come by another way
+than the records (`advance` with a level); all others give one clock.
 """
 
 from __future__ import annotations
@@ -13,13 +15,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streams import limits
-from streams.correlation.group import Group
+from streams.correlation.eager import EagerGroup
+from streams.correlation.group import Group, SettledGroup
+from streams.correlation.levels import lags, levels
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Draft, Seen
 from streams.records import Json
 
 #: Before every event time.
 BEGINNING_US = -(2**62)
+
+_Due = list[tuple[int, str, int, str]]  # heap of (clock at which a group is due, rule, order of its version, group)
 
 
 @dataclass(slots=True)
@@ -30,18 +36,23 @@ class Counters:
     late: int = 0
     duplicates: int = 0
     evicted: int = 0  #: groups
+    overflowed: int = 0  #: records that groups no longer keep because there are too many
 
 
 class _Running:
     """One active rule and its groups, the least recently used first."""
 
-    __slots__ = ("active", "counters", "groups", "watermark_us")
+    __slots__ = ("active", "counters", "floor_us", "grace_us", "groups", "lag_us", "level", "settled")
 
     def __init__(self, active: ActiveRule) -> None:
         self.active = active
         self.counters = Counters()
         self.groups: OrderedDict[str, Group] = OrderedDict()
-        self.watermark_us = BEGINNING_US
+        self.grace_us = active.rule.grace_us
+        self.lag_us = self.grace_us
+        self.level = 0
+        self.floor_us = BEGINNING_US  # the watermark is at least here
+        self.settled = active.rule.output == "final" or active.rule.timed
 
 
 class Engine:
@@ -50,8 +61,10 @@ class Engine:
     def __init__(self, *, groups_max: int = limits.RULE_GROUPS_MAX) -> None:
         self._rules: dict[str, _Running] = {}
         self._groups_max = groups_max
-        self._due: list[tuple[int, str, int, str]] = []  # (clock at which a group is due, rule, order of its version, group)
-        self.clock_us = BEGINNING_US
+        self._due: list[_Due] = [[]]  # by level
+        self._clocks: list[int] = [BEGINNING_US]  # by level
+        self._arrivals = 0
+        self._deferred: set[tuple[str, str]] = set()
         self.changed: set[tuple[str, str]] = set()  #: (rule, group) touched since the caller last cleared it; also those gone
 
     # --- rules ---
@@ -69,92 +82,199 @@ class Engine:
         """What happened to the matches of a rule in use."""
         return self._rules[rule_id].counters
 
+    @property
+    def levels(self) -> range:
+        """The levels of the rules in use."""
+        return range(len(self._clocks))
+
+    def level(self, rule_id: str) -> int:
+        """The level of a rule in use."""
+        return self._rules[rule_id].level
+
     def use(self, active: ActiveRule) -> None:
         """Starts a version of a rule, with empty state; a version that is not newer than the one in use is ignored."""
         running = self._rules.get(active.id)
         if running is not None:
             if running.active.order >= active.order:
                 return
-            self.drop(active.id)
-        running = self._rules[active.id] = _Running(active)
-        running.watermark_us = self.clock_us - active.rule.grace_us
+            self._forget(active.id)
+        self._rules[active.id] = _Running(active)
+        self._order()
 
     def drop(self, rule_id: str) -> None:
         """Ends a rule: its state is gone."""
+        self._forget(rule_id)
+        self._order()
+
+    def _forget(self, rule_id: str) -> None:
         running = self._rules.pop(rule_id, None)
         if running is not None:
             self.changed.update((rule_id, key) for key in running.groups)
 
-    # --- records and time ---
+    def _order(self) -> None:
+        """Levels and lags, after a change of the rules."""
+        if not any(running.active.rule.upstream or running.level for running in self._rules.values()):
+            return
+        rules = [running.active.rule for running in self._rules.values()]
+        level = levels(rules)
+        lag = lags(rules, level)
+        depth = max(level.values(), default=0) + 1
+        while len(self._clocks) < depth:
+            self._clocks.append(self._clocks[-1])
+            self._due.append([])
+        for running in self._rules.values():
+            rule_id = running.active.id
+            if (running.level, running.lag_us) == (level[rule_id], lag[rule_id]):
+                continue
+            running.floor_us = self._settled_us(running)
+            running.level, running.lag_us = level[rule_id], lag[rule_id]
+            for key, group in running.groups.items():
+                group.scheduled_us = None
+                self._schedule(running, key, group)
 
-    def feed(self, rule_id: str, group_key: str, seen: Seen) -> list[Draft]:
-        """A record that matched the rule in use; what it changes. `seen.tie` is set by the group."""
+    # --- records ---
+
+    def _settled_us(self, running: _Running) -> int:
+        """Up to where the rule's records are settled."""
+        return max(running.floor_us, self._clocks[running.level] - running.lag_us)
+
+    def feed(self, rule_id: str, group_key: str, seen: Seen, arrival: int | None = None) -> list[Draft]:
+        """A record that matched the rule in use; what it changes.
+
+        `arrival` orders records of equal time; by default the order of the calls. A composite (`seen.after`) is never late.
+        """
         running = self._rules[rule_id]
         counters = running.counters
         counters.matched += 1
+        if arrival is None:
+            arrival = self._arrivals = self._arrivals + 1
+        watermark_us = self._settled_us(running)
         group = running.groups.get(group_key)
-        if group is not None and group.holds(seen.id):
+        if group is not None and group.holds(seen.id, watermark_us):
             counters.duplicates += 1
             return []
-        if seen.time_us < running.watermark_us:
+        if seen.time_us < watermark_us + running.lag_us - running.grace_us and seen.after is None:
             counters.late += 1
             return []
         if group is None:
-            group = running.groups[group_key] = Group(running.active, group_key)
+            group = running.groups[group_key] = self._group(running, group_key)
             self._evict(running)
         else:
             running.groups.move_to_end(group_key)
         self.changed.add((rule_id, group_key))
-        drafts = group.settle(running.watermark_us)
-        drafts += group.add(seen)
-        self._schedule(running, group_key, group)
+        drafts = group.settle(watermark_us)
+        drafts += group.add(seen, arrival, watermark_us)
+        self._after(running, group_key, group)
         return drafts
 
-    def advance(self, clock_us: int) -> list[Draft]:
-        """Event time has come to `clock_us` (never back); what is true now. In the order of the times it speaks about."""
-        if clock_us <= self.clock_us:
-            return []
-        self.clock_us = clock_us
-        for running in self._rules.values():
-            running.watermark_us = max(running.watermark_us, clock_us - running.active.rule.grace_us)
-        return self._settle_due()
+    def revise(
+        self, rule_id: str, before: tuple[str, Seen] | None, after: tuple[str, Seen] | None, arrival: int | None = None
+    ) -> list[Draft]:
+        """A composite that the rule has read says something else, or nothing, or was not read: (group, record) as it was and is."""
+        if before is None:
+            return [] if after is None else self.feed(rule_id, *after, arrival)
+        running = self._rules[rule_id]
+        group = running.groups.get(before[0])
+        if group is None:
+            return [] if after is None else self.feed(rule_id, *after, arrival)
+        self.changed.add((rule_id, before[0]))
+        if after is not None and after[0] == before[0] and after[1].time_us == before[1].time_us:
+            drafts = group.replace(before[1], after[1])
+            self._after(running, before[0], group)
+            return drafts
+        drafts = group.remove(before[1])
+        self._after(running, before[0], group)
+        return drafts + ([] if after is None else self.feed(rule_id, *after, arrival))
 
-    def finish(self, watermark_us: int) -> list[Draft]:
-        """The watermark of every rule moves to `watermark_us`, at the end of a trial."""
-        longest = max((running.active.rule.grace_us for running in self._rules.values()), default=0)
-        return self.advance(watermark_us + longest)
+    def _group(self, running: _Running, group_key: str) -> Group:
+        return SettledGroup(running.active, group_key) if running.settled else EagerGroup(running.active, group_key)
+
+    def _after(self, running: _Running, key: str, group: Group) -> None:
+        if group.fold.dropped:
+            running.counters.overflowed += group.fold.dropped
+            group.fold.dropped = 0
+        if group.deferred:
+            self._deferred.add((running.active.id, key))
+        self._schedule(running, key, group)
+
+    # --- time ---
+
+    @property
+    def clock_us(self) -> int:
+        """The clock of the records (level 0)."""
+        return self._clocks[0]
+
+    def advance(self, clock_us: int, level: int | None = None) -> list[Draft]:
+        """Event time has come to `clock_us` (never back) for the rules of a level, or all; what is true now.
+
+        In the order of the times that it speaks about.
+        """
+        drafts: list[Draft] = []
+        for each in self.levels if level is None else (level,):
+            if clock_us > self._clocks[each]:
+                self._clocks[each] = clock_us
+                if self._due[each] and self._due[each][0][0] <= clock_us:
+                    drafts += self._settle_due(each)
+        return drafts
+
+    def finish(self, watermark_us: int, level: int | None = None) -> list[Draft]:
+        """The watermark of every rule (of a level, or all) moves to `watermark_us`, at the end of a trial; never back."""
+        drafts: list[Draft] = []
+        for running in self._rules.values():
+            if level is not None and running.level != level:
+                continue
+            running.floor_us = max(running.floor_us, watermark_us)
+            settled_us = self._settled_us(running)
+            for key in list(running.groups):
+                drafts += self._settle(running, key, running.groups[key], settled_us)
+        return _ordered(drafts)
+
+    def flush(self) -> list[Draft]:
+        """What groups have put off because it was costly (`streams.correlation.eager`) is said. To be called now and then."""
+        drafts: list[Draft] = []
+        for rule_id, key in sorted(self._deferred):
+            running = self._rules.get(rule_id)
+            group = None if running is None else running.groups.get(key)
+            if group is not None:
+                drafts += group.flush()
+        self._deferred.clear()
+        return drafts
 
     def next_due_us(self) -> int | None:
         """The clock at which the next group is due; None: nothing waits for time."""
-        return self._due[0][0] if self._due else None
+        return min((due[0][0] for due in self._due if due), default=None)
 
-    def _settle_due(self) -> list[Draft]:
+    def _settle_due(self, level: int) -> list[Draft]:
         drafts: list[Draft] = []
-        while self._due and self._due[0][0] <= self.clock_us:
-            due_us, rule_id, order, key = heapq.heappop(self._due)
+        due, clock_us = self._due[level], self._clocks[level]
+        while due and due[0][0] <= clock_us:
+            due_us, rule_id, order, key = heapq.heappop(due)
             running = self._rules.get(rule_id)
             group = None if running is None or running.active.order != order else running.groups.get(key)
-            if running is None or group is None or group.scheduled_us != due_us:
+            if running is None or group is None or group.scheduled_us != due_us or running.level != level:
                 continue  # the group was evicted, dropped or scheduled anew
             group.scheduled_us = None
             self.changed.add((rule_id, key))
-            drafts += group.settle(running.watermark_us)
-            if group.empty:
-                del running.groups[key]
-            else:
-                self._schedule(running, key, group)
-        # A group says all that it has at once; between groups the order is that of event time, whatever the steps of the clock.
-        drafts.sort(key=lambda draft: (draft.found.window_end_us, draft.rule_id, draft.group_key))
+            drafts += self._settle(running, key, group, self._settled_us(running))
+        return _ordered(drafts)
+
+    def _settle(self, running: _Running, key: str, group: Group, watermark_us: int) -> list[Draft]:
+        drafts = group.settle(watermark_us)
+        if group.empty(watermark_us):
+            del running.groups[key]
+        else:
+            self._schedule(running, key, group)
         return drafts
 
     def _schedule(self, running: _Running, key: str, group: Group) -> None:
         watermark_us = group.due_us()
         if watermark_us is None:
             return
-        due_us = watermark_us + running.active.rule.grace_us
-        if group.scheduled_us is None or due_us < group.scheduled_us:
+        due_us = watermark_us + running.lag_us
+        # What is due and still there waits for a record, not for time.
+        if due_us > self._clocks[running.level] and (group.scheduled_us is None or due_us < group.scheduled_us):
             group.scheduled_us = due_us
-            heapq.heappush(self._due, (due_us, running.active.id, running.active.order, key))
+            heapq.heappush(self._due[running.level], (due_us, running.active.id, running.active.order, key))
 
     def _evict(self, running: _Running) -> None:
         while len(running.groups) > self._groups_max:
@@ -162,11 +282,17 @@ class Engine:
             self.changed.add((running.active.id, key))
             running.counters.evicted += 1
 
-    # --- checkpoints ---
+    # --- state ---
 
     def groups(self) -> Iterable[tuple[str, str]]:
         """Every (rule, group) kept, the least recently used first."""
         return [(rule_id, key) for rule_id, running in self._rules.items() for key in running.groups]
+
+    def group(self, rule_id: str, group_key: str) -> tuple[Group, int] | None:
+        """A group that is kept, and the watermark up to which its records are settled. To be looked at only."""
+        running = self._rules.get(rule_id)
+        group = None if running is None else running.groups.get(group_key)
+        return None if group is None or running is None else (group, self._settled_us(running))
 
     def dump_group(self, rule_id: str, group_key: str) -> Json | None:
         """The state of a group as JSON; None if it is not kept (any more)."""
@@ -179,10 +305,17 @@ class Engine:
         running = self._rules.get(rule_id)
         if running is None or running.active.order != state["order"]:
             return
-        group = running.groups[group_key] = Group(running.active, group_key)
+        group = running.groups[group_key] = self._group(running, group_key)
         group.load(state["group"])
-        self._schedule(running, group_key, group)
+        self._arrivals = max(self._arrivals, group.arrivals)
+        self._after(running, group_key, group)
 
     def resume(self, clock_us: int) -> None:
         """Sets the clock of a loaded state, before its rules and groups are loaded."""
-        self.clock_us = clock_us
+        self._clocks = [clock_us] * len(self._clocks)
+
+
+def _ordered(drafts: list[Draft]) -> list[Draft]:
+    # A group says all that it has at once; between groups the order is that of event time, whatever the steps of the clock.
+    drafts.sort(key=lambda draft: (draft.found.window_end_us, draft.rule_id, draft.group_key))
+    return drafts

@@ -1,147 +1,265 @@
-"""One group of one rule: puts records into their order, and says what is found eagerly (with revisions) or finally.
+"""One group of one rule: puts records into their order, and says what is found.
 
 Theory of operation. The watermark splits the records in two: those before it are *settled* (nothing can come between them
-any more), those from it on are *pending*. The settled walk has folded exactly the settled records. With `output: final` that is
-all: a record is folded when it settles, and what it completes is said once. With `output: eager` a second walk, the *head*, has
-folded the pending records too. A record that comes last in order steps the head; one that comes in between sends the head back
-to a copy of the settled walk and through the pending records again, and the difference to what was said is said: new
-findings, higher revisions, retractions. What was said of settled records needs no memory: it stands.
+any more), those from it on are *pending*. There are two kinds of groups.
+
+A `SettledGroup` folds a record when it settles, and says once what is found. That is the whole of `output: final`, and of
+everything that is found at instants (a window that closes, a deadline): an instant is only reached by the watermark.
+
+An `EagerGroup` (`streams.correlation.eager`) folds a record when it arrives, and revises what it said when one comes in between.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from streams.correlation.folds import Walk
+from streams.correlation.folds import Fold, Silence, new_fold
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Draft, Found, Seen
 from streams.records import Json, derived_id
 
-
-class Said(NamedTuple):
-    """The last that was said under a composite's id."""
-
-    revision: int
-    window_end_us: int
-    found: Found | None  #: None: it was retracted
+#: Ids remembered before those that are over are looked for.
+_SWEEP = 64
 
 
-def _order(seen: Seen) -> tuple[int, int | str]:
-    return seen[0], seen[1]
+class Entry(NamedTuple):
+    """A pending record. Entries sort in the order of records: by time, then by tie, which is never the same twice."""
+
+    time_us: int
+    tie: Any  #: the arrival (eager) or the id (final); where composites are read, with what orders them behind their record
+    arrival: int
+    seen: Seen
+
+    def dump(self) -> Json:
+        """As JSON, for checkpoints."""
+        return [self.arrival, self.seen.dump()]
 
 
-class Group:
-    """The state of one group of one version of a rule."""
+def place_of(entry: Entry) -> tuple[int, str]:
+    """The arrival and id of the source record that this is, or that fired this."""
+    after = entry.seen.after
+    return (entry.arrival, entry.seen.id) if after is None else after[:2]
 
-    __slots__ = ("_active", "_arrivals", "_eager", "_head", "_key", "_pending", "_pending_ids", "_said", "_settled", "scheduled_us")
 
-    def __init__(self, active: ActiveRule, key: str) -> None:
+class Base:
+    """What both kinds share."""
+
+    __slots__ = (
+        "_active", "_chained", "_eager", "_ids", "_key", "_kept_us", "_last_us", "_pending", "_silence", "_sweep_at", "fold", "scheduled_us",
+    )  # fmt: skip
+
+    def __init__(self, active: ActiveRule, key: str, *, journaled: bool) -> None:
+        rule = active.rule
         self._active = active
         self._key = key
-        self._eager = active.rule.output == "eager"
-        self._settled = Walk(active.rule)
-        self._head = Walk(active.rule) if self._eager else self._settled
-        self._pending: list[Seen] = []
-        self._pending_ids: set[str] = set()
-        self._said: dict[str, Said] = {}
-        self._arrivals = 0
+        self._eager = rule.output == "eager"
+        self._chained = bool(rule.upstream)
+        self._kept_us = rule.kept_us
+        self.fold = new_fold(rule, journaled=journaled)
+        self._silence = Silence(rule.suppress_us)
+        self._pending: list[Entry] = []
+        self._ids: dict[str, int] = {}  # id → time, of records that are held: their time + timespan is not over
+        self._sweep_at = _SWEEP
+        self._last_us: int | None = None  # greatest time of a record
         self.scheduled_us: int | None = None  #: when the engine will settle it next
 
-    def holds(self, record_id: str) -> bool:
-        """Whether a record of this id is kept: a second one is a duplicate."""
-        return record_id in self._pending_ids or self._settled.fold.holds(record_id)
+    def holds(self, record_id: str, watermark_us: int) -> bool:
+        """Whether a record of this id is held (until its time + timespan is over): a second one is a duplicate."""
+        time_us = self._ids.get(record_id)
+        return time_us is not None and time_us + self._kept_us > watermark_us
 
-    def add(self, seen: Seen) -> list[Draft]:
-        """A record that is neither late nor a duplicate, after `settle` with the current watermark."""
-        pending = self._pending
-        self._pending_ids.add(seen.id)
-        if not self._eager:
-            insort(pending, seen._replace(tie=seen.id), key=_order)
-            return []
-        self._arrivals += 1
-        seen = seen._replace(tie=self._arrivals)
-        last = not pending or pending[-1].time_us <= seen.time_us
-        if last:
-            pending.append(seen)
-            found = self._head.add(seen)
-            return [] if found is None else self._say({self._id(found): found}, replace_all=False)
-        insort(pending, seen, key=_order)
-        return self._revise()
+    def _hold(self, seen: Seen, watermark_us: int) -> None:
+        ids, time_us = self._ids, seen.time_us
+        ids[seen.id] = time_us
+        if self._last_us is None or time_us > self._last_us:
+            self._last_us = time_us
+        if len(ids) >= self._sweep_at:
+            limit = watermark_us - self._kept_us
+            self._ids = {record_id: at for record_id, at in ids.items() if at > limit}
+            self._sweep_at = max(_SWEEP, 2 * len(self._ids))
 
-    def settle(self, watermark_us: int) -> list[Draft]:
-        """The watermark has come this far."""
-        pending, walk = self._pending, self._settled
-        drafts: list[Draft] = []
-        if pending and pending[0].time_us < watermark_us:
-            count = bisect_left(pending, watermark_us, key=lambda seen: seen[0])
-            for seen in pending[:count]:
-                self._pending_ids.discard(seen.id)
-                found = walk.add(seen)
-                if found is not None and not self._eager:
-                    drafts.append(Draft(self._active.id, self._key, self._id(found), found))
-            del pending[:count]
-        walk.forget(watermark_us)
-        if self._said:
-            self._said = {cid: said for cid, said in self._said.items() if said.window_end_us >= watermark_us}
-        return drafts
+    def _entry(self, seen: Seen, arrival: int) -> Entry:
+        tie: Any
+        if not self._chained:
+            tie = arrival if self._eager else seen.id
+        elif seen.after is None:
+            tie = (arrival if self._eager else seen.id, 0, "")
+        else:
+            tie = (seen.after[0] if self._eager else seen.after[1], seen.after[2], seen.id)
+        return Entry(seen.time_us, tie, arrival, seen)
 
-    def due_us(self) -> int | None:
-        """The watermark at which `settle` has something to do or the group can be forgotten; None: it is empty."""
-        if self._pending:
-            # Eagerly nothing is said when a record settles: it is enough to come by when the whole group may be over.
-            return self._pending[0].time_us + 1 if not self._eager else self._pending[-1].time_us + self._active.rule.timespan_us
-        last_us = self._settled.fold.last_us
-        return self._settled.silent_until_us if last_us is None else last_us + self._active.rule.timespan_us
+    def _find(self, seen: Seen) -> int | None:
+        """Where a record lies among the pending ones."""
+        index = bisect_left(self._pending, seen.time_us, key=lambda entry: entry.time_us)
+        while index < len(self._pending) and self._pending[index].time_us == seen.time_us:
+            if self._pending[index].seen.id == seen.id:
+                return index
+            index += 1
+        return None
 
-    @property
-    def empty(self) -> bool:
-        """Whether forgetting the group would change nothing."""
-        return not self._pending and self._settled.empty
+    def _over(self, watermark_us: int) -> bool:
+        return not self.fold.lasting and (self._last_us is None or self._last_us + self._kept_us <= watermark_us)
 
-    def _revise(self) -> list[Draft]:
-        self._head = self._settled.copy()
-        findings = (self._head.add(seen) for seen in self._pending)
-        return self._say({self._id(found): found for found in findings if found is not None}, replace_all=True)
+    def _over_us(self) -> int | None:
+        """The watermark at which the group may be over; None: only another record can tell."""
+        ends = [] if self.fold.lasting or self._last_us is None else [self._last_us + self._kept_us]
+        if self._silence.until_us is not None:
+            ends.append(self._silence.until_us)
+        return max(ends, default=None) if not self.fold.lasting else None
 
-    def _say(self, findings: dict[str, Found], *, replace_all: bool) -> list[Draft]:
-        """The drafts that lead from what was said to `findings` (all that stands, or what is added)."""
-        drafts = []
-        if replace_all:
-            for cid, said in self._said.items():
-                if cid not in findings and said.found is not None:
-                    drafts.append(self._draft(cid, said.found, said.revision + 1, retracted=True))
-        for cid, found in findings.items():
-            before = self._said.get(cid)
-            if before is None:
-                drafts.append(self._draft(cid, found, 0))
-            elif before.found != found:
-                drafts.append(self._draft(cid, found, before.revision + 1))
-        for draft in drafts:
-            self._said[draft.composite_id] = Said(draft.revision, draft.found.window_end_us, None if draft.retracted else draft.found)
-        return drafts
-
-    def _draft(self, composite_id: str, found: Found, revision: int, *, retracted: bool = False) -> Draft:
-        return Draft(self._active.id, self._key, composite_id, found, revision, retracted)
+    def _draft(self, found: Found, place: tuple[int, str]) -> Draft:
+        return Draft(self._active.id, self._key, self._id(found), found, place=place)
 
     def _id(self, found: Found) -> str:
         return derived_id("composite", self._active.id, self._active.version, self._key, found.firing)
 
+    def _dump_base(self) -> dict[str, Any]:
+        return {"ids": self._ids, "sweep_at": self._sweep_at, "last_us": self._last_us, "silence": list(self._silence.state())}
+
+    def _load_base(self, state: Json) -> None:
+        self._ids, self._sweep_at, self._last_us = dict(state["ids"]), state["sweep_at"], state["last_us"]
+        until_us, suppressed = state["silence"]
+        self._silence.restore((until_us, suppressed))
+
+    def _loaded(self, items: Json) -> list[Entry]:
+        return [self._entry(Seen.load(item), arrival) for arrival, item in items]
+
+
+class Group(Protocol):
+    """What the engine sees of a group."""
+
+    scheduled_us: int | None
+
+    @property
+    def fold(self) -> Fold:
+        """Its fold."""
+
+    def holds(self, record_id: str, watermark_us: int) -> bool:
+        """See `Base.holds`."""
+
+    def add(self, seen: Seen, arrival: int, watermark_us: int) -> list[Draft]:
+        """A record that is neither late nor a duplicate, after `settle` with this watermark."""
+
+    def remove(self, seen: Seen) -> list[Draft]:
+        """A pending record (a composite that was revised) is gone; nothing, if it is not there."""
+
+    def replace(self, before: Seen, after: Seen) -> list[Draft]:
+        """A pending record (a composite that was revised) says something else."""
+
+    def settle(self, watermark_us: int) -> list[Draft]:
+        """The watermark has come this far."""
+
+    def flush(self) -> list[Draft]:
+        """What was put off (`streams.correlation.eager`)."""
+
+    @property
+    def deferred(self) -> bool:
+        """Whether something was put off."""
+
+    def due_us(self) -> int | None:
+        """The watermark at which `settle` has something to do or the group can be forgotten; None: there is none."""
+
+    def empty(self, watermark_us: int) -> bool:
+        """Whether forgetting the group would change nothing."""
+
+    def standing(self) -> tuple[tuple[Seen, ...], float]:
+        """See `Fold.standing`, of what is folded and, if nothing is pending, all that was seen."""
+
+    @property
+    def arrivals(self) -> int:
+        """The greatest arrival among the pending records."""
+
     def dump(self) -> Json:
         """As JSON, for checkpoints. Findings are not in it: they follow from the records."""
-        return {
-            "settled": self._settled.dump(), "pending": [seen.dump() for seen in self._pending], "arrivals": self._arrivals,
-            "said": [[cid, said.revision, said.window_end_us] for cid, said in self._said.items()],
-        }  # fmt: skip
 
     def load(self, state: Json) -> None:
-        """Takes over what `dump` gave."""
-        self._settled.load(state["settled"])
-        self._pending = [Seen.load(item) for item in state["pending"]]
-        self._pending_ids = {seen.id for seen in self._pending}
-        self._arrivals = state["arrivals"]
-        if self._eager:
-            self._head = self._settled.copy()
-            findings = [found for seen in self._pending if (found := self._head.add(seen)) is not None]
-            standing = {self._id(found): found for found in findings}
-            self._said = {cid: Said(revision, end_us, standing.get(cid)) for cid, revision, end_us in state["said"]}
+        """Takes over what `dump` gave, into a new group."""
+
+
+class SettledGroup(Base):
+    """See the module."""
+
+    __slots__ = ()
+
+    deferred = False
+
+    def __init__(self, active: ActiveRule, key: str) -> None:
+        super().__init__(active, key, journaled=False)
+
+    def add(self, seen: Seen, arrival: int, watermark_us: int) -> list[Draft]:
+        """See `Group.add`."""
+        self._hold(seen, watermark_us)
+        insort(self._pending, self._entry(seen, arrival))
+        return []
+
+    def remove(self, seen: Seen) -> list[Draft]:
+        """See `Group.remove`."""
+        index = self._find(seen)
+        if index is not None:
+            del self._pending[index]
+            self._ids.pop(seen.id, None)
+        return []
+
+    def replace(self, before: Seen, after: Seen) -> list[Draft]:
+        """See `Group.replace`."""
+        index = self._find(before)
+        if index is not None:
+            self._pending[index] = self._entry(after, self._pending[index].arrival)
+        return []
+
+    def settle(self, watermark_us: int) -> list[Draft]:
+        """See `Group.settle`."""
+        fold, drafts = self.fold, list[Draft]()
+        count = bisect_left(self._pending, watermark_us, key=lambda entry: entry.time_us)
+        for entry in self._pending[:count]:
+            self._close(entry.time_us, drafts)
+            found = fold.add(entry.seen)
+            if found is not None and (said := self._silence.said(found)) is not None:
+                drafts.append(self._draft(said, place_of(entry)))
+        del self._pending[:count]
+        self._close(watermark_us, drafts)
+        fold.forget(watermark_us)
+        return drafts
+
+    def _close(self, until_us: int, drafts: list[Draft]) -> None:
+        deadline_us = self.fold.deadline_us
+        if deadline_us is not None and deadline_us <= until_us:
+            for found in self.fold.close(until_us):
+                if (said := self._silence.said(found)) is not None:
+                    drafts.append(self._draft(said, (-1, "")))
+
+    def flush(self) -> list[Draft]:
+        """See `Group.flush`."""
+        return []
+
+    def due_us(self) -> int | None:
+        """See `Group.due_us`."""
+        pending_us = self._pending[0].time_us + 1 if self._pending else None
+        deadline_us = self.fold.deadline_us
+        if pending_us is None:
+            return self._over_us() if deadline_us is None else deadline_us
+        return pending_us if deadline_us is None else min(pending_us, deadline_us)
+
+    def empty(self, watermark_us: int) -> bool:
+        """See `Group.empty`."""
+        return not self._pending and self._silence.over(watermark_us) and self._over(watermark_us)
+
+    def standing(self) -> tuple[tuple[Seen, ...], float]:
+        """See `Group.standing`."""
+        return self.fold.standing()
+
+    @property
+    def arrivals(self) -> int:
+        """See `Group.arrivals`."""
+        return max((entry.arrival for entry in self._pending), default=0)
+
+    def dump(self) -> Json:
+        """See `Group.dump`."""
+        return {**self._dump_base(), "fold": self.fold.dump(), "pending": [entry.dump() for entry in self._pending]}
+
+    def load(self, state: Json) -> None:
+        """See `Group.load`."""
+        self._load_base(state)
+        self.fold.load(state["fold"])
+        self._pending = self._loaded(state["pending"])

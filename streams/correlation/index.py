@@ -1,20 +1,24 @@
 """The index over the matchers of many rules: which rules a record concerns, and with which group.
 
-Per topic and type the candidates are found once and remembered, so that a record pays only for rules whose type globs it
-satisfies. Pure; a new set of rules is a new index.
+Per topic and type the candidates are found once and remembered; among them, those that require a field to equal a text are looked
+up by that text. So a record pays only for rules whose type globs and required text it satisfies. Pure; a new set of rules is a
+new index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from streams.correlation.figures import value_of
 from streams.correlation.rules import ActiveRule, Rule
 from streams.matching.expressions import ExpressionFailed
 from streams.matching.matchers import DEFAULT_TOPICS, CompiledMatcher, RecordView
 from streams.matching.paths import MISSING, Path, canonical, compile_path
+from streams.matching.reading import Steps, value_at
 from streams.records import iso
 
 _TYPES_REMEMBERED_MAX = 10_000
@@ -27,12 +31,16 @@ class Hit:
     active: ActiveRule
     names: tuple[str, ...]
     group_key: str
+    value: Any = None  #: of the condition's field, as figures take it
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """One matcher of one rule with the paths of its group."""
 
+    number: int  #: among all candidates, in the order of rules and matchers
+    place: int  #: of the rule among the rules
+    active: ActiveRule
     matcher: CompiledMatcher
     group: tuple[Path | None, ...]  #: None: an alias that does not speak of this matcher
 
@@ -45,31 +53,55 @@ class _Candidate:
         return None if any(value is MISSING for value in found) else "[" + ",".join(_text(value) for value in found) + "]"
 
 
-_Candidates = list[tuple[ActiveRule, list[_Candidate]]]
+@dataclass(slots=True)
+class _Bucket:
+    """The candidates of a topic and type."""
+
+    open: list[_Candidate] = field(default_factory=list)  #: those that require no text
+    keyed: dict[Steps, dict[str, list[_Candidate]]] = field(default_factory=dict)  #: path → text → those that require it there
+    alone: dict[Steps, list[_Candidate]] = field(default_factory=dict)  #: of `keyed`: the only candidates of their rules here
+    beside: dict[Steps, list[_Candidate]] = field(default_factory=dict)  #: of `keyed`: the others
+    lacking: Counter[Steps] = field(default_factory=Counter)  #: records in which the path does not exist
+
+    def __bool__(self) -> bool:
+        return bool(self.open or self.keyed)
 
 
 class RuleIndex:
     """The matchers of a set of rules. `any_topic`: matchers without a topic read every topic (trials)."""
 
     def __init__(self, rules: Sequence[ActiveRule], *, any_topic: bool = False) -> None:
-        self._rules: _Candidates = [(active, _compiled(active.rule, any_topic)) for active in rules]
-        self._by_type: dict[tuple[str | None, str], _Candidates] = {}
+        self._candidates: list[_Candidate] = []
+        for place, active in enumerate(rules):
+            self._candidates += _compiled(len(self._candidates), place, active, any_topic)
+        self._values = {active.id: _value_path(active.rule) for active in rules}
+        self._by_type: dict[tuple[str | None, str], _Bucket] = {}
+        self._buckets: dict[tuple[int, ...], _Bucket] = {}  # candidates → their bucket: many types share one
+        self._errors: Counter[str] = Counter()
         self.rules = tuple(rules)
-        self.errors: dict[str, int] = {}  #: rule → records on which one of its expressions failed
-        self.topics = frozenset(
-            topic for _, found in self._rules for candidate in found for topic in candidate.matcher.topics or DEFAULT_TOPICS
-        )
+        self.topics = frozenset(topic for candidate in self._candidates for topic in candidate.matcher.topics or DEFAULT_TOPICS)
 
-    def candidates(self, topic: str | None, record_type: str) -> _Candidates:
-        """The rules that records of this type in this topic can concern; empty: the record need not be read any further."""
+    @property
+    def errors(self) -> dict[str, int]:
+        """Rule → records on which one of its expressions failed. A required field that does not exist is a failure."""
+        found = Counter(self._errors)
+        for bucket in self._buckets.values():
+            for steps, count in bucket.lacking.items():
+                for candidate in bucket.alone.get(steps, ()):
+                    found[candidate.active.id] += count
+        return dict(found)
+
+    def candidates(self, topic: str | None, record_type: str) -> _Bucket:
+        """What records of this type in this topic can concern; empty: the record need not be read any further."""
         key = (topic, record_type)
         found = self._by_type.get(key)
         if found is None:
-            found = []
-            for active, candidates in self._rules:
-                fitting = [candidate for candidate in candidates if candidate.matcher.concerns(topic, record_type)]
-                if fitting:
-                    found.append((active, fitting))
+            fitting = tuple(
+                index for index, candidate in enumerate(self._candidates) if candidate.matcher.concerns(topic, record_type)
+            )  # fmt: skip
+            found = self._buckets.get(fitting)
+            if found is None:
+                found = self._buckets[fitting] = _bucket([self._candidates[index] for index in fitting])
             if len(self._by_type) >= _TYPES_REMEMBERED_MAX:
                 self._by_type.clear()
             self._by_type[key] = found
@@ -77,28 +109,83 @@ class RuleIndex:
 
     def hits(self, topic: str | None, view: RecordView) -> list[Hit]:
         """What the record satisfies, in the order of the rules; one hit per rule and group. A failing expression is counted, no hit."""
-        hits: list[Hit] = []
-        for active, candidates in self.candidates(topic, view.plain["type"]):
-            names: dict[str, list[str]] = {}
-            failed = False
-            for candidate in candidates:
-                try:
-                    if candidate.matcher.holds(view) and (key := candidate.group_key(view)) is not None:
-                        names.setdefault(key, []).append(candidate.matcher.name)
-                except ExpressionFailed:
-                    failed = True
-            if failed:
-                self.errors[active.id] = self.errors.get(active.id, 0) + 1
-            hits.extend(Hit(active, tuple(found), key) for key, found in names.items())
+        bucket = self.candidates(topic, view.plain["type"])
+        if not bucket:
+            return []
+        found: dict[tuple[int, str], list[str]] = {}
+        failed: set[str] = set()
+        for candidate in self._concerned(bucket, view):
+            try:
+                where = not candidate.matcher.required_is_all or not self._satisfied(candidate, view)
+                if candidate.matcher.holds(view, where=where) and (key := candidate.group_key(view)) is not None:
+                    found.setdefault((candidate.place, key), []).append(candidate.matcher.name)
+            except ExpressionFailed:
+                failed.add(candidate.active.id)
+        hits = []
+        for (place, key), names in found.items():
+            active = self.rules[place]
+            try:
+                value = self._value(active, view)
+            except ExpressionFailed:
+                failed.add(active.id)
+                continue
+            if value is not MISSING:
+                hits.append(Hit(active, tuple(names), key, value))
+        self._errors.update(failed)
         return hits
 
+    def _concerned(self, bucket: _Bucket, view: RecordView) -> Iterable[_Candidate]:
+        if not bucket.keyed:
+            return bucket.open
+        try:
+            values = view.values
+        except ExpressionFailed:
+            self._errors.update({candidate.active.id for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found})
+            return bucket.open
+        concerned = list(bucket.open)
+        for steps, by_text in bucket.keyed.items():
+            value = value_at(values, steps, MISSING)
+            if value is MISSING:
+                bucket.lacking[steps] += 1
+                concerned += bucket.beside.get(steps, ())
+            elif type(value) is str:
+                concerned += by_text.get(value, ())
+        concerned.sort(key=lambda candidate: candidate.number)
+        return concerned
 
-def _compiled(rule: Rule, any_topic: bool) -> list[_Candidate]:
+    def _satisfied(self, candidate: _Candidate, view: RecordView) -> bool:
+        return all(value_at(view.values, steps, MISSING) == text for steps, text in candidate.matcher.required.items())
+
+    def _value(self, active: ActiveRule, view: RecordView) -> Any:
+        """Of the condition's field; `MISSING` if the record takes no part, None if there is no field."""
+        path = self._values[active.id]
+        return None if path is None else value_of(active.rule.type, path.get(view.values))
+
+
+def _compiled(first: int, place: int, active: ActiveRule, any_topic: bool) -> list[_Candidate]:
+    rule = active.rule
+    used = [matcher for matcher in rule.matchers if matcher.name in rule.names]
     return [
-        _Candidate(CompiledMatcher(matcher, any_topic=any_topic), tuple(_group_path(rule, entry, matcher.name) for entry in rule.group_by))
-        for matcher in rule.matchers
-        if matcher.name in rule.names
-    ]
+        _Candidate(
+            number, place, active, CompiledMatcher(matcher, any_topic=any_topic),
+            tuple(_group_path(rule, entry, matcher.name) for entry in rule.group_by),
+        )
+        for number, matcher in enumerate(used, first)
+    ]  # fmt: skip
+
+
+def _bucket(candidates: Sequence[_Candidate]) -> _Bucket:
+    bucket = _Bucket()
+    of_rule = Counter(candidate.place for candidate in candidates)
+    for candidate in candidates:
+        required = candidate.matcher.required
+        if not required:
+            bucket.open.append(candidate)
+            continue
+        steps, text = next(iter(required.items()))
+        bucket.keyed.setdefault(steps, {}).setdefault(text, []).append(candidate)
+        (bucket.alone if of_rule[candidate.place] == 1 else bucket.beside).setdefault(steps, []).append(candidate)
+    return bucket
 
 
 def _group_path(rule: Rule, entry: str, name: str) -> Path | None:
@@ -106,6 +193,10 @@ def _group_path(rule: Rule, entry: str, name: str) -> Path | None:
     if paths is None:
         return compile_path(entry)
     return compile_path(paths[name]) if name in paths else None
+
+
+def _value_path(rule: Rule) -> Path | None:
+    return None if rule.condition.field is None else compile_path(rule.condition.field)
 
 
 def _text(value: Any) -> str:

@@ -49,7 +49,8 @@ class CorrelatePartition:
         if name == "Watermark":
             partitions = orjson.loads(plain["data"]).get("partitions", {})
             clock_us = self._clocks.update(partitions, plain["marks"], timestamp_us) if plain["level"] == 0 else None
-            return [] if clock_us is None else self._composites(self.engine.advance(clock_us))
+            drafts = [] if clock_us is None else self.engine.advance(clock_us)
+            return self._composites(drafts + self.engine.flush())
         if name == "RuleChange":
             self._rule_changed(plain)
         return []
@@ -70,8 +71,8 @@ class CorrelatePartition:
                 self.counters.unknown += 1
             return []
         seen = Seen(
-            plain["time"], 0, plain["id"], plain["type"], plain["source"], plain["tenant"], plain["correlation_id"], tuple(plain["names"]),
-            plain["data"],
+            plain["time"], plain["id"], plain["type"], plain["source"], plain["tenant"], plain["correlation_id"], tuple(plain["names"]),
+            plain["data"], _value(plain.get("fields", "{}")),
         )  # fmt: skip
         return self.engine.feed(active.id, plain["group_key"], seen)
 
@@ -121,3 +122,9 @@ class CorrelatePartition:
         self._ended = state["ended"]
         for item in state["rules"]:
             self.engine.use(ActiveRule(rule=parse_rule(item["document"]), version=item["version"], order=item["order"]))
+
+
+def _value(fields: str) -> Any:
+    """The value of the condition's field that the match stage found; a list is the canonical text of a JSON value (`value_of`)."""
+    value = orjson.loads(fields).get("value")
+    return tuple(value) if isinstance(value, list) else value

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from streams.correlation.actions import Action
 from streams.matching.matchers import Matcher
 from streams.records import Json, Severity
 
@@ -15,6 +16,12 @@ TYPES = (
     "event_count", "value_count", "value_sum", "value_avg", "value_min", "value_max", "value_percentile", "rate_change", "temporal",
     "temporal_ordered", "absence", "anomaly",
 )  # fmt: skip
+#: Types over windows of records, tested by a condition.
+WINDOWED = frozenset(TYPES[:8])
+#: Types whose condition names a field.
+WITH_FIELD = frozenset(TYPES[1:7])
+#: Figures that satisfy a lower bound for good once they satisfy it as records are added, so that the firing record is the first.
+_GROWING = frozenset({"event_count", "value_count", "value_sum", "value_max"})
 
 Window: TypeAlias = Literal["sliding", "tumbling", "session"]
 
@@ -31,6 +38,7 @@ class Condition:
     tests: tuple[tuple[str, float], ...] = ()
     field: str | None = None  #: path of the figure's values
     percentile: float | None = None
+    baseline: int | None = None  #: windows before this one that `rate_change` compares with
 
     def holds(self, figure: float) -> bool:
         """Whether the figure satisfies every test."""
@@ -38,12 +46,20 @@ class Condition:
 
     @property
     def only_lower_bounds(self) -> bool:
-        """Whether more can never make it false again (`gt` and `gte` alone)."""
+        """Whether it has `gt` and `gte` alone."""
         return all(name in ("gt", "gte") for name, _ in self.tests)
 
     def text(self) -> str:
         """The tests in words: `at least 3 and less than 10`."""
-        return " and ".join(f"{_SIGNS[name]} {bound:g}" for name, bound in self.tests)
+        return " and ".join(f"{_SIGNS[name]} {bound:.15g}" for name, bound in self.tests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One record of a `temporal_ordered` sequence."""
+
+    name: str
+    barred: frozenset[str] = frozenset()  #: matchers that must have no record between the step before and this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +72,10 @@ class Rule:
     enabled: bool = True
     matchers: tuple[Matcher, ...]
     type: str
-    names: tuple[str, ...]  #: the matchers that the correlation speaks about, as written
+    names: tuple[str, ...]  #: the matchers that the correlation speaks about, in the order in which they are named first
+    steps: tuple[Step, ...] = ()  #: of `temporal_ordered`; `times` is written out
+    barred_last: frozenset[str] = frozenset()  #: of `temporal_ordered`: a last `{not}`; watched until first + timespan
+    until: str | None = None  #: of `temporal_ordered`: the matcher whose record drops what was begun
     group_by: tuple[str, ...] = ()  #: paths or aliases, as written
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  #: alias → matcher name → path
     condition: Condition = Condition()
@@ -68,7 +87,25 @@ class Rule:
     output: Literal["eager", "final"] = "eager"
     suppress_us: int = 0
     confidence: float | str | None = None  #: a number, CEL, or None: the type's own measure
+    actions: tuple[Action, ...] = ()
     document: Json = None  #: as it was given
+
+    @property
+    def timed(self) -> bool:
+        """Whether it speaks when a window closes or a deadline is reached; else it speaks at records."""
+        if self.type in WINDOWED:
+            return self.window != "sliding" and not (self.type in _GROWING and self.condition.only_lower_bounds)
+        return self.type == "absence" or bool(self.barred_last)
+
+    @property
+    def kept_us(self) -> int:
+        """How long after its time a record can matter at most."""
+        return self.gap_us if self.type in WINDOWED and self.window == "session" else self.timespan_us
+
+    @property
+    def upstream(self) -> frozenset[str]:
+        """The rules whose composites it reads."""
+        return frozenset(rule for matcher in self.matchers if matcher.name in self.names for rule in matcher.rules or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,22 +12,18 @@ SAMPLES_MAX = 100
 
 
 class Seen(NamedTuple):
-    """A record that takes part, as a group keeps it. Records are ordered by `order`."""
+    """A record that takes part, as a group keeps it."""
 
     time_us: int
-    tie: int | str  #: orders records of equal time: the number of the arrival (eager) or the id (final)
     id: str
     type: str = ""
     source: str = ""
     tenant: str = "default"
     correlation_id: str = ""
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  #: the matchers that it satisfies
     data: str = "{}"  #: JSON text; "{}" once it is no longer among the samples
-
-    @property
-    def order(self) -> tuple[int, int | str]:
-        """Its place among the records of its group."""
-        return self.time_us, self.tie
+    value: Any = None  #: of the condition's field, as `streams.correlation.figures.value_of` gives it
+    after: tuple[int, str, int] | None = None  #: of a composite: arrival and id of the record that fired it, and the rule's level
 
     def dump(self) -> Json:
         """As JSON, for checkpoints."""
@@ -37,21 +33,37 @@ class Seen(NamedTuple):
     def load(cls, state: Json) -> Seen:
         """From `dump`."""
         values: list[Any] = list(state)
-        values[7] = tuple(values[7])
+        values[6] = tuple(values[6])
+        values[8] = tuple(values[8]) if isinstance(values[8], list) else values[8]
+        values[9] = None if values[9] is None else tuple(values[9])
         return cls(*values)
+
+
+def thinned(seen: Seen) -> Seen:
+    """What is left of a record that counts but is no longer known by its id."""
+    return Seen(seen.time_us, "", value=seen.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a fold found: the rule's pattern is satisfied, with these records. `count` may exceed `records` (limits)."""
 
-    firing: str  #: identifies it within rule, version and group: the id of the firing record
+    firing: str  #: identifies it within rule, version and group: the firing record's id, the window or the deadline
     window_start_us: int
     window_end_us: int
     records: tuple[Seen, ...]  #: in their order
     count: int
-    value: float  #: the figure that the condition was tested with
+    value: float  #: the figure that the condition was tested with; of patterns the number of records
     suppressed: int = 0  #: matches kept silent since the last composite that was said
+
+    def says(self, other: Found) -> bool:
+        """Whether both lead to the same composite; payloads that are no longer kept make no difference."""
+        return (
+            (self.firing, self.window_start_us, self.window_end_us, self.count, self.value, self.suppressed)
+            == (other.firing, other.window_start_us, other.window_end_us, other.count, other.value, other.suppressed)
+            and [seen.id for seen in self.records] == [seen.id for seen in other.records]
+            and [seen.data for seen in self.records[-SAMPLES_MAX:]] == [seen.data for seen in other.records[-SAMPLES_MAX:]]
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +76,5 @@ class Draft:
     found: Found
     revision: int = 0
     retracted: bool = False
+    place: tuple[int, str] = (-1, "")  #: arrival and id of the source record that fired it; before every record: a deadline, a window
+    before: Found | None = None  #: what was said under this id until now and stands no more

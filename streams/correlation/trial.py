@@ -12,12 +12,8 @@ from typing import Any
 
 import orjson
 
-from streams import limits
-from streams.correlation.engine import Engine
-from streams.correlation.explain import composite
-from streams.correlation.index import RuleIndex
+from streams.correlation.chain import Chain
 from streams.correlation.rules import ActiveRule, Rule
-from streams.correlation.seen import Draft, Seen
 from streams.errors import InvalidInput
 from streams.matching.matchers import RecordView
 from streams.records import CompositeEvent, iso, to_micros
@@ -49,16 +45,17 @@ class Summary:
 _BROKEN_NAMED_MAX = 100
 
 
+#: Lines between two looks for what groups have put off (`Engine.flush`).
+_FLUSH_LINES = 1000
+
+
 class Trial:
     """One run of some rules over records in the order in which they arrive."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         active = [ActiveRule(rule=rule, version=1, order=0) for rule in rules]
-        self._rules = {rule.id: rule for rule in active}
-        self._index = RuleIndex(active, any_topic=True)
-        self._engine = Engine()
-        for rule in active:
-            self._engine.use(rule)
+        self._chain = Chain(active, any_topic=True)
+        self._rules = [rule.rule for rule in active]
         self._last_us: int | None = None
         self._lines = 0
         self.summary = Summary()
@@ -78,39 +75,32 @@ class Trial:
             return
         self.summary.records += 1
         time_us = plain["time"]
-        self._last_us = time_us if self._last_us is None else max(self._last_us, time_us)
-        yield from self._composites(self._engine.advance(self._last_us))
-        for hit in self._index.hits(topic, RecordView(plain)):
-            yield from self._composites(self._engine.feed(hit.active.id, hit.group_key, seen_of(plain, hit.names)))
+        if self._last_us is None or time_us > self._last_us:
+            self._last_us = time_us
+            yield from self._counted(self._chain.advance(time_us))
+        yield from self._counted(self._chain.record(topic, RecordView(plain), self._lines))
+        if self._lines % _FLUSH_LINES == 0:
+            yield from self._counted(self._chain.flush())
 
     def finish(self, until: datetime | None = None) -> Iterator[CompositeEvent]:
         """The end of the records: the watermark moves to `until`, by default far enough for everything to be decided."""
+        yield from self._counted(self._chain.flush())
         if until is not None:
-            yield from self._composites(self._engine.finish(to_micros(until)))
+            yield from self._counted(self._chain.finish(to_micros(until)))
         elif self._last_us is not None:
-            rules = [active.rule for active in self._rules.values()]
-            longest = max(rule.timespan_us + rule.gap_us + rule.grace_us for rule in rules) if rules else 0
-            yield from self._composites(self._engine.finish(self._last_us + longest))
-        for rule_id in self._rules:
-            counters = self._engine.counters(rule_id)
+            longest = max((rule.timespan_us + rule.gap_us + rule.grace_us for rule in self._rules), default=0)
+            yield from self._counted(self._chain.finish(self._last_us + longest))
+        for rule in self._rules:
+            counters = self._chain.engine.counters(rule.id)
             self.summary.matched += counters.matched
             self.summary.late += counters.late
             self.summary.duplicates += counters.duplicates
-        self.summary.errors += sum(self._index.errors.values())
+        self.summary.errors += sum(self._chain.index.errors.values())
 
-    def _composites(self, drafts: Iterable[Draft]) -> Iterator[CompositeEvent]:
-        for draft in drafts:
+    def _counted(self, composites: Iterable[CompositeEvent]) -> Iterator[CompositeEvent]:
+        for composite in composites:
             self.summary.composites += 1
-            yield composite(self._rules[draft.rule_id], draft)
-
-
-def seen_of(plain: dict[str, Any], names: tuple[str, ...]) -> Seen:
-    """What the engine keeps of a record given as plain fields; a large payload is not kept."""
-    data = plain["data"]
-    return Seen(
-        plain["time"], 0, plain["id"], plain["type"], plain.get("source") or "", plain.get("tenant") or "default",
-        plain.get("correlation_id") or "", names, data if len(data) <= limits.MATCH_PAYLOAD_BYTES_MAX else "{}",
-    )  # fmt: skip
+            yield composite
 
 
 def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict[str, Any]]:

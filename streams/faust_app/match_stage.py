@@ -23,6 +23,7 @@ from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.correlation.clock import UNKNOWN_US
 from streams.correlation.index import Hit, RuleIndex
+from streams.correlation.payload import payload_of
 from streams.correlation.rules import aggregate_of
 from streams.errors import InvalidInput
 from streams.faust_app.batches import Raw, send_batches
@@ -210,14 +211,15 @@ class MatchStage:
     def _match(self, topic: str, record: Any, plain: dict[str, Any], matches: dict[int, list[Raw]]) -> None:
         if not self._index.candidates(topic, plain["type"]):
             return
-        for ordinal, hit in enumerate(self._index.hits(topic, RecordView(plain))):
+        view = RecordView(plain)
+        for ordinal, hit in enumerate(self._index.hits(topic, view)):
             key = aggregate_of(hit.active.id, hit.group_key)
             if len(key) > limits.GROUP_KEY_CHARACTERS_MAX:
                 self.counters.oversized += 1
                 _log.warning("match.oversized", rule=hit.active.id, topic=topic, partition=record.partition, offset=record.offset)
                 continue
             self.counters.matches += 1
-            value = self._codec.encode_raw("Match", _match_plain(topic, record, plain, hit, ordinal))
+            value = self._codec.encode_raw("Match", _match_plain(topic, record, view, hit, ordinal))
             matches.setdefault(partition_of(key, self._partitions), []).append((key.encode(), value, []))
 
     # --- clocks ---
@@ -261,13 +263,14 @@ class MatchStage:
         }  # fmt: skip
 
 
-def _match_plain(topic: str, record: Any, plain: dict[str, Any], hit: Hit, ordinal: int) -> dict[str, Any]:
-    data = plain["data"]
-    truncated = len(data) > limits.MATCH_PAYLOAD_BYTES_MAX or len(data.encode()) > limits.MATCH_PAYLOAD_BYTES_MAX
+def _match_plain(topic: str, record: Any, view: RecordView, hit: Hit, ordinal: int) -> dict[str, Any]:
+    plain = view.plain
+    data, truncated = payload_of(hit.active.rule, plain["data"], lambda: view.values["data"])
+    fields = "{}" if hit.value is None else orjson.dumps({"value": hit.value}).decode()
     return {
         "id": plain["id"], "type": plain["type"], "source": plain.get("source") or "", "subject": plain.get("subject") or "",
         "time": plain["time"], "tenant": plain.get("tenant") or "default", "correlation_id": plain.get("correlation_id") or "",
-        "causation_id": plain.get("causation_id"), "data": "{}" if truncated else data, "rule_id": hit.active.id,
+        "causation_id": plain.get("causation_id"), "data": data, "rule_id": hit.active.id,
         "rule_version": hit.active.order, "names": hit.names, "group_key": hit.group_key, "topic": topic, "partition": record.partition,
-        "offset": record.offset, "ordinal": ordinal, "timestamp": record.timestamp * 1000, "truncated": truncated, "fields": "{}",
+        "offset": record.offset, "ordinal": ordinal, "timestamp": record.timestamp * 1000, "truncated": truncated, "fields": fields,
     }  # fmt: skip

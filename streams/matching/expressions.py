@@ -7,21 +7,13 @@ the values and in the expression itself (but not as an index), as a double.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
 from streams import limits
 from streams.errors import InvalidInput
-
-#: Tokens of CEL as far as needed to find whole-number literals: texts, names, numbers, anything else.
-_TOKEN = re.compile(
-    r"""[rRbB]{0,2}(?:\"\"\"(?s:.*?)\"\"\"|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|//[^\n]*|[A-Za-z_][A-Za-z0-9_]*"""
-    r"""|0[xX][0-9a-fA-F]+[uU]?|[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[uU]?|\s+|.""",
-    re.DOTALL,
-)
-
+from streams.matching.reading import TOKEN, Tree, pruned, reads
 
 class ExpressionFailed(Exception):
     """An expression has no value here: a missing key, a wrong type, a division by zero. The text says which."""
@@ -38,10 +30,13 @@ class Expression:
         self._numbers_alike = numbers_alike
         self.text = text
         self.variables = frozenset(self._program.variables())
+        read = reads(text)
+        # A variable that the tokens do not show is bound whole.
+        self._reads: dict[str, Tree | None] = {name: read.get(name) for name in self.variables}
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """The value of the expression; only what it reads is bound. Raises `ExpressionFailed`."""
-        bound = {name: values[name] for name in self.variables if name in values}
+        bound = {name: pruned(values[name], tree) for name, tree in self._reads.items() if name in values}
         try:
             return self._program.execute(bound)
         except TypeError as error:
@@ -91,7 +86,7 @@ def widened(value: Any) -> Any:
 
 def widened_text(text: str) -> str:
     """The expression with its whole-number literals as doubles, except a literal that is all there is between brackets (an index)."""
-    tokens = [match.group() for match in _TOKEN.finditer(text)]
+    tokens = [match.group() for match in TOKEN.finditer(text)]
     solid = [index for index, token in enumerate(tokens) if not token.isspace()]
     for place, index in enumerate(solid):
         if not tokens[index].isdigit():

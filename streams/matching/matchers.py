@@ -13,8 +13,9 @@ import orjson
 
 from streams.matching.expressions import Expression, ExpressionFailed, compiled
 from streams.matching.globs import compile_glob
+from streams.matching.reading import required_equalities
 from streams.records import from_micros
-from streams.topics import SYSTEM_EVENTS, TRANSITIONS
+from streams.topics import COMPOSITES, SYSTEM_EVENTS, TRANSITIONS
 
 #: Topics of a matcher that names none.
 DEFAULT_TOPICS = (SYSTEM_EVENTS, TRANSITIONS)
@@ -30,6 +31,7 @@ class Matcher:
     sources: tuple[str, ...] | None = None
     subjects: tuple[str, ...] | None = None
     severities: tuple[str, ...] | None = None
+    rules: tuple[str, ...] | None = None  #: composites of these rules, and nothing else
     where: str | None = None
 
 
@@ -62,29 +64,38 @@ class RecordView:
 class CompiledMatcher:
     """A matcher ready for use. `any_topic`: without topics of its own it reads every topic (trials), not only the default ones."""
 
-    __slots__ = ("_severities", "_sources", "_subjects", "_types", "_where", "name", "topics")
+    __slots__ = ("_composites", "_severities", "_sources", "_subjects", "_types", "_where", "name", "required", "required_is_all", "topics")
 
     def __init__(self, matcher: Matcher, *, any_topic: bool = False) -> None:
         self.name = matcher.name
         self.topics: Collection[str] | None = matcher.topics if matcher.topics is not None else None if any_topic else DEFAULT_TOPICS
+        self._composites = None if matcher.rules is None else frozenset(f"composite.{rule}" for rule in matcher.rules)
+        if self._composites is not None:
+            self.topics = (COMPOSITES,)
         self._types = _globs(matcher.types)
         self._sources = _globs(matcher.sources)
         self._subjects = _globs(matcher.subjects)
         self._severities = None if matcher.severities is None else frozenset(matcher.severities)
         self._where: Expression | None = None if matcher.where is None else compiled(matcher.where, numbers_alike=True)
+        #: Paths that must lead to these texts, and whether `where` says no more than that.
+        self.required, self.required_is_all = ({}, False) if matcher.where is None else required_equalities(matcher.where)
 
     def concerns(self, topic: str | None, record_type: str) -> bool:
         """Whether records of this type in this topic (None: unknown, any) can satisfy it."""
-        return (self.topics is None or topic is None or topic in self.topics) and _any(self._types, record_type)
+        if self._composites is not None and record_type not in self._composites:
+            return False
+        # Composites are for matchers that name their rule.
+        fits = topic != COMPOSITES if self.topics is None else topic is None or topic in self.topics
+        return fits and _any(self._types, record_type)
 
-    def holds(self, view: RecordView) -> bool:
-        """Whether a record that it concerns satisfies the rest. Raises `ExpressionFailed`."""
+    def holds(self, view: RecordView, *, where: bool = True) -> bool:
+        """Whether a record that it concerns satisfies the rest; without `where` all but that. Raises `ExpressionFailed`."""
         plain = view.plain
         if not _any(self._sources, plain.get("source") or "") or not _any(self._subjects, plain.get("subject") or ""):
             return False
         if self._severities is not None and plain.get("severity") not in self._severities:
             return False
-        return self._where is None or self._where.holds(view.values)
+        return not where or self._where is None or self._where.holds(view.values)
 
 
 def _globs(patterns: tuple[str, ...] | None) -> tuple[Callable[[str], bool], ...] | None:

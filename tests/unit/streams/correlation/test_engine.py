@@ -30,7 +30,7 @@ def engine(of: Rule, *, groups_max: int = 100) -> Engine:
 
 
 def seen(seconds: float, id: str | None = None) -> Seen:
-    return Seen(T0 + round(seconds * SECOND), 0, id or f"r{seconds:g}", "x")
+    return Seen(T0 + round(seconds * SECOND), id or f"r{seconds:g}", "x")
 
 
 def run(made: Engine, arrivals: Iterable[Seen], group: str = "[]") -> list[Draft]:

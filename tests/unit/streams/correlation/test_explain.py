@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from streams.correlation.explain import composite, confidence_of, evidence, nearest_rank
+from streams.correlation.confidence import confidence_of, evidence
+from streams.correlation.explain import composite
+from streams.correlation.insights import nearest_rank
 from streams.correlation.parse import parse_rule
 from streams.correlation.rules import ActiveRule, Condition, Rule
 from streams.correlation.seen import Draft, Found, Seen
@@ -22,7 +24,7 @@ def rule(*, condition: dict[str, float] | None = None, **top: Any) -> Rule:
 
 
 def found(*seconds: float, suppressed: int = 0, data: str = '{"u":"ann","n":1}') -> Found:
-    records = tuple(Seen(T0 + round(at * SECOND), 0, f"e{at:g}", "x", "shop", correlation_id="story", data=data) for at in seconds)
+    records = tuple(Seen(T0 + round(at * SECOND), f"e{at:g}", "x", "shop", correlation_id="story", data=data) for at in seconds)
     return Found(records[-1].id, records[0].time_us, records[-1].time_us, records, len(records), len(records), suppressed)
 
 
@@ -66,7 +68,7 @@ def test_the_default_confidence_measures_how_far_the_threshold_is_passed(
     condition: dict[str, float], value: float, expected: float
 ) -> None:
     made = replace(rule(), condition=Condition(tests=tuple(condition.items())))
-    assert evidence(made, value) == pytest.approx(expected, abs=1e-6)
+    assert evidence(made, replace(found(0), value=value)) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

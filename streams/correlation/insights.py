@@ -1,0 +1,142 @@
+"""What the records of a composite tell besides: what they share, what stands out, and their rhythm. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import orjson
+
+from streams.correlation.figures import rank_of
+from streams.correlation.seen import SAMPLES_MAX, Found, Seen
+from streams.records import Insight
+
+#: Fields and values named in an insight.
+_FIELDS_MAX = 20
+_TEXT_MAX = 200
+#: Earlier records that a number must be compared with to stand out, and by how many spreads.
+_PAST_LEAST = 8
+_SPREADS = 5.0
+#: What makes the median absolute deviation an estimate of the standard deviation (normal distribution).
+_MAD_SCALE = 1.4826
+
+
+def insights(found: Found) -> tuple[Insight, ...]:
+    """What the records share and their sequence; numbers unlike those before them, if there are; gaps, rate and durations."""
+    samples = found.records[-SAMPLES_MAX:]
+    payloads = [payload if isinstance(payload := orjson.loads(seen.data), dict) else {} for seen in samples]
+    unlike = _anomaly(samples, payloads)
+    return (_pattern(samples, payloads), *([] if unlike is None else [unlike]), _performance(found, payloads))
+
+
+def _pattern(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Insight:
+    shared = _shared_fields(samples, payloads)
+    types = Counter(seen.type for seen in samples)
+    sequence = [seen.type for seen in samples[:10]]
+    kinds = " and ".join(f"{count} {name}" for name, count in types.most_common(3)) or "no records"
+    named = ", ".join(f"{name}={_brief(value)}" for name, value in list(shared.items())[:3])
+    return Insight(
+        type="pattern", summary=f"{kinds}{f'; all with {named}' if named else ''}.",
+        data={"shared": shared, "types": dict(types), "sequence": sequence, "of": len(samples)},
+    )  # fmt: skip
+
+
+def _shared_fields(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Fields (of the payload's first level, and the source) that have one value in all samples, if there are several samples."""
+    if len(samples) < 2:
+        return {}
+    shared: dict[str, Any] | None = None
+    for seen, payload in zip(samples, payloads, strict=True):
+        fields = {f"data.{name}": value for name, value in payload.items() if _is_scalar(value)}
+        if seen.source:
+            fields["source"] = seen.source
+        shared = fields if shared is None else {name: value for name, value in shared.items() if name in fields and _same(fields[name], value)}
+        if not shared:
+            break
+    return dict(sorted((shared or {}).items())[:_FIELDS_MAX])
+
+
+def _anomaly(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Insight | None:
+    """Numbers of the last record that lie far from those of the records before it (median and median absolute deviation)."""
+    if len(samples) <= _PAST_LEAST:
+        return None
+    unlike: dict[str, Any] = {}
+    for name, value in payloads[-1].items():
+        past = [payload[name] for payload in payloads[:-1] if _is_number(payload.get(name))]
+        if not _is_number(value) or len(past) < _PAST_LEAST:
+            continue
+        usual = median(past)
+        spread = _MAD_SCALE * median(abs(number - usual) for number in past)
+        if spread > 0 and abs(value - usual) > _SPREADS * spread:
+            unlike[f"data.{name}"] = {"value": value, "usual": usual, "spread": round(spread, 6), "spreads": round((value - usual) / spread, 2)}
+        if len(unlike) == _FIELDS_MAX:
+            break
+    if not unlike:
+        return None
+    first, told = next(iter(unlike.items()))
+    more = f", and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+    summary = f"{first} is {told['value']:.6g} in the last record, {told['usual']:.6g} in those before{more}."
+    return Insight(type="anomaly", summary=summary, data={"record": samples[-1].id, "fields": unlike, "of": len(samples) - 1})
+
+
+def _performance(found: Found, payloads: Sequence[dict[str, Any]]) -> Insight:
+    gaps = sorted(later.time_us - earlier.time_us for earlier, later in pairwise(found.records))
+    span_us = found.window_end_us - found.window_start_us
+    data: dict[str, Any] = {"span_ms": span_us / 1000, "suppressed": found.suppressed}
+    summary = f"{found.count} in {seconds(span_us)}"
+    if gaps:
+        middle, high = nearest_rank(gaps, 50), nearest_rank(gaps, 95)
+        data["gap_ms"] = {"median": middle / 1000, "p95": high / 1000}
+        summary += f", a median of {seconds(middle)} apart"
+    if span_us > 0:
+        data["per_second"] = round(found.count * 1_000_000 / span_us, 6)
+    durations = _durations(payloads)
+    if durations:
+        data["durations"] = durations
+        name, told = next(iter(durations.items()))
+        summary += f"; {name} median {told['median']:.6g}, p95 {told['p95']:.6g}"
+    if found.suppressed:
+        summary += f"; {found.suppressed} matches kept silent since the last composite"
+    return Insight(type="performance", summary=summary + ".", data=data)
+
+
+def _durations(payloads: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Median and p95 of the payloads' numbers whose name says that they are milliseconds."""
+    found: dict[str, list[float]] = {}
+    for payload in payloads:
+        for name, value in payload.items():
+            if (name == "ms" or name.endswith("_ms")) and _is_number(value):
+                found.setdefault(f"data.{name}", []).append(value)
+    ordered = {name: sorted(values) for name, values in sorted(found.items())[:_FIELDS_MAX]}
+    return {name: {"median": nearest_rank(values, 50), "p95": nearest_rank(values, 95)} for name, values in ordered.items()}
+
+
+def nearest_rank(ordered: Sequence[float], percentile: float) -> float:
+    """The value at position ⌈p/100·n⌉, at least 1, of values in ascending order."""
+    return ordered[rank_of(percentile)(len(ordered)) - 1]
+
+
+def seconds(microseconds: float) -> str:
+    """A span as a person reads it: `4 s`, `0.25 s`."""
+    return f"{microseconds / 1_000_000:.3f}".rstrip("0").rstrip(".") + " s"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= _TEXT_MAX)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,105 @@
+"""What was seen and what the rule asks for, in words with the numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
+
+from streams.correlation.insights import seconds
+from streams.correlation.rules import Rule, Step
+from streams.correlation.seen import Found
+from streams.durations import format_duration
+from streams.records import from_micros, iso, to_micros
+
+_FIRST_US = to_micros(datetime(MINYEAR, 1, 2, tzinfo=UTC))
+_LAST_US = to_micros(datetime(MAXYEAR, 12, 31, tzinfo=UTC))
+
+
+def instant(microseconds: int) -> datetime:
+    """The instant; a deadline beyond the year 9999 is its last day."""
+    return from_micros(min(max(microseconds, _FIRST_US), _LAST_US))
+
+
+def explanation(rule: Rule, group: Mapping[str, str], found: Found, *, retracted: bool = False) -> str:
+    """One sentence: what was seen, and which condition it satisfies."""
+    where = f" for {group_text(rule, group)}" if group else ""
+    said = _said(rule, where, found)
+    if found.suppressed:
+        said += f"; {found.suppressed} more {'match was' if found.suppressed == 1 else 'matches were'} kept silent before"
+    return f"No longer true after a later record: {said}." if retracted else f"{said}."
+
+
+def _said(rule: Rule, where: str, found: Found) -> str:
+    span = seconds(found.window_end_us - found.window_start_us)
+    when = f"(from {iso(instant(found.window_start_us))} to {iso(instant(found.window_end_us))})"
+    within = format_duration(rule.timespan_us // 1000)
+    match rule.type:
+        case "temporal":
+            return f"{listed(rule.names, 'and')} all occurred{where} in {span} {when}; the rule asks for all of them within {within}"
+        case "temporal_ordered" if rule.barred_last:
+            none = f"and then no {listed(sorted(rule.barred_last), 'or')}"
+            return f"{sequence(rule.steps)}, {none}{where} until {within} after the first {when}"
+        case "temporal_ordered":
+            return f"{sequence(rule.steps)}{where} in {span} {when}; the rule asks for this order within {within}"
+        case "absence":
+            opened, answer = rule.names[0], rule.names[-1]
+            waited = f"no further {opened}" if opened == answer else f"no {answer}"
+            return f"{opened} was followed by {waited}{where} within {within} {when}"
+        case _:
+            asked = f"the rule asks for {rule.condition.text()} {scope(rule)}"
+            return f"{figure(rule, found.value, found.count)}{where} in {span} {when}; {asked}"
+
+
+def figure(rule: Rule, value: float, count: int) -> str:
+    """The figure with the records that it comes from: `3 records of failed`, `the sum of data.amount is 12.5 over 3 records of paid`."""
+    records = f"{count} {'record' if count == 1 else 'records'} of {listed(rule.names, 'or')}"
+    field = rule.condition.field
+    match rule.type:
+        case "event_count":
+            return records
+        case "value_count":
+            return f"{value:.15g} different {'value' if value == 1 else 'values'} of {field} in {records}"
+        case "rate_change":
+            mean = count / value if value else 0.0
+            windows = rule.condition.baseline
+            return f"{records}, {value:.6g} times the mean of the {windows} windows before ({mean:.6g})"
+        case "value_percentile":
+            return f"percentile {rule.condition.percentile:g} of {field} is {value:.15g} over {records}"
+        case _:
+            name = {"value_sum": "sum", "value_avg": "mean", "value_min": "least", "value_max": "greatest"}[rule.type]
+            return f"the {name} of {field} is {value:.15g} over {records}"
+
+
+def scope(rule: Rule) -> str:
+    """The window in words."""
+    within = format_duration(rule.timespan_us // 1000)
+    match rule.window:
+        case "sliding":
+            return f"within {within}"
+        case "tumbling":
+            return f"in a window of {within}"
+        case "session":
+            longest = f", of at most {within}" if rule.timespan_us else ""
+            return f"in a session with gaps below {format_duration(rule.gap_us // 1000)}{longest}"
+
+
+def sequence(steps: Sequence[Step]) -> str:
+    """The steps in words: `login, then without mfa transfer`, `failed 5 times, then success`."""
+    runs: list[tuple[str, int]] = []
+    for step in steps:
+        without = f"without {listed(sorted(step.barred), 'or')} " if step.barred else ""
+        if runs and runs[-1][0].endswith(step.name) and not step.barred and runs[-1][0].split()[-1] == step.name:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((without + step.name, 1))
+    return ", then ".join(name if times == 1 else f"{name} {times} times" for name, times in runs)
+
+
+def listed(names: Sequence[str], last: str) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def group_text(rule: Rule, group: Mapping[str, str]) -> str:
+    """The group as a person reads it: `data.user=ann, data.shop=7`; empty without `group-by`."""
+    return ", ".join(f"{name}={group[name]}" for name in rule.group_by)
