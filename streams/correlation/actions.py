@@ -120,7 +120,9 @@ def render(rule: Rule, composite: CompositeEvent, events: Sequence[Mapping[str, 
     if composite.revision or composite.retracted:
         return []
     values = values_of(rule, composite, events)
-    return [_intended(action, derived_id("action", composite.id, index), index, values, composite) for index, action in enumerate(rule.actions)]
+    return [
+        _intended(action, derived_id("action", composite.id, index), index, values, composite) for index, action in enumerate(rule.actions)
+    ]
 
 
 def values_of(rule: Rule, composite: CompositeEvent, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -177,4 +179,3 @@ def _text(value: Json, name: str) -> str:
     if not isinstance(value, str) or not value or len(value) > limits.NAME_CHARACTERS_MAX:
         raise ExpressionFailed(f"{name} must be a text of 1 to {limits.NAME_CHARACTERS_MAX} characters, not {str(value)[:60]!r}")
     return value
-

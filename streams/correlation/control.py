@@ -13,7 +13,9 @@ import orjson
 
 from streams.bus.bus import Bus
 from streams.bus.reached import wait_reached
-from streams.correlation.parse import validate
+from streams.correlation.levels import cycles
+from streams.correlation.parse import parse_rule, validate
+from streams.correlation.templates import escaped
 from streams.errors import InvalidDocument, NotFound, Violation
 from streams.records import ControlRecord, Json, SystemEvent, new_id
 from streams.topics import CONTROL_RULES
@@ -64,6 +66,8 @@ async def apply(bus: Bus, documents: Sequence[Json], who: str, why: str = "", ti
     """
     check(documents)
     stored = await _stored(bus)
+    given = {document["id"] for document in documents}
+    check(documents, [each.document for id_, each in stored.items() if id_ not in given and not each.record.deleted])
     changed: list[Changed] = []
     last = -1
     for document in documents:
@@ -107,8 +111,11 @@ async def show(bus: Bus, rule_id: str) -> Stored:
     return found
 
 
-def check(documents: Sequence[Json]) -> None:
-    """Raises `InvalidDocument` (`rule.invalid`) with all faults of all documents; of several, pointers begin with the index."""
+def check(documents: Sequence[Json], in_force: Iterable[Json] = ()) -> None:
+    """Raises `InvalidDocument` (`rule.invalid`) with all faults of all documents; of several, pointers begin with the index.
+
+    `in_force`: the other rules, which the documents together with may not read each other's composites in a circle (`rule.cycle`).
+    """
     several = len(documents) > 1
     faults: list[Violation] = []
     seen: set[str] = set()
@@ -120,9 +127,29 @@ def check(documents: Sequence[Json]) -> None:
             faults.append(Violation(code="rule.id-twice", pointer=f"{at}/id", message=f"{document['id']} is given twice."))
         if not found:
             seen.add(document["id"])
+    if not faults:
+        faults = _circles(documents, in_force)
     if faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise InvalidDocument("rule.invalid", f"The rules have {count}." if several else f"The rule has {count}.", faults)
+
+
+def _circles(documents: Sequence[Json], in_force: Iterable[Json]) -> list[Violation]:
+    rules = [parse_rule(document) for document in documents]
+    others = [parse_rule(document) for document in in_force if not validate(document)]
+    faults = []
+    for circle in cycles([*rules, *others]):
+        for index, rule in enumerate(rules):
+            at = f"/{index}" if len(rules) > 1 else ""
+            for matcher in rule.matchers if rule.id in circle else ():
+                if set(matcher.rules or ()) & set(circle):
+                    message = (
+                        f"{', '.join(circle)} read each other's composites in a circle."
+                        if len(circle) > 1
+                        else f"{rule.id} reads its own composites."
+                    )
+                    faults.append(Violation(code="rule.cycle", pointer=f"{at}/events/{escaped(matcher.name)}/rule", message=message))
+    return faults
 
 
 def canonical(document: Json) -> str:

@@ -159,6 +159,7 @@ class EagerGroup(Base):
 
     def settle(self, watermark_us: int) -> list[Draft]:
         """See `Group.settle`."""
+        self.settled_us = watermark_us
         pending, first = self._pending, self._first
         drafts: list[Draft] = []
         if self._deferred and self._deferred[0].time_us < watermark_us:

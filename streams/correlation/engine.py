@@ -162,8 +162,11 @@ class Engine:
         else:
             running.groups.move_to_end(group_key)
         self.changed.add((rule_id, group_key))
-        drafts = group.settle(watermark_us)
-        drafts += group.add(seen, arrival, watermark_us)
+        if watermark_us > group.settled_us:
+            drafts = group.settle(watermark_us)
+            drafts += group.add(seen, arrival, watermark_us)
+        else:
+            drafts = group.add(seen, arrival, watermark_us)
         self._after(running, group_key, group)
         return drafts
 
@@ -195,7 +198,9 @@ class Engine:
             group.fold.dropped = 0
         if group.deferred:
             self._deferred.add((running.active.id, key))
-        self._schedule(running, key, group)
+        # An eager group that waits to be forgotten is looked at again when it would be due.
+        if group.scheduled_us is None or running.settled or group.deferred:
+            self._schedule(running, key, group)
 
     # --- time ---
 

@@ -54,7 +54,9 @@ def composite(active: ActiveRule, draft: Draft) -> CompositeEvent:
 def group_of(rule: Rule, group_key: str) -> dict[str, str]:
     """The group by the entries of `group-by`: a string as it stands, any other value as its compact JSON text."""
     values: list[Any] = orjson.loads(group_key)
-    return {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in zip(rule.group_by, values, strict=True)}
+    return {
+        name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in zip(rule.group_by, values, strict=True)
+    }
 
 
 def _shared(values: Sequence[str]) -> str | None:

@@ -93,12 +93,14 @@ class Sum:
 
     def add(self, value: float) -> None:
         """See `Figure.add`."""
-        self._total += self._scaled(value)
+        scaled = self._scaled(value)  # may scale the total as well
+        self._total += scaled
         self.count += 1
 
     def remove(self, value: float) -> None:
         """See `Figure.remove`."""
-        self._total -= self._scaled(value)
+        scaled = self._scaled(value)
+        self._total -= scaled
         self.count -= 1
 
     def _scaled(self, value: float) -> int:

@@ -46,7 +46,8 @@ class Base:
     """What both kinds share."""
 
     __slots__ = (
-        "_active", "_chained", "_eager", "_ids", "_key", "_kept_us", "_last_us", "_pending", "_silence", "_sweep_at", "fold", "scheduled_us",
+        "_active", "_chained", "_eager", "_ids", "_kept_us", "_key", "_last_us", "_pending", "_silence", "_sweep_at", "fold",
+        "scheduled_us", "settled_us",
     )  # fmt: skip
 
     def __init__(self, active: ActiveRule, key: str, *, journaled: bool) -> None:
@@ -62,6 +63,7 @@ class Base:
         self._ids: dict[str, int] = {}  # id → time, of records that are held: their time + timespan is not over
         self._sweep_at = _SWEEP
         self._last_us: int | None = None  # greatest time of a record
+        self.settled_us = -(2**62)  #: the watermark of the last `settle`
         self.scheduled_us: int | None = None  #: when the engine will settle it next
 
     def holds(self, record_id: str, watermark_us: int) -> bool:
@@ -130,6 +132,7 @@ class Group(Protocol):
     """What the engine sees of a group."""
 
     scheduled_us: int | None
+    settled_us: int
 
     @property
     def fold(self) -> Fold:
@@ -210,6 +213,7 @@ class SettledGroup(Base):
 
     def settle(self, watermark_us: int) -> list[Draft]:
         """See `Group.settle`."""
+        self.settled_us = watermark_us
         fold, drafts = self.fold, list[Draft]()
         count = bisect_left(self._pending, watermark_us, key=lambda entry: entry.time_us)
         for entry in self._pending[:count]:

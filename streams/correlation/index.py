@@ -140,7 +140,9 @@ class RuleIndex:
         try:
             values = view.values
         except ExpressionFailed:
-            self._errors.update({candidate.active.id for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found})
+            self._errors.update(
+                {candidate.active.id for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found}
+            )
             return bucket.open
         concerned = list(bucket.open)
         for steps, by_text in bucket.keyed.items():

@@ -54,7 +54,9 @@ def _shared_fields(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) 
         fields = {f"data.{name}": value for name, value in payload.items() if _is_scalar(value)}
         if seen.source:
             fields["source"] = seen.source
-        shared = fields if shared is None else {name: value for name, value in shared.items() if name in fields and _same(fields[name], value)}
+        shared = (
+            fields if shared is None else {name: value for name, value in shared.items() if name in fields and _same(fields[name], value)}
+        )
         if not shared:
             break
     return dict(sorted((shared or {}).items())[:_FIELDS_MAX])
@@ -72,7 +74,12 @@ def _anomaly(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Ins
         usual = median(past)
         spread = _MAD_SCALE * median(abs(number - usual) for number in past)
         if spread > 0 and abs(value - usual) > _SPREADS * spread:
-            unlike[f"data.{name}"] = {"value": value, "usual": usual, "spread": round(spread, 6), "spreads": round((value - usual) / spread, 2)}
+            unlike[f"data.{name}"] = {
+                "value": value,
+                "usual": usual,
+                "spread": round(spread, 6),
+                "spreads": round((value - usual) / spread, 2),
+            }
         if len(unlike) == _FIELDS_MAX:
             break
     if not unlike:

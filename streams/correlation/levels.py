@@ -46,8 +46,8 @@ def levels(rules: Iterable[Rule]) -> dict[str, int]:
 def lags(rules: Iterable[Rule], level: Mapping[str, int]) -> dict[str, int]:
     """Rule → how far it follows behind the clock, microseconds: its grace, or that of a rule whose composites it reads if that is longer.
 
-    A composite may come, and be revised, as long as the rule that says it waits for records. So a rule that reads composites settles nothing
-    before; what is late among other records is decided by its own grace alone.
+    A composite may come, and be revised, as long as the rule that says it waits for records. So a rule that reads composites settles
+    nothing before; what is late among other records is decided by its own grace alone.
     """
     found: dict[str, int] = {}
     for rule in sorted(rules, key=lambda rule: level[rule.id]):

@@ -104,9 +104,7 @@ class _Reader(CorrelationFields):
         severities = self.texts(content, "severity", at)
         for index, severity in enumerate(severities or ()):
             if severity not in _SEVERITIES:
-                self.fault(
-                    "rule.value-invalid", f"{at}/severity/{index}", f"{severity!r} is no severity: one of {', '.join(_SEVERITIES)}."
-                )
+                self.fault("rule.value-invalid", f"{at}/severity/{index}", f"{severity!r} is no severity: one of {', '.join(_SEVERITIES)}.")
         rules = self.texts(content, "rule", at)
         for rule in rules or ():
             if not _is_id(rule):
@@ -161,9 +159,13 @@ class _Reader(CorrelationFields):
                     self.fault("rule.value-invalid", f"{at}/emit", "emit is the type of the event.")
                 return Emit(type=compile_template(content, f"{at}/emit", self.fault))
             case "start-workflow" | "signal-workflow" | "webhook":
-                return self._performed(name, {"url": content} if name == "webhook" and isinstance(content, str) else content, f"{at}/{name}")
+                return self._performed(
+                    name, {"url": content} if name == "webhook" and isinstance(content, str) else content, f"{at}/{name}"
+                )
             case _:
-                self.fault("rule.value-invalid", at, f"An action is one of emit, {', '.join(_ACTIONS)}, none, e.g. {{emit: order.suspected}}.")
+                self.fault(
+                    "rule.value-invalid", at, f"An action is one of emit, {', '.join(_ACTIONS)}, none, e.g. {{emit: order.suspected}}."
+                )
                 return None
 
     def _performed(self, name: str, content: Any, at: str) -> Action | None:

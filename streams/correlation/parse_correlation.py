@@ -188,7 +188,12 @@ class CorrelationFields(Fields):
     def _measured(self, condition: Mapping[str, Any], kind: str | None) -> dict[str, Any]:
         at = "/correlation/condition"
         if kind is not None and kind not in UNSUPPORTED:
-            of = {"field": kind in WITH_FIELD, "percentile": kind == "value_percentile", "baseline": kind == "rate_change", "threshold": False}
+            of = {
+                "field": kind in WITH_FIELD,
+                "percentile": kind == "value_percentile",
+                "baseline": kind == "rate_change",
+                "threshold": False,
+            }
             for name, fits in of.items():
                 if condition.get(name) is not None and not fits:
                     self.fault("rule.option-refused", f"{at}/{name}", f"{kind} has no {name}.")

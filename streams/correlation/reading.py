@@ -66,9 +66,7 @@ class Fields:
             index for index, item in enumerate(values) if not isinstance(item, str) or not item or len(item) > limits.NAME_CHARACTERS_MAX
         ]
         for index in wrong:
-            self.fault(
-                "rule.value-invalid", f"{at}/{name}/{index}" if values is value else f"{at}/{name}", f"{name} has texts, not empty."
-            )
+            self.fault("rule.value-invalid", f"{at}/{name}/{index}" if values is value else f"{at}/{name}", f"{name} has texts, not empty.")
         if not values:
             self.fault("rule.value-invalid", f"{at}/{name}", f"{name} is empty.")
         return tuple(item for item in values if isinstance(item, str))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeAlias
 
 from streams.correlation.actions import Action
@@ -28,6 +29,10 @@ Window: TypeAlias = Literal["sliding", "tumbling", "session"]
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le, "eq": operator.eq, "neq": operator.ne,
 }  # fmt: skip
+#: The same with the bound in front.
+_SWAPPED: Mapping[str, Callable[[float, float], bool]] = {
+    "gt": operator.lt, "gte": operator.le, "lt": operator.gt, "lte": operator.ge, "eq": operator.eq, "neq": operator.ne,
+}  # fmt: skip
 _SIGNS = {"gt": "more than", "gte": "at least", "lt": "less than", "lte": "at most", "eq": "exactly", "neq": "other than"}
 
 
@@ -43,6 +48,13 @@ class Condition:
     def holds(self, figure: float) -> bool:
         """Whether the figure satisfies every test."""
         return all(_OPERATORS[name](figure, bound) for name, bound in self.tests)
+
+    def test(self) -> Callable[[float], bool]:
+        """`holds`, as cheap as it can be: it is asked at every record."""
+        if len(self.tests) == 1:
+            name, bound = self.tests[0]
+            return partial(_SWAPPED[name], bound)
+        return self.holds
 
     @property
     def only_lower_bounds(self) -> bool:

@@ -207,8 +207,7 @@ class Ordered:
         """See `Fold.standing`: of the sequences begun the one that has come furthest."""
         watched = [*self._watched.values()][-1:]
         begun = [chain for chain in self._chains if chain is not None][-1:]
-        chain = (watched or begun or [None])[0]
-        records = () if chain is None else tuple(seen for _, seen in chain.records())
+        records = tuple(seen for chain in (watched or begun) for _, seen in chain.records())
         return records, len(records)
 
     def dump(self) -> Json:

@@ -15,6 +15,7 @@ from streams import limits
 from streams.errors import InvalidInput
 from streams.matching.reading import TOKEN, Tree, pruned, reads
 
+
 class ExpressionFailed(Exception):
     """An expression has no value here: a missing key, a wrong type, a division by zero. The text says which."""
 

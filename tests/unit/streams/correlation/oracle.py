@@ -130,7 +130,9 @@ def figure(rule: dict[str, Any], records: list[Record]) -> float:
 
 
 def holds(rule: dict[str, Any], value: float) -> bool:
-    return all(test(value, rule["correlation"]["condition"][name]) for name, test in TESTS.items() if name in rule["correlation"]["condition"])
+    return all(
+        test(value, rule["correlation"]["condition"][name]) for name, test in TESTS.items() if name in rule["correlation"]["condition"]
+    )
 
 
 def windowed(rule: dict[str, Any], records: list[Record]) -> Iterator[Match]:
@@ -221,7 +223,9 @@ def together(rule: dict[str, Any], records: list[Record]) -> Iterator[Match]:
     for index, record in enumerate(records):
         latest = []
         for name in of.get("events", list(rule["events"])):
-            of_name = [r for r in records[: index + 1] if name in names_of(rule, r) and r.id not in used and r.time > record.time - of["timespan"]]
+            of_name = [
+                r for r in records[: index + 1] if name in names_of(rule, r) and r.id not in used and r.time > record.time - of["timespan"]
+            ]
             latest += of_name[-1:] or [None]
         if None not in latest:
             made = [r for r in records if r in latest]

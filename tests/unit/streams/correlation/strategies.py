@@ -51,7 +51,9 @@ def rates(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def sequences(draw: st.DrawFn) -> dict[str, Any]:
     name = st.sampled_from(["a", "b", "c"])
-    element = st.one_of(name, name, st.builds(lambda n, t: {"event": n, "times": t}, name, st.integers(1, 3)), st.builds(lambda n: {"not": n}, name))
+    element = st.one_of(
+        name, name, st.builds(lambda n, t: {"event": n, "times": t}, name, st.integers(1, 3)), st.builds(lambda n: {"not": n}, name)
+    )
     events = [draw(name), *draw(st.lists(element, max_size=3))]
     of = {"type": "temporal_ordered", "events": events, "timespan": draw(st.sampled_from([3, 6, 12]))}
     if draw(st.integers(0, 3)) == 0:
@@ -98,7 +100,8 @@ def records(draw: st.DrawFn, *, most: int = 14, groups: bool = True) -> list[Rec
     ids = draw(st.permutations(range(len(times))))
     group = st.sampled_from(["g", "h", None] if groups else ["g"])
     return [
-        Record(time, f"e{number:02}", draw(st.sampled_from(TYPES)), draw(group), draw(VALUES)) for time, number in zip(times, ids, strict=True)
+        Record(time, f"e{number:02}", draw(st.sampled_from(TYPES)), draw(group), draw(VALUES))
+        for time, number in zip(times, ids, strict=True)
     ]
 
 
@@ -116,7 +119,14 @@ def chain_of(*documents: dict[str, Any]) -> Chain:
 
 def view(record: Record) -> RecordView:
     data = {"g": record.group, "v": record.value}
-    plain = {"id": record.id, "type": record.type, "source": "", "subject": "", "time": T0 + record.time * SECOND, "data": orjson.dumps(data).decode()}
+    plain = {
+        "id": record.id,
+        "type": record.type,
+        "source": "",
+        "subject": "",
+        "time": T0 + record.time * SECOND,
+        "data": orjson.dumps(data).decode(),
+    }
     return RecordView(plain)
 
 
