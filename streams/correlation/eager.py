@@ -3,8 +3,8 @@
 Every pending record is folded already, and its fold step can be undone. A record that comes last in order is one more step. One
 that comes in between undoes the steps behind its place, and takes them again with it; the difference to what was said is said: new
 findings, higher revisions, retractions. That costs as much as there are records behind it. To bound that, a record far behind
-(more than `REWALK` records) is put off until so many are put off together that each costs at most `REWALK` steps, or until
-`flush`, or until it settles. What was said of settled records needs no memory: it stands.
+(more than `REWALK` records) is put off until so many are put off together that each costs at most `REWALK` steps, or until no
+more come (`flush`), or until it settles. What was said of settled records needs no memory: it stands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streams.correlation.seen import Draft, Found, Seen
 from streams.records import Json
 
 #: Steps that a record may cost which arrives out of order.
-REWALK = 256
+REWALK = 32
 #: Settled records in front of the pending ones before the list is compacted.
 _SLACK = 256
 
@@ -42,13 +42,14 @@ class _Outcome(NamedTuple):
 class EagerGroup(Base):
     """See the module. `_pending[_first:]` is pending, `_outcomes` lies beside it."""
 
-    __slots__ = ("_deferred", "_first", "_outcomes", "_said", "_said_sweep_at")
+    __slots__ = ("_deferred", "_first", "_flushed_at", "_outcomes", "_said", "_said_sweep_at")
 
     def __init__(self, active: ActiveRule, key: str) -> None:
         super().__init__(active, key, journaled=True)
         self._first = 0
         self._outcomes: list[_Outcome | None] = []
         self._deferred: list[Entry] = []
+        self._flushed_at = 0  # records put off when `flush` was called last
         self._said: dict[str, _Said] = {}
         self._said_sweep_at = _SLACK
 
@@ -67,7 +68,7 @@ class EagerGroup(Base):
             return self._rewalk(place, [entry])
         insort(self._deferred, entry)
         behind = len(pending) - bisect_left(pending, self._deferred[0], lo=self._first)
-        return self.flush() if len(self._deferred) * REWALK >= behind else []
+        return self._catch_up() if len(self._deferred) * REWALK >= behind else []
 
     def _step(self, entry: Entry) -> Found | None:
         found = self.fold.add(entry.seen)
@@ -128,7 +129,7 @@ class EagerGroup(Base):
 
     def remove(self, seen: Seen) -> list[Draft]:
         """See `Group.remove`."""
-        drafts = self.flush()
+        drafts = self._catch_up()
         index = self._find(seen)
         if index is None or index < self._first:
             return drafts
@@ -137,7 +138,7 @@ class EagerGroup(Base):
 
     def replace(self, before: Seen, after: Seen) -> list[Draft]:
         """See `Group.replace`."""
-        drafts = self.flush()
+        drafts = self._catch_up()
         index = self._find(before)
         if index is None or index < self._first:
             return drafts
@@ -149,7 +150,12 @@ class EagerGroup(Base):
         return bool(self._deferred)
 
     def flush(self) -> list[Draft]:
-        """See `Group.flush`."""
+        """See `Group.flush`. As long as more is put off it goes on waiting: that is what bounds the cost."""
+        count, self._flushed_at = self._flushed_at, len(self._deferred)
+        return self._catch_up() if count == len(self._deferred) else []
+
+    def _catch_up(self) -> list[Draft]:
+        """Takes the steps of everything that was put off."""
         if not self._deferred:
             return []
         deferred, self._deferred = self._deferred, []
@@ -163,7 +169,7 @@ class EagerGroup(Base):
         pending, first = self._pending, self._first
         drafts: list[Draft] = []
         if self._deferred and self._deferred[0].time_us < watermark_us:
-            drafts = self.flush()
+            drafts = self._catch_up()
         count = len(pending)
         while first < count and pending[first].time_us < watermark_us:
             self.fold.keep()
@@ -203,6 +209,11 @@ class EagerGroup(Base):
         return self.fold.standing()
 
     @property
+    def waiting(self) -> int:
+        """See `Group.waiting`."""
+        return len(self._deferred)
+
+    @property
     def arrivals(self) -> int:
         """See `Group.arrivals`."""
         return max((entry.arrival for entry in (*self._pending[self._first :], *self._deferred)), default=0)
@@ -218,7 +229,7 @@ class EagerGroup(Base):
                 self._silence.restore(outcome.silence)
         state = {
             **self._dump_base(), "fold": self.fold.dump(), "pending": [entry.dump() for entry in self._pending],
-            "deferred": [entry.dump() for entry in self._deferred],
+            "deferred": [entry.dump() for entry in self._deferred], "flushed_at": self._flushed_at,
             "said": [[cid, said.revision, said.window_end_us, said.found is None] for cid, said in self._said.items()],
         }  # fmt: skip
         self._outcomes.clear()
@@ -232,6 +243,7 @@ class EagerGroup(Base):
         self.fold.load(state["fold"])
         self._pending = self._loaded(state["pending"])
         self._deferred = self._loaded(state["deferred"])
+        self._flushed_at = state["flushed_at"]
         findings = [found for entry in self._pending if (found := self._step(entry)) is not None]
         standing = {self._id(found): found for found in findings}
         self._said = {

@@ -235,14 +235,18 @@ class Engine:
         return _ordered(drafts)
 
     def flush(self) -> list[Draft]:
-        """What groups have put off because it was costly (`streams.correlation.eager`) is said. To be called now and then."""
+        """What groups have put off because it was costly is said, unless more of it keeps coming (`streams.correlation.eager`).
+
+        To be called now and then, and when nothing more comes.
+        """
         drafts: list[Draft] = []
         for rule_id, key in sorted(self._deferred):
             running = self._rules.get(rule_id)
             group = None if running is None else running.groups.get(key)
             if group is not None:
                 drafts += group.flush()
-        self._deferred.clear()
+            if group is None or not group.deferred:
+                self._deferred.discard((rule_id, key))
         return drafts
 
     def next_due_us(self) -> int | None:

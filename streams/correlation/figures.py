@@ -169,7 +169,7 @@ def quotient(numerator: int, denominator: int) -> float:
 
 
 def rank_of(percentile: float) -> Callable[[int], int]:
-    """Nearest rank: ⌈p/100·n⌉, at least 1, without the rounding of floats (`55` of 20 is 11, not 12)."""
+    """Nearest rank: ⌈p/100·n⌉, at least 1, without the rounding of floats (7 of 100 is 7, not 8)."""
     exact = Fraction(str(percentile)) / 100
     numerator, denominator = exact.numerator, exact.denominator
     return lambda count: max(1, -(-numerator * count // denominator))

@@ -116,6 +116,11 @@ class Base:
     def _id(self, found: Found) -> str:
         return derived_id("composite", self._active.id, self._active.version, self._key, found.firing)
 
+    @property
+    def silence(self) -> tuple[int | None, int]:
+        """Until when matches are kept silent, and how many were."""
+        return self._silence.state()
+
     def _dump_base(self) -> dict[str, Any]:
         return {"ids": self._ids, "sweep_at": self._sweep_at, "last_us": self._last_us, "silence": list(self._silence.state())}
 
@@ -154,7 +159,7 @@ class Group(Protocol):
         """The watermark has come this far."""
 
     def flush(self) -> list[Draft]:
-        """What was put off (`streams.correlation.eager`)."""
+        """What was put off is said, unless more of it keeps coming (`streams.correlation.eager`)."""
 
     @property
     def deferred(self) -> bool:
@@ -167,7 +172,15 @@ class Group(Protocol):
         """Whether forgetting the group would change nothing."""
 
     def standing(self) -> tuple[tuple[Seen, ...], float]:
-        """See `Fold.standing`, of what is folded and, if nothing is pending, all that was seen."""
+        """See `Fold.standing`, of what is folded."""
+
+    @property
+    def silence(self) -> tuple[int | None, int]:
+        """See `Base.silence`."""
+
+    @property
+    def waiting(self) -> int:
+        """Records that are folded later."""
 
     @property
     def arrivals(self) -> int:
@@ -252,6 +265,11 @@ class SettledGroup(Base):
     def standing(self) -> tuple[tuple[Seen, ...], float]:
         """See `Group.standing`."""
         return self.fold.standing()
+
+    @property
+    def waiting(self) -> int:
+        """See `Group.waiting`."""
+        return len(self._pending)
 
     @property
     def arrivals(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 from streams.correlation.figures import value_of
 from streams.correlation.rules import ActiveRule, Rule
 from streams.matching.expressions import ExpressionFailed
+from streams.matching.globs import is_literal
 from streams.matching.matchers import DEFAULT_TOPICS, CompiledMatcher, RecordView
 from streams.matching.paths import MISSING, Path, canonical, compile_path
 from streams.matching.reading import Steps, value_at
@@ -74,6 +75,11 @@ class RuleIndex:
         self._candidates: list[_Candidate] = []
         for place, active in enumerate(rules):
             self._candidates += _compiled(len(self._candidates), place, active, any_topic)
+        self._exact: dict[str, list[int]] = {}  # type → candidates that name it
+        self._first: dict[str, list[int]] = {}  # first segment → candidates with a glob that begins with it
+        self._any: list[int] = []  # the others
+        for candidate in self._candidates:
+            self._place(candidate)
         self._values = {active.id: _value_path(active.rule) for active in rules}
         self._by_type: dict[tuple[str | None, str], _Bucket] = {}
         self._buckets: dict[tuple[int, ...], _Bucket] = {}  # candidates → their bucket: many types share one
@@ -91,14 +97,23 @@ class RuleIndex:
                     found[candidate.active.id] += count
         return dict(found)
 
+    def _place(self, candidate: _Candidate) -> None:
+        for pattern in candidate.matcher.patterns or ("**",):
+            first = pattern.partition(".")[0]
+            if is_literal(pattern):
+                self._exact.setdefault(pattern, []).append(candidate.number)
+            elif is_literal(first):
+                self._first.setdefault(first, []).append(candidate.number)
+            else:
+                self._any.append(candidate.number)
+
     def candidates(self, topic: str | None, record_type: str) -> _Bucket:
         """What records of this type in this topic can concern; empty: the record need not be read any further."""
         key = (topic, record_type)
         found = self._by_type.get(key)
         if found is None:
-            fitting = tuple(
-                index for index, candidate in enumerate(self._candidates) if candidate.matcher.concerns(topic, record_type)
-            )  # fmt: skip
+            looked_at = {*self._any, *self._exact.get(record_type, ()), *self._first.get(record_type.partition(".")[0], ())}
+            fitting = tuple(index for index in sorted(looked_at) if self._candidates[index].matcher.concerns(topic, record_type))
             found = self._buckets.get(fitting)
             if found is None:
                 found = self._buckets[fitting] = _bucket([self._candidates[index] for index in fitting])
@@ -114,7 +129,7 @@ class RuleIndex:
             return []
         found: dict[tuple[int, str], list[str]] = {}
         failed: set[str] = set()
-        for candidate in self._concerned(bucket, view):
+        for candidate in self._concerned(bucket, view, failed):
             try:
                 where = not candidate.matcher.required_is_all or not self._satisfied(candidate, view)
                 if candidate.matcher.holds(view, where=where) and (key := candidate.group_key(view)) is not None:
@@ -134,15 +149,13 @@ class RuleIndex:
         self._errors.update(failed)
         return hits
 
-    def _concerned(self, bucket: _Bucket, view: RecordView) -> Iterable[_Candidate]:
+    def _concerned(self, bucket: _Bucket, view: RecordView, failed: set[str]) -> Iterable[_Candidate]:
         if not bucket.keyed:
             return bucket.open
         try:
             values = view.values
         except ExpressionFailed:
-            self._errors.update(
-                {candidate.active.id for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found}
-            )
+            failed.update(candidate.active.id for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found)
             return bucket.open
         concerned = list(bucket.open)
         for steps, by_text in bucket.keyed.items():

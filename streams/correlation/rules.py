@@ -49,6 +49,10 @@ class Condition:
         """Whether the figure satisfies every test."""
         return all(_OPERATORS[name](figure, bound) for name, bound in self.tests)
 
+    def test_holds(self, name: str, figure: float) -> bool:
+        """Whether the figure satisfies the test of this name."""
+        return all(_OPERATORS[name](figure, bound) for each, bound in self.tests if each == name)
+
     def test(self) -> Callable[[float], bool]:
         """`holds`, as cheap as it can be: it is asked at every record."""
         if len(self.tests) == 1:

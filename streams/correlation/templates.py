@@ -95,7 +95,8 @@ def _plain(value: Any, text: str) -> Json:
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if isinstance(value, dict):
-        return {str(name): _plain(item, text) for name, item in value.items()}
+        # CEL's maps have no order; what is intended must be the same, byte for byte, when it is intended again.
+        return {str(name): _plain(value[name], text) for name in sorted(value, key=str)}
     if isinstance(value, (list, tuple)):
         return [_plain(item, text) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):

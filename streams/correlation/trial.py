@@ -84,7 +84,8 @@ class Trial:
 
     def finish(self, until: datetime | None = None) -> Iterator[CompositeEvent]:
         """The end of the records: the watermark moves to `until`, by default far enough for everything to be decided."""
-        yield from self._counted(self._chain.flush())
+        for _ in range(2):  # the first only notes that nothing more has come
+            yield from self._counted(self._chain.flush())
         if until is not None:
             yield from self._counted(self._chain.finish(to_micros(until)))
         elif self._last_us is not None:

@@ -64,14 +64,17 @@ class RecordView:
 class CompiledMatcher:
     """A matcher ready for use. `any_topic`: without topics of its own it reads every topic (trials), not only the default ones."""
 
-    __slots__ = ("_composites", "_severities", "_sources", "_subjects", "_types", "_where", "name", "required", "required_is_all", "topics")
+    __slots__ = ("_composites", "_severities", "_sources", "_subjects", "_types", "_where", "name", "patterns", "required", "required_is_all", "topics")
 
     def __init__(self, matcher: Matcher, *, any_topic: bool = False) -> None:
         self.name = matcher.name
         self.topics: Collection[str] | None = matcher.topics if matcher.topics is not None else None if any_topic else DEFAULT_TOPICS
         self._composites = None if matcher.rules is None else frozenset(f"composite.{rule}" for rule in matcher.rules)
+        #: Globs of which a record's type satisfies one; None: any type. For a first look: `concerns` decides.
+        self.patterns = matcher.types
         if self._composites is not None:
             self.topics = (COMPOSITES,)
+            self.patterns = tuple(self._composites)
         self._types = _globs(matcher.types)
         self._sources = _globs(matcher.sources)
         self._subjects = _globs(matcher.subjects)

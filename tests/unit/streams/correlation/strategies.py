@@ -139,7 +139,7 @@ def feed(chain: Chain, arrived: Iterable[Record], *, first: int = 1) -> list[Com
 
 
 def finish(chain: Chain, until: int = 10_000) -> list[CompositeEvent]:
-    return [*chain.flush(), *chain.finish(T0 + until * SECOND)]
+    return [*chain.flush(), *chain.flush(), *chain.finish(T0 + until * SECOND)]
 
 
 def as_matches(composites: Iterable[CompositeEvent]) -> list[Match]:

@@ -8,7 +8,7 @@ from streams.correlation.index import RuleIndex
 from streams.correlation.parse import parse_rule
 from streams.correlation.rules import ActiveRule
 from streams.matching.matchers import RecordView
-from streams.topics import SYSTEM_EVENTS, TRANSITIONS
+from streams.topics import COMPOSITES, SYSTEM_EVENTS, TRANSITIONS
 
 
 def index(*rules: dict[str, Any], any_topic: bool = False) -> RuleIndex:
@@ -103,3 +103,43 @@ def test_a_payload_that_cannot_be_read_is_no_match() -> None:
     of = index(rule({"a": {}}, **{"group-by": ["data.x"]}))
     assert hits(of, RecordView({"id": "1", "type": "x", "time": 0, "data": "no json"})) == []
     assert of.errors == {"r": 1}
+
+
+def test_required_texts_are_looked_up_and_the_rest_of_the_expression_still_holds() -> None:
+    rules = [rule({"e": {"where": f'data.kind == "k{n}" && data.v > 1'}}, id=f"r{n}") for n in range(20)]
+    of = index(*rules, rule({"e": {"where": '"k3" == data.kind'}}, id="turned"), rule({"e": {}}, id="open"))
+    assert [name for name, _, _ in hits(of, record("x", {"kind": "k3", "v": 2}))] == ["r3", "turned", "open"]
+    assert [name for name, _, _ in hits(of, record("x", {"kind": "k3", "v": 1}))] == ["turned", "open"]
+    assert [name for name, _, _ in hits(of, record("x", {"kind": 3, "v": 2}))] == ["open"]
+    assert of.errors == {}
+
+
+def test_a_required_field_that_does_not_exist_is_an_error_of_each_rule_that_requires_it() -> None:
+    of = index(
+        rule({"e": {"where": 'data.kind == "a"'}}, id="one"), rule({"e": {"where": 'data.kind == "b"'}}, id="two"),
+        rule({"e": {"where": 'data.kind == "a"'}, "f": {"where": "data.n > 0"}}, id="both"), rule({"e": {"type": "y"}}, id="other"),
+    )  # fmt: skip
+    assert hits(of, record("x", {})) == []
+    assert of.errors == {"one": 1, "two": 1, "both": 1}
+    assert hits(of, record("x", {"kind": None, "n": 1})) == [("both", ("f",), "[]")], "null is a value that equals no text"
+    assert of.errors == {"one": 1, "two": 1, "both": 1}
+    assert hits(of, RecordView({"id": "1", "type": "x", "time": 0, "data": "no json"})) == []
+    assert of.errors == {"one": 2, "two": 2, "both": 2}
+
+
+def test_values_come_with_the_hit_and_without_one_there_is_no_hit() -> None:
+    of = index(rule({"e": {}}, type="value_sum", condition={"gte": 1, "field": "data.v"}))
+    assert [hit.value for hit in of.hits(SYSTEM_EVENTS, record("x", {"v": 2.5}))] == [2.5]
+    for value in (None, "2", True, [2]):
+        assert of.hits(SYSTEM_EVENTS, record("x", {"v": value})) == []
+    assert of.hits(SYSTEM_EVENTS, RecordView({"id": "1", "type": "x", "time": 0, "data": "no json"})) == []
+    assert of.errors == {"r": 1}
+
+
+def test_composites_are_for_matchers_that_name_their_rule() -> None:
+    of = index(rule({"e": {"rule": "up"}}, id="down"), rule({"e": {"type": "composite.**"}}, id="other"), any_topic=True)
+    said = record("composite.up", {"count": 3})
+    assert [name for name, _, _ in hits(of, said, COMPOSITES)] == ["down"]
+    assert hits(of, record("composite.up2"), COMPOSITES) == []
+    assert [name for name, _, _ in hits(of, said, None)] == ["down", "other"], "in a trial's file a record may be given as anything"
+    assert COMPOSITES in of.topics

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.streams.correlation.oracle import truth
@@ -20,7 +21,7 @@ from tests.unit.streams.correlation.strategies import (
     standing,
 )
 
-COMMON = settings(max_examples=150, deadline=None)
+COMMON = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @COMMON
@@ -38,16 +39,19 @@ def test_final_says_the_truth_whatever_the_order_of_arrival_within_grace(data: s
     assert chain.engine.counters("r").late == 0
 
 
+@pytest.mark.parametrize("rewalk", [0, 2, 32])
 @COMMON
 @given(data=st.data())
-def test_eager_stands_in_the_end_where_final_does(data: st.DataObject) -> None:
+def test_eager_stands_in_the_end_where_final_does(rewalk: int, data: st.DataObject) -> None:
     rule, given_records = data.draw(rules()), data.draw(records())
     arrived = data.draw(arrivals(given_records, rule["correlation"]["grace"]))
     # Ties go by arrival: here the ids sort so too.
     numbered = [type(record)(record.time, f"n{n:02}", record.type, record.group, record.value) for n, record in enumerate(arrived)]
 
-    chain = chain_of(document(rule, output="eager"))
-    said = feed(chain, numbered) + finish(chain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.correlation.eager.REWALK", rewalk)  # how much is put off makes no difference
+        chain = chain_of(document(rule, output="eager"))
+        said = feed(chain, numbered) + finish(chain)
 
     assert comparable(as_matches(standing(said))) == comparable(truth(rule, numbered))
 
@@ -68,12 +72,13 @@ def test_late_records_take_no_part_and_a_watermark_speaks_of_what_it_has_passed(
 
 @COMMON
 @given(data=st.data())
-def test_a_state_dumped_and_loaded_anywhere_goes_on_the_same(data: st.DataObject) -> None:
+def test_a_state_dumped_and_loaded_anywhere_goes_on_the_same(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     rule, given_records = data.draw(rules()), data.draw(records())
     arrived = data.draw(arrivals(given_records, rule["correlation"]["grace"] + 2))
     cut = data.draw(st.integers(0, len(arrived)))
     of = document(rule, output=data.draw(st.sampled_from(["eager", "final"])))
 
+    monkeypatch.setattr("streams.correlation.eager.REWALK", data.draw(st.sampled_from([0, 2, 32])))
     undisturbed = chain_of(of)
     expected = feed(undisturbed, arrived) + finish(undisturbed)
 

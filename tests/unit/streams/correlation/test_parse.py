@@ -75,7 +75,7 @@ def test_what_is_no_object_is_no_rule(given: Any) -> None:
 
 def test_all_faults_at_once() -> None:
     wrong = {
-        "id": "Not OK", "surprise": 1, "severity": "loud", "confidence": 2, "suppress": "soon", "actions": [{"dance": 1}, {"webhook": "x"}],
+        "id": "Not OK", "surprise": 1, "severity": "loud", "confidence": 2, "suppress": "soon", "actions": [{"dance": 1}, {"webhook": "x {{"}, {"emit": "{{composite.}}"}],
         "events": {"a": {"type": 5, "where": "data.x >", "kind": "x"}, "1": {}},
         "correlation": {
             "type": "event_count", "events": ["a", "zz"], "timespan": "400d", "condition": {"lt": 3, "gte": "x"}, "group-by": ["data..x"],
@@ -89,7 +89,8 @@ def test_all_faults_at_once() -> None:
         ("rule.value-invalid", "/confidence"),
         ("duration.invalid", "/suppress"),
         ("rule.value-invalid", "/actions/0"),
-        ("rule.action-unsupported", "/actions/1"),
+        ("template.invalid", "/actions/1/webhook/url"),
+        ("expression.invalid", "/actions/2/emit"),
         ("rule.field-unknown", "/events/a/kind"),
         ("rule.value-invalid", "/events/a/type"),
         ("expression.invalid", "/events/a/where"),
@@ -114,9 +115,48 @@ def test_sliding_windows_have_lower_bounds_only(operator: str) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"type": "temporal"}, ("rule.type-unsupported", "/correlation/type")),
+        ({"type": "anomaly"}, ("rule.type-unsupported", "/correlation/type")),
         ({"type": "nonsense"}, ("rule.type-unknown", "/correlation/type")),
-        ({"window": "session", "gap": "1m"}, ("rule.type-unsupported", "/correlation/window")),
+        ({"window": "session"}, ("rule.field-missing", "/correlation/gap")),
+        ({"gap": "1m"}, ("rule.option-refused", "/correlation/gap")),
+        ({"until": "b"}, ("rule.option-refused", "/correlation/until")),
+        ({"condition": {"gte": 3, "field": "data.x"}}, ("rule.option-refused", "/correlation/condition/field")),
+        ({"condition": {"gte": 3, "baseline": 2}}, ("rule.option-refused", "/correlation/condition/baseline")),
+        ({"condition": {"gte": 3, "threshold": 2}}, ("rule.option-refused", "/correlation/condition/threshold")),
+        ({"condition": {"gte": 10**400}}, ("rule.value-invalid", "/correlation/condition/gte")),
+        ({"events": [{"event": "a", "times": 2}]}, ("rule.value-invalid", "/correlation/events/0")),
+        ({"type": "value_sum"}, ("rule.field-missing", "/correlation/condition/field")),
+        (
+            {"type": "value_percentile", "condition": {"gte": 3, "field": "data.x"}},
+            ("rule.field-missing", "/correlation/condition/percentile"),
+        ),
+        (
+            {"type": "value_percentile", "condition": {"gte": 3, "field": "data.x", "percentile": 101}},
+            ("rule.value-invalid", "/correlation/condition/percentile"),
+        ),
+        ({"type": "rate_change"}, ("rule.field-missing", "/correlation/condition/baseline")),
+        (
+            {"type": "rate_change", "window": "sliding", "condition": {"gte": 3, "baseline": 2}},
+            ("rule.window-refused", "/correlation/window"),
+        ),
+        ({"type": "rate_change", "condition": {"gte": 3, "baseline": 1.5}}, ("rule.value-invalid", "/correlation/condition/baseline")),
+        ({"type": "temporal"}, ("rule.option-refused", "/correlation/condition")),
+        ({"type": "temporal", "condition": None, "window": "tumbling"}, ("rule.option-refused", "/correlation/window")),
+        ({"type": "absence", "condition": None, "events": ["a", "b", "a"]}, ("rule.value-invalid", "/correlation/events")),
+        ({"type": "temporal_ordered", "condition": None, "events": [{"not": "a"}, "b"]}, ("rule.value-invalid", "/correlation/events/0")),
+        (
+            {"type": "temporal_ordered", "condition": None, "events": ["a", {"not": "z"}]},
+            ("rule.event-unknown", "/correlation/events/1/not"),
+        ),
+        (
+            {"type": "temporal_ordered", "condition": None, "events": [{"event": "a", "times": 0}]},
+            ("rule.value-invalid", "/correlation/events/0/times"),
+        ),
+        (
+            {"type": "temporal_ordered", "condition": None, "events": [{"event": "a", "times": 60}, {"event": "b", "times": 60}]},
+            ("rule.value-invalid", "/correlation/events"),
+        ),
+        ({"type": "temporal_ordered", "condition": None, "until": "zz"}, ("rule.event-unknown", "/correlation/until")),
         ({"type": None}, ("rule.field-missing", "/correlation/type")),
         ({"timespan": None}, ("rule.field-missing", "/correlation/timespan")),
         ({"timespan": 0}, ("rule.duration-range", "/correlation/timespan")),
@@ -131,10 +171,64 @@ def test_one_fault(change: dict[str, Any], expected: tuple[str, str]) -> None:
     assert expected in faults(document(**change))
 
 
-def test_matching_composites_is_refused_as_long_as_it_does_not_run() -> None:
-    wrong = document()
-    wrong["events"]["a"] = {"rule": "other"}
-    assert faults(wrong) == {("rule.type-unsupported", "/events/a/rule")}
+def test_a_sequence_is_written_out() -> None:
+    events = ["a", {"not": "b"}, {"event": "a", "times": 2}, {"not": "b"}]
+    rule = parse_rule(document(type="temporal_ordered", condition=None, events=events, until="b"))
+    assert [(step.name, set(step.barred)) for step in rule.steps] == [("a", set()), ("a", {"b"}), ("a", set())]
+    assert (rule.barred_last, rule.until, rule.names, rule.timed) == ({"b"}, "b", ("a", "b"), True)
+
+
+@pytest.mark.parametrize(
+    ("change", "timed"),
+    [
+        ({}, False),
+        ({"window": "tumbling"}, False),
+        ({"window": "tumbling", "condition": {"lt": 3}}, True),
+        ({"window": "session", "gap": 5, "timespan": None}, False),
+        ({"window": "session", "gap": 5, "type": "value_min", "condition": {"gte": 3, "field": "data.x"}}, True),
+        ({"window": "tumbling", "type": "value_max", "condition": {"gte": 3, "field": "data.x"}}, False),
+        ({"type": "rate_change", "condition": {"gte": 3, "baseline": 2}}, True),
+        ({"type": "absence", "condition": None}, True),
+        ({"type": "temporal", "condition": None}, False),
+    ],
+)
+def test_which_rules_speak_at_instants(change: dict[str, Any], timed: bool) -> None:
+    assert parse_rule(document(**change)).timed is timed
+
+
+def test_matching_the_composites_of_other_rules() -> None:
+    of = document()
+    of["events"]["a"] = {"rule": ["other", "another"], "where": "data.count > 3"}
+    assert parse_rule(of).upstream == {"other", "another"}
+    of["events"]["a"] = {"rule": "No Id", "topic": "t"}
+    assert faults(of) == {("rule.value-invalid", "/events/a/rule"), ("rule.option-refused", "/events/a/topic")}
+
+
+def test_actions_are_read_and_their_templates_checked() -> None:
+    actions: list[Any] = [
+        "none", {"none": None}, {"emit": "x.{{group.user}}"}, {"start-workflow": {"id": "w", "input": {"a": ["{{events[0].id}}"]}}},
+        {"signal-workflow": {"id": "{{group.execution_id}}", "name": "s"}}, {"webhook": {"url": "https://x", "headers": {"a": "b"}}},
+    ]  # fmt: skip
+    assert [type(action).__name__ for action in parse_rule({**document(), "actions": actions}).actions] == [
+        "Emit", "StartWorkflow", "SignalWorkflow", "Webhook",
+    ]  # fmt: skip
+    wrong = [
+        {"emit": 5}, {"start-workflow": {"input": 1}}, {"start-workflow": {"id": "{{nobody.x}}", "extra": 1}}, {"webhook": 5}, "emit",
+        {"webhook": {"url": "x", "headers": {"a": 1}}}, {"emit": "{{events.map(e, e.id)}}"},
+    ]  # fmt: skip
+    assert faults({**document(), "actions": wrong}) == {
+        ("rule.value-invalid", "/actions/0/emit"),
+        ("rule.field-missing", "/actions/1/start-workflow/id"),
+        ("expression.unknown-name", "/actions/2/start-workflow/id"),
+        ("rule.field-unknown", "/actions/2/start-workflow/extra"),
+        ("rule.value-invalid", "/actions/3/webhook"),
+        ("rule.value-invalid", "/actions/4"),
+        ("rule.value-invalid", "/actions/5/webhook/headers/a"),
+    }
+
+
+def test_confidence_reads_what_it_may() -> None:
+    assert faults({**document(), "confidence": "group.x"}) == {("expression.unknown-name", "/confidence")}
 
 
 @pytest.mark.parametrize("topic", ["mplp.composite.events", "mplp.internal.matches", "mplp.control.rules", "mplp.system.events.dlq"])
