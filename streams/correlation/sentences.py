@@ -43,8 +43,8 @@ def _said(rule: Rule, where: str, found: Found) -> str:
             return f"{sequence(rule.steps)}{where} in {span} {when}; the rule asks for this order within {within}"
         case "absence":
             opened, answer = rule.names[0], rule.names[-1]
-            waited = f"no further {opened}" if opened == answer else f"no {answer}"
-            return f"{opened} was followed by {waited}{where} within {within} {when}"
+            waited = f"No further {opened}" if opened == answer else f"No {answer}"
+            return f"{waited} followed {opened}{where} within {within} {when}"
         case _:
             asked = f"the rule asks for {rule.condition.text()} {scope(rule)}"
             return f"{figure(rule, found.value, found.count)}{where} in {span} {when}; {asked}"
@@ -87,7 +87,7 @@ def sequence(steps: Sequence[Step]) -> str:
     """The steps in words: `login, then without mfa transfer`, `failed 5 times, then success`."""
     runs: list[tuple[str, int]] = []
     for step in steps:
-        without = f"without {listed(sorted(step.barred), 'or')} " if step.barred else ""
+        without = f"without {listed(sorted(step.barred), 'or')}, " if step.barred else ""
         if runs and runs[-1][0].endswith(step.name) and not step.barred and runs[-1][0].split()[-1] == step.name:
             runs[-1] = (runs[-1][0], runs[-1][1] + 1)
         else:

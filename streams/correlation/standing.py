@@ -158,7 +158,8 @@ def _seen(rule: Rule, records: tuple[Seen, ...], value: float) -> str:
             steps: tuple[Step, ...] = rule.steps[: len(records)]
             return f"Seen: {sequence(steps)}, {last}"
         case "absence":
-            return f"{len(records)} {'record' if len(records) == 1 else 'records'} of {rule.names[0]} without an answer, the first at {iso(instant(records[0].time_us))}"
+            first = f"the first at {iso(instant(records[0].time_us))}"
+            return f"{len(records)} {'record' if len(records) == 1 else 'records'} of {rule.names[0]} without an answer, {first}"
         case "rate_change":
             return (
                 f"Seen: {len(records)} {'record' if len(records) == 1 else 'records'} of {listed(rule.names, 'or')} in this window, {last}"

@@ -64,7 +64,19 @@ class RecordView:
 class CompiledMatcher:
     """A matcher ready for use. `any_topic`: without topics of its own it reads every topic (trials), not only the default ones."""
 
-    __slots__ = ("_composites", "_severities", "_sources", "_subjects", "_types", "_where", "name", "patterns", "required", "required_is_all", "topics")
+    __slots__ = (
+        "_composites",
+        "_severities",
+        "_sources",
+        "_subjects",
+        "_types",
+        "_where",
+        "name",
+        "patterns",
+        "required",
+        "required_is_all",
+        "topics",
+    )
 
     def __init__(self, matcher: Matcher, *, any_topic: bool = False) -> None:
         self.name = matcher.name

@@ -51,7 +51,8 @@ def test_a_text_that_is_one_template_keeps_its_type() -> None:
 def test_each_kind_and_its_own_key() -> None:
     actions = [
         {"emit": "fraud.suspected"}, {"signal-workflow": {"execution": "{{group.execution_id}}", "name": "stop", "data": {"n": 1}}},
-        {"webhook": "https://x/{{rule.id}}"}, {"webhook": {"url": "https://y", "headers": {"x": "{{rule.id}}"}, "body": {"a": "{{rule.id}}"}}},
+        {"webhook": "https://x/{{rule.id}}"},
+        {"webhook": {"url": "https://y", "headers": {"x": "{{rule.id}}"}, "body": {"a": "{{rule.id}}"}}},
     ]  # fmt: skip
     event, signal, call, other = intended(*actions)
     composite_event = said(rule())

@@ -77,7 +77,8 @@ def test_the_rank_is_that_of_the_decimal_as_written() -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        ("value_sum", 1, 1), ("value_sum", 1.5, 1.5), ("value_sum", True, MISSING), ("value_sum", "1", MISSING), ("value_sum", None, MISSING),
+        ("value_sum", 1, 1), ("value_sum", 1.5, 1.5), ("value_sum", True, MISSING), ("value_sum", "1", MISSING),
+        ("value_sum", None, MISSING),
         ("value_sum", math.nan, MISSING), ("value_max", math.inf, MISSING), ("value_min", [1], MISSING), ("value_avg", MISSING, MISSING),
         ("value_count", "1", "1"), ("value_count", None, MISSING), ("value_count", MISSING, MISSING),
     ],

@@ -75,7 +75,8 @@ def test_what_is_no_object_is_no_rule(given: Any) -> None:
 
 def test_all_faults_at_once() -> None:
     wrong = {
-        "id": "Not OK", "surprise": 1, "severity": "loud", "confidence": 2, "suppress": "soon", "actions": [{"dance": 1}, {"webhook": "x {{"}, {"emit": "{{composite.}}"}],
+        "id": "Not OK", "surprise": 1, "severity": "loud", "confidence": 2, "suppress": "soon",
+        "actions": [{"dance": 1}, {"webhook": "x {{"}, {"emit": "{{composite.}}"}],
         "events": {"a": {"type": 5, "where": "data.x >", "kind": "x"}, "1": {}},
         "correlation": {
             "type": "event_count", "events": ["a", "zz"], "timespan": "400d", "condition": {"lt": 3, "gte": "x"}, "group-by": ["data..x"],

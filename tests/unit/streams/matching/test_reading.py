@@ -68,8 +68,10 @@ def test_pruned_values_keep_what_is_read() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "data.a.b == 1", "has(data.a.c)", "has(data.a) && data.a.b < 2", "data.list.exists(x, x.y == 2)", "data.list[1].y == 2", "size(data.a) == 2",
-        'data["a"]["b"] == 1', "data.nobody == 1", "data.a.b.c == 1", "data == {}", "data.a == {'b': 1, 'c': null}", "type == 'x' && 'a' in data",
+        "data.a.b == 1", "has(data.a.c)", "has(data.a) && data.a.b < 2", "data.list.exists(x, x.y == 2)", "data.list[1].y == 2",
+        "size(data.a) == 2",
+        'data["a"]["b"] == 1', "data.nobody == 1", "data.a.b.c == 1", "data == {}", "data.a == {'b': 1, 'c': null}",
+        "type == 'x' && 'a' in data",
     ],
 )  # fmt: skip
 def test_an_expression_says_the_same_of_the_pruned_record(text: str) -> None:
