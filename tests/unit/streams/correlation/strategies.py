@@ -18,17 +18,18 @@ from tests.unit.streams.correlation.oracle import Match, Record
 SECOND = 1_000_000
 T0 = 1_699_999_200 * SECOND  # a multiple of the timespans below
 EVENTS = {"a": {"type": ["a", "ab"]}, "b": {"type": ["b", "ab", "bc"]}, "c": {"type": ["c", "bc"]}}
-TYPES = ["a", "b", "c", "ab", "bc", "other"]
+#: What is common comes first: records that meet are worth more than records that pass each other.
+TYPES = ["a", "a", "a", "b", "b", "c", "ab", "bc", "other"]
 FIELD = "data.v"
 
-VALUES = st.sampled_from([None, 1, 1.0, 2, 0.1, 0.2, 0.7, -3, 1e300, -1e300, 1e-300, True, "1", "x", [1], {"n": 1}])
+VALUES = st.sampled_from([1, 2, 3, 1.0, None, 0.1, 0.2, 0.7, -3, 1e300, -1e300, 1e-300, True, "1", "x", [1], {"n": 1}])
 _LOWER = st.sampled_from([{"gte": 1}, {"gte": 2}, {"gt": 2}, {"gte": 3}, {"gt": 1, "gte": 2}])
 _ANY = st.one_of(_LOWER, st.sampled_from([{"lt": 2}, {"lte": 1}, {"eq": 2}, {"neq": 1}, {"gte": 1, "lt": 3}]))
 
 
 @st.composite
-def windowed(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["event_count", "value_count", "value_sum", "value_avg", "value_min", "value_max", "value_percentile"]))
+def windowed(draw: st.DrawFn, kinds: tuple[str, ...]) -> dict[str, Any]:
+    kind = draw(st.sampled_from(kinds))
     window = draw(st.sampled_from(["sliding", "tumbling", "session"]))
     of: dict[str, Any] = {"type": kind, "window": window, "condition": dict(draw(_LOWER if window == "sliding" else _ANY))}
     if window == "session":
@@ -73,10 +74,19 @@ _PLAIN_PATTERNS = st.builds(
 )  # fmt: skip
 
 
+FAMILIES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "counts": windowed(("event_count",)),
+    "values": windowed(("value_count", "value_sum", "value_avg", "value_min", "value_max", "value_percentile")),
+    "rates": rates(),
+    "sequences": sequences(),
+    "patterns": _PLAIN_PATTERNS,
+}
+
+
 @st.composite
-def rules(draw: st.DrawFn) -> dict[str, Any]:
+def rules(draw: st.DrawFn, family: str | None = None) -> dict[str, Any]:
     """A rule as the oracle reads it: durations in seconds."""
-    of = dict(draw(st.one_of(windowed(), rates(), sequences(), _PLAIN_PATTERNS)))
+    of = dict(draw(FAMILIES[family] if family is not None else st.one_of(*FAMILIES.values())))
     of["grace"] = draw(st.sampled_from([0, 2, 7]))
     of["after-match"] = draw(st.sampled_from(["reset", "continue"]))
     if of["type"] not in ("temporal_ordered",):
@@ -94,11 +104,11 @@ def document(rule: dict[str, Any], **correlation: Any) -> dict[str, Any]:
 
 
 @st.composite
-def records(draw: st.DrawFn, *, most: int = 14, groups: bool = True) -> list[Record]:
+def records(draw: st.DrawFn, *, most: int = 14) -> list[Record]:
     """Records in the order of time; their ids sort in another."""
-    times = sorted(draw(st.lists(st.integers(0, 20), min_size=1, max_size=most)))
+    times = sorted(draw(st.lists(st.integers(0, draw(st.sampled_from([6, 20]))), min_size=1, max_size=most)))
     ids = draw(st.permutations(range(len(times))))
-    group = st.sampled_from(["g", "h", None] if groups else ["g"])
+    group = st.sampled_from(["g", "g", "g", "g", "h", None])
     return [
         Record(time, f"e{number:02}", draw(st.sampled_from(TYPES)), draw(group), draw(VALUES))
         for time, number in zip(times, ids, strict=True)
