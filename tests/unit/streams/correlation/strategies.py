@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from random import Random
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ EVENTS = {"a": {"type": ["a", "ab"]}, "b": {"type": ["b", "ab", "bc"]}, "c": {"t
 TYPES = ["a", "a", "a", "b", "b", "c", "ab", "bc", "other"]
 FIELD = "data.v"
 
-VALUES = st.sampled_from([1, 2, 3, 1.0, None, 0.1, 0.2, 0.7, -3, 1e300, -1e300, 1e-300, True, "1", "x", [1], {"n": 1}])
+VALUES = [1, 2, 3, 1.0, None, 0.1, 0.2, 0.7, -3, 1e300, -1e300, 1e-300, True, "1", "x", [1], {"n": 1}]
 _LOWER = st.sampled_from([{"gte": 1}, {"gte": 2}, {"gt": 2}, {"gte": 3}, {"gt": 1, "gte": 2}])
 _ANY = st.one_of(_LOWER, st.sampled_from([{"lt": 2}, {"lte": 1}, {"eq": 2}, {"neq": 1}, {"gte": 1, "lt": 3}]))
 
@@ -105,12 +106,16 @@ def document(rule: dict[str, Any], **correlation: Any) -> dict[str, Any]:
 
 @st.composite
 def records(draw: st.DrawFn, *, most: int = 14) -> list[Record]:
-    """Records in the order of time; their ids sort in another."""
-    times = sorted(draw(st.lists(st.integers(0, draw(st.sampled_from([6, 20]))), min_size=1, max_size=most)))
-    ids = draw(st.permutations(range(len(times))))
-    group = st.sampled_from(["g", "g", "g", "g", "h", None])
+    """Records in the order of time; their ids sort in another.
+
+    Drawn by a seed: Hypothesis itself prefers what is small and alike, and such records pass each other by.
+    """
+    count, chance = draw(st.integers(1, most)), Random(draw(st.integers(0, 2**32)))
+    span = chance.choice([6, 20])
+    times = sorted(chance.randint(0, span) for _ in range(count))
+    ids = chance.sample(range(count), count)
     return [
-        Record(time, f"e{number:02}", draw(st.sampled_from(TYPES)), draw(group), draw(VALUES))
+        Record(time, f"e{number:02}", chance.choice(TYPES), chance.choice(["g", "g", "g", "g", "h", None]), chance.choice(VALUES))
         for time, number in zip(times, ids, strict=True)
     ]
 
@@ -118,9 +123,8 @@ def records(draw: st.DrawFn, *, most: int = 14) -> list[Record]:
 @st.composite
 def arrivals(draw: st.DrawFn, of: list[Record], grace: int) -> list[Record]:
     """The records in an order of arrival in which none is late: each comes at most `grace` after what is newer."""
-    delays = draw(st.lists(st.integers(0, grace), min_size=len(of), max_size=len(of)))
-    shuffled = draw(st.permutations(range(len(of))))
-    return [of[place] for place in sorted(range(len(of)), key=lambda place: (of[place].time + delays[place], shuffled[place]))]
+    chance = Random(draw(st.integers(0, 2**32)))
+    return sorted(of, key=lambda record: (record.time + chance.randint(0, grace), chance.random()))
 
 
 def chain_of(*documents: dict[str, Any]) -> Chain:
