@@ -5,7 +5,7 @@ Each change is also an event (`rule.applied`, `rule.deleted`) with who and what.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 

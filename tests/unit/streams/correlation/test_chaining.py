@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.correlation.control import check
 from streams.correlation.levels import cycles, lags, levels
 from streams.correlation.parse import parse_rule
+from streams.errors import InvalidDocument
 from streams.records import CompositeEvent
 from tests.unit.streams.correlation.oracle import Match, Record, truth
 from tests.unit.streams.correlation.strategies import (
@@ -150,3 +153,19 @@ def test_rules_on_composites_stand_where_the_oracle_says(data: st.DataObject) ->
     expected = truth({**down, "correlation": {**down["correlation"], "grace": 10_000}}, merged)
     got = [(each.group_key["g"], each.event_ids, each.event_count) for each in said if each.rule_id == "down"]
     assert sorted(got) == sorted((match.group, match.ids, len(match.ids)) for match in expected)
+
+
+def test_a_circle_is_refused_when_rules_are_checked_also_with_those_in_force() -> None:
+    def refused(documents: list[Any], in_force: list[Any]) -> list[tuple[str, str]]:
+        with pytest.raises(InvalidDocument) as caught:
+            check(documents, in_force)
+        return [(fault.code, fault.pointer) for fault in caught.value.violations]
+
+    assert refused([rule("a", "a")], []) == [("rule.cycle", "/events/e/rule")]
+    assert refused([rule("x"), rule("a", "b"), rule("b", "a")], []) == [
+        ("rule.cycle", "/1/events/e/rule"),
+        ("rule.cycle", "/2/events/e/rule"),
+    ]
+    assert refused([rule("a", "b")], [rule("b", "c"), rule("c", "a")]) == [("rule.cycle", "/events/e/rule")]
+    check([rule("a", "b")], [rule("b", "c")])
+    check([rule("a", "b")], [rule("b", "a") | {"correlation": {"type": "of-the-future"}}])
