@@ -259,10 +259,15 @@ def headers_of(record: Record) -> list[tuple[str, bytes]]:
     return headers
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def to_json(record: Record) -> dict[str, Any]:
     """The record as people and programs get it in JSON: times as RFC 3339 text, `data` parsed, bytes as text."""
 
     def plain(value: Any) -> Any:
+        if type(value) in _PLAIN:  # most values; the checks below cost ten times as much
+            return value
         if isinstance(value, datetime):
             return iso(value)
         if isinstance(value, bytes):
