@@ -68,6 +68,7 @@ async def apply(bus: Bus, documents: Sequence[Json], who: str, why: str = "", ti
     stored = await _stored(bus)
     given = {document["id"] for document in documents}
     check(documents, [each.document for id_, each in stored.items() if id_ not in given and not each.record.deleted])
+    check_service(documents)
     changed: list[Changed] = []
     last = -1
     for document in documents:
@@ -132,6 +133,26 @@ def check(documents: Sequence[Json], in_force: Iterable[Json] = ()) -> None:
     if faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise InvalidDocument("rule.invalid", f"The rules have {count}." if several else f"The rule has {count}.", faults)
+
+
+def check_service(documents: Sequence[Json]) -> None:
+    """What rules may say and the workers do not do: refused rather than accepted without effect. Raises `InvalidDocument`."""
+    faults: list[Violation] = []
+    for index, document in enumerate(documents):
+        at = f"/{index}" if len(documents) > 1 else ""
+        rule = parse_rule(document)
+        if rule.actions:
+            message = (
+                "The workers of this version perform no actions; composites are on mplp.composite.events. `rules test` takes the rule."
+            )
+            faults.append(Violation(code="rule.action-unsupported", pointer=f"{at}/actions", message=message))
+        for matcher in rule.matchers:
+            if matcher.rules:
+                message = "The workers of this version do not match composites of other rules. `rules test` takes the rule."
+                pointer = f"{at}/events/{escaped(matcher.name)}/rule"
+                faults.append(Violation(code="rule.chaining-unsupported", pointer=pointer, message=message))
+    if faults:
+        raise InvalidDocument("rule.invalid", "The workers cannot do what the rules ask for.", faults)
 
 
 def _circles(documents: Sequence[Json], in_force: Iterable[Json]) -> list[Violation]:
