@@ -16,4 +16,4 @@ def test_random_workflows_end_as_the_oracle_says_while_cores_are_killed_and_stop
     report = json.loads(done.stdout)
     assert report["wrongs"] == 0
     assert sum(report["faults_injected"].values()) >= 2, "there were faults"
-    assert report["transitions"]["fence"] > 8, "partitions changed hands"
+    assert report["transitions"]["fence"] > 4, "each partition was taken once at the start, and some again"
