@@ -12,6 +12,7 @@ FOUND = {
     18443: "An owner that had lost its hold said that it served, with states of before, until it began to claim again.",
     26381: "A zombie that had just woken was taken for the owner at rest (a fault of the simulation).",
     40726: "A fence of a process that had died was stored late, and nobody had to append afterwards (a fault of the simulation).",
+    76214: "A run was called at rest while the group was sharing its partitions anew (a fault of the simulation).",
     2371: "A reader waited for replication that had just happened (a fault of the simulation).",
     161: "A fact that had been looked for before it was one was not found after the next checkpoint: a repeated command counted twice.",
     3: "A rebalance left us the partition, but the broker could not be asked whose the log was: it stayed suspended for ever.",

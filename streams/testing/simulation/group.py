@@ -47,6 +47,11 @@ class SimulatedGroup:
         self._generation = 0
         self._waiting = False  #: a rebalance is under way
 
+    @property
+    def rebalancing(self) -> bool:
+        """Whether a rebalance is under way: nobody knows yet what it will be given."""
+        return self._waiting
+
     async def join(self, member: Member) -> list[int]:
         """Joins, or joins again after a rebalance began; returns the partitions given. Raises `InstanceFenced`."""
         if self._scheduler.over:

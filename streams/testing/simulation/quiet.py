@@ -61,7 +61,8 @@ def owners_of(world: World, partition: int) -> list[PartitionRunner]:
 def _is_given(world: World, partition: int, owner: PartitionRunner) -> bool:
     """Whether the group has given the partition to this owner: a zombie that has just woken still takes itself for it."""
     process = next(process for process in world.all if process.runners.get(partition) is owner)
-    return world.group.members.get(process.name) is process.member and partition in process.member.assigned
+    is_member = not world.group.rebalancing and world.group.members.get(process.name) is process.member
+    return is_member and partition in process.member.assigned
 
 
 def differences(world: World) -> Iterator[tuple[str, str]]:
