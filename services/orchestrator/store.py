@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from services.orchestrator.definition import ChildWorkflow, Definition
+from services.orchestrator.definition import ChildWorkflow, Conditional, CustomCondition, Definition, ModuleOperation
 from services.orchestrator.definitions import faulty, parse, parse_valid, validate
 from streams.definitions import VERSION_MARK, definition_hash
 from streams.errors import InvalidDocument
@@ -84,6 +84,9 @@ class DefinitionStore:
             match place.step.action:
                 case ChildWorkflow(definition=Definition() as inline) if inline.hash not in self._by_hash:
                     self._add(inline)
+                case ModuleOperation(module=module) | Conditional(condition=CustomCondition(module=module)):
+                    # It was there when the definition was checked, maybe by another process, before this one had heard of it.
+                    self.add_module(module)
                 case _:
                     pass
         return definition

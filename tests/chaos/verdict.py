@@ -98,4 +98,5 @@ def _differences(story: list[WorkflowTransition], shape: Shape, emitted: int) ->
         found = view["steps"].get(name, {"status": "pending", "attempts": 0, "result": None})
         for part in ("status", "attempts", "result"):
             if found[part] != step[part]:
-                yield f"{part} of {name} is {found[part]!r} instead of {step[part]!r}"
+                error = f" ({found['error']})" if found.get("error") else ""
+                yield f"{part} of {name} is {found[part]!r} instead of {step[part]!r}{error}"

@@ -1,53 +1,36 @@
-"""What is in force under a name: the newest of an id, of a version; nothing after a withdrawal; a refusal where it has faults."""
+"""What a process knows of definitions that others have checked."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from services.orchestrator.definitions import parse_valid
+from services.orchestrator.store import DefinitionStore
 
-from services.orchestrator.store import AnyModule, DefinitionStore
-from streams.errors import InvalidDocument
-
-
-def document(version: str, **more: Any) -> dict[str, Any]:
-    return {"id": "w", "name": "w", "version": version, "steps": [{"id": "s", "type": "transform", "value": "1"}], **more}
-
-
-@pytest.fixture
-def store() -> DefinitionStore:
-    """Two versions of one workflow, the newer one published last."""
-    store = DefinitionStore(AnyModule())
-    for version in ("1", "2"):
-        store.publish(f"w@version:{version}", document(version))
-        store.publish("w", document(version))
-    return store
+CHILD: dict[str, Any] = {
+    "id": "child", "name": "child", "steps": [{"id": "b", "type": "module-operation", "module": "elsewhere", "operation": "do"}],
+}  # fmt: skip
+PARENT: dict[str, Any] = {
+    "id": "parent",
+    "name": "parent",
+    "steps": [
+        {
+            "id": "a", "type": "conditional", "condition": {"type": "custom", "handler": "judge.decide"},
+            "then": {"id": "c", "type": "workflow", "workflow": CHILD},
+        }
+    ],
+}  # fmt: skip
 
 
-def version_of(store: DefinitionStore, *name: str) -> str | None:
-    found = store.latest(*name)
-    return None if found is None else found.version
+def test_modules_of_a_definition_that_another_process_has_checked_are_known() -> None:
+    store = DefinitionStore({"plan": ("get-plan",)})
+    store.restore(PARENT)
+    assert set(store.operations) == {"plan", "judge", "elsewhere"}
+    assert "anything" in store.operations["elsewhere"]
+    assert store.get(parse_valid(CHILD).hash) is not None
 
 
-def test_the_newest_of_an_id_and_of_a_version_are_found(store: DefinitionStore) -> None:
-    assert [version_of(store, "w"), version_of(store, "w", "1"), version_of(store, "w", "2")] == ["2", "1", "2"]
-    assert [version_of(store, "w", "3"), version_of(store, "v")] == [None, None]
-    assert [definition.version for definition in store.all_latest()] == ["2"]
-
-
-def test_what_is_withdrawn_is_found_by_its_hash_only(store: DefinitionStore) -> None:
-    digest = store.latest("w").hash  # type: ignore[union-attr]
-    store.withdraw("w")
-    store.withdraw("w@version:2")
-    assert [version_of(store, "w"), version_of(store, "w", "2"), version_of(store, "w", "1")] == [None, None, "1"]
-    assert store.get(digest) is not None
-    assert store.all_latest() == []
-
-
-def test_a_faulty_one_is_refused_and_does_not_leave_the_older_one_in_force(store: DefinitionStore) -> None:
-    store.publish("w", document("3", steps=[]))
-    with pytest.raises(InvalidDocument) as caught:
-        store.latest("w")
-    assert [(fault.code, fault.pointer) for fault in caught.value.violations] == [("schema.minItems", "/steps")]
-    store.publish("w", document("4"))
-    assert version_of(store, "w") == "4"
+def test_a_built_in_module_keeps_its_operations() -> None:
+    store = DefinitionStore({"elsewhere": ("do",)})
+    store.restore(CHILD)
+    assert "other" not in store.operations["elsewhere"]

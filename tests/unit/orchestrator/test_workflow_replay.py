@@ -44,7 +44,10 @@ def check_state(simulation: PlannedSimulation) -> None:
     written = orjson.dumps(machine.states.dump(state))
     assert machine.states.load(orjson.loads(written)) == state, "a snapshot gives the very state back"
     asked = {send.record.id for send in machine.outstanding(state) if getattr(send.record, "kind", "") == "request"}
-    assert len(asked) == sum(step.status == "running" and bool(step.module) and step.fallback is None for step in state.steps.values())
+    assert len(asked) == sum(
+        step.status == "running" and bool(step.module) and step.fallback is None and step.attempt not in step.answered
+        for step in state.steps.values()
+    ), "every attempt that waits for a module is asked again by a new owner, and no other (an answered condition runs its branch)"
     live = {name for name, step in state.steps.items() if step.status in ("scheduled", "running", "waiting")}
     assert set(state.live) == live
     due = machine.due(state)
