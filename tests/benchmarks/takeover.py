@@ -127,7 +127,7 @@ async def measure(histories: tuple[int, ...]) -> dict[str, Any]:
 
 def kill_core() -> dict[str, float]:
     """kill -9 of the core of a running product: seconds until a workflow that is started at once has completed."""
-    definition = '{"id": "one", "name": "one", "version": "1.0.0", "steps": [{"id": "a", "type": "transform", "value": 1}]}'
+    definition = '{"id": "one", "name": "one", "version": "1.0.0", "steps": [{"id": "a", "type": "transform", "value": "1"}]}'
     with running_product() as (settings, _):
         path = Path(settings.data_dir) / "one.json"
         path.write_text(definition)
