@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -25,6 +24,7 @@ from streams.bus.validate import parse_event
 from streams.codec.avro import to_json
 from streams.correlation import control
 from streams.errors import Unavailable
+from streams.log.figures import in_sum
 from streams.operations import CONTRACT
 from streams.records import Heartbeat, Json, SystemEvent, WorkflowTransition
 from streams.topics import COMMANDS, REQUESTS, WORKERS
@@ -261,11 +261,7 @@ class Pulse:
         missing = sorted(int(partition.rpartition("/")[2]) for partition in wanted - owned)
         if missing:
             return Check(ok=False, detail=f"no core owns the partitions {', '.join(map(str, missing))}")
-        figures = Counter[str]()
-        for beat in living:
-            told = beat.data if isinstance(beat.data, dict) else {}
-            figures.update({name: value for name, value in told.items() if isinstance(value, int) and name != "overdue_ms"})
-            figures["overdue_ms"] = max(figures["overdue_ms"], told.get("overdue_ms", 0))
+        figures = in_sum(beat.data for beat in living if isinstance(beat.data, dict))
         return Check(ok=True, detail=", ".join(beat.process for beat in living), figures=figures)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from streams.errors import NotFound
 from streams.kafka import Kafka, start
 from streams.log.effects import KafkaEffects
 from streams.log.fenced import FencedLog
+from streams.log.figures import in_sum
 from streams.log.kafka_log import KafkaInboxes, SystemClock
 from streams.log.kafka_snapshots import KafkaSnapshots, SnapshotClients
 from streams.log.owned import OwnedPartitions
@@ -69,13 +69,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
 
     def figures(self) -> dict[str, int]:
         """What our partitions hold, in sum: see `PartitionRunner.figures`; of `overdue_ms` the greatest."""
-        found = Counter[str](overdue_ms=0)
-        for runner in self._runners.values():
-            figures = runner.figures()
-            overdue_ms = max(found["overdue_ms"], figures.pop("overdue_ms"))
-            found.update(figures)
-            found["overdue_ms"] = overdue_ms
-        return dict(found)
+        return in_sum(runner.figures() for runner in self._runners.values())
 
     @property
     def ready(self) -> bool:

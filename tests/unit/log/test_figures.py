@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from streams import topics
+from streams.log.figures import in_sum
 from streams.testing.toys import TIMEOUT_US, start
 from tests.unit.log.world import World
 
@@ -23,3 +24,9 @@ async def test_figures_tell_what_is_in_memory_and_a_timer_that_does_not_fire() -
     world.broker.now_ms += TIMEOUT_US // 1000 + 7000
     assert 6900 < runner.figures()["overdue_ms"] <= 7100
     await world.kill()
+
+
+def test_figures_of_many_are_added_but_of_lateness_the_greatest_counts() -> None:
+    one, other = {"workflow": 1, "overdue_ms": 5}, {"workflow": 2, "waiting": 1, "overdue_ms": 3, "note": "no figure"}
+    assert in_sum([one, other]) == {"workflow": 3, "waiting": 1, "overdue_ms": 5}
+    assert in_sum([]) == {"overdue_ms": 0}
