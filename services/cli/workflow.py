@@ -16,6 +16,7 @@ from services.cli.workflow_show import progress_line
 from services.processes import offline
 from streams.bus import connect
 from streams.errors import InvalidDocument
+from streams.records import ExecutionStatus
 
 app = typer.Typer(no_args_is_help=True, help="Validate, run, watch and command workflow executions.")
 app.command("validate")(workflow_files.validate)
@@ -89,7 +90,7 @@ def _result_text(result: Mapping[str, Any]) -> str:
 @app.command("list")
 @frame.command
 async def list_(
-    status: Annotated[str | None, typer.Option("--status", help="Only executions with this status.")] = None,
+    status: Annotated[ExecutionStatus | None, typer.Option("--status", help="Only executions with this status.")] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", help="Only executions of this workflow.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest first.")] = 50,
     as_json: frame.JsonFlag = False,

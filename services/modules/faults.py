@@ -36,7 +36,8 @@ def refusal_of(error: ValidationError, given: Any) -> Refusal:
     kept = tuple(faults.values())[:FAULTS_MAX]
     first = kept[0]
     where = f" (at {first.pointer})" if first.pointer else ""
-    more = f" There are {len(faults) - 1} more faults." if len(faults) > 1 else ""
+    left = len(faults) - 1
+    more = f" There {'is one more fault' if left == 1 else f'are {left} more faults'}." if left else ""
     return Refusal(code="invalid", message=f"{first.message.rstrip('.')}{where}.{more}", pointer=first.pointer, faults=kept)
 
 

@@ -17,8 +17,9 @@ from typing import Any
 from services.orchestrator.effects import MODULE, SOURCE, request_id
 from services.orchestrator.state import TERMINAL, Child, Error, Execution, Fork, Parent, StepState
 from streams.errors import Refused
+from streams.limits import ID_CHARACTERS_MAX
 from streams.log.types import Send
-from streams.records import Json, MessageError, ModuleMessage, WorkflowCommand, derived_id, from_micros
+from streams.records import Json, MessageError, ModuleMessage, WorkflowCommand, derived_id, from_micros, iso
 from streams.topics import COMMANDS, RESPONSES, home_of
 
 #: Operation of the notification by which a parent says that it has recorded its child's end, and a fork that it is known.
@@ -217,6 +218,33 @@ def fork_known(command: WorkflowCommand, source: str, time: datetime) -> Send:
         execution_id=source,
     )
     return Send(topic=RESPONSES, key=home_of(source), record=message)
+
+
+# --- whoever starts the same twice ------------------------------------------------------------------------------------
+
+
+def here_already(command: WorkflowCommand, state: Execution, time: datetime) -> Send | None:
+    """Tells who starts an execution that is there already since when it is; None if nobody asked to be told."""
+    address = command.data.get("reply_to") if isinstance(command.data, dict) else None
+    if not isinstance(address, str) or not 0 < len(address) <= ID_CHARACTERS_MAX:
+        return None
+    message = ModuleMessage(
+        id=derived_id("here", command.id),
+        type="workflow.here-already",
+        source=SOURCE,
+        subject=state.id,
+        time=time,
+        tenant=command.tenant,
+        correlation_id=state.correlation_id,
+        causation_id=command.id,
+        data={"executionId": state.id, "startedAt": iso(from_micros(state.started_us)), "status": state.status},
+        kind="response",
+        source_module=MODULE,
+        operation="start",
+        execution_id=state.id,
+        status="success",
+    )
+    return Send(topic=RESPONSES, key=address, record=message, hand_over=False)
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

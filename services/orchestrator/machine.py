@@ -156,14 +156,14 @@ class OrchestratorMachine:
         state = view.state(command.execution_id)
         parent = family.parent_of(command)
         if state is not None and (command.command == "start" or command.id in state.commands):
-            return self._repeated(command, state, parent)
+            return self._repeated(command, state, parent, input.time_us)
         try:
             if command.command == "start":
                 return self._start(command, parent, input.time_us)
             if state is None:
                 return self._to_nobody(command, parent, input.time_us)
             if parent is not None and (state.status in TERMINAL or state.ending is not None):
-                return self._repeated(command, state, parent)  # it has given us up while we ended
+                return self._repeated(command, state, parent, input.time_us)  # it has given us up while we ended
             draft = self._draft(state, input.time_us)
             if command.command == "fork":
                 return self._fork(draft, command)
@@ -184,8 +184,13 @@ class OrchestratorMachine:
         forking.fork(draft, definition, data, command.id, commands.who_of(data))
         return draft.decision()
 
-    def _repeated(self, command: WorkflowCommand, state: Execution, parent: Parent | None) -> Decision:
-        """A command that was carried out changes nothing; a parent that asks again is told the end, a fork's source that it is known."""
+    def _repeated(self, command: WorkflowCommand, state: Execution, parent: Parent | None, now_us: int) -> Decision:
+        """A command that was carried out changes nothing.
+
+        A parent that asks again is told the end, a fork's source that it is known, a client that starts it again that it is here.
+        """
+        if command.command == "start" and (told := family.here_already(command, state, from_micros(now_us))) is not None:
+            return Decision(effects=(told,))
         source = family.source_of(command)
         if source is not None:
             # Also one that was here before: it stays as it is, and there is nothing more to start.

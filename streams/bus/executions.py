@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from streams import topics
@@ -16,6 +16,7 @@ from streams.bus.publisher import Publisher
 from streams.bus.selection import Selection
 from streams.bus.sources import AssignedSource, Since
 from streams.bus.stories import (
+    CLOCK_SKEW_MS,
     ENDED_STATUSES,
     REFUSED,
     SOURCE,
@@ -104,10 +105,14 @@ class Executions:
         timeout: float,
     ) -> WorkflowTransition:
         """Starts an execution; its first transition, or that of the execution that is there already."""
-        wish = start_command(definition, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by)
+        wish = self._start_command(definition, input, execution_id, idempotency_key, by)
         async with self._transitions.watch(home_of(wish.execution_id)) as feed:
-            is_new = execution_id is None and idempotency_key is None
-            return await self._started(wish, feed, is_new=is_new, timeout=timeout)
+            begun = await self._started(wish, feed, timeout=timeout)
+        if isinstance(begun, WorkflowTransition):
+            return begun
+        async for transition in self._so_far(wish.execution_id, begun):
+            return transition
+        raise _gone(wish.execution_id)
 
     async def run(
         self,
@@ -122,31 +127,35 @@ class Executions:
         on_transition: Callable[[WorkflowTransition], Any] | None,
     ) -> dict[str, Any]:
         """See `Bus.run_workflow`."""
-        wish = start_command(definition, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by)
-        is_new = execution_id is None and idempotency_key is None
+        wish = self._start_command(definition, input, execution_id, idempotency_key, by)
         wanted = _ENDS if on_transition is None else None
         async with self._transitions.watch(home_of(wish.execution_id), wanted) as feed:
-            last = await self._started(wish, feed, is_new=is_new, timeout=timeout)
-            is_ours = last.causation_id == wish.id
-            if wait and is_ours:
-                last = await _to_the_end(wish.execution_id, last, feed, on_transition)
-        if wait and not is_ours:
-            # It was there before: its story is in the log.
-            async for transition in self.transitions(wish.execution_id, follow=True):
-                last = transition
-                if on_transition is not None:
-                    on_transition(transition)
-        return outcome(last)
+            last = await self._started(wish, feed, timeout=timeout)
+            if isinstance(last, WorkflowTransition):
+                if wait:
+                    last = await _to_the_end(wish.execution_id, last, feed, on_transition)
+                return outcome(last)
+        # It was there before: its story is in the log.
+        told: WorkflowTransition | None = None
+        async for transition in self.transitions(wish.execution_id, follow=wait, since=last):
+            told = transition
+            if wait and on_transition is not None:
+                on_transition(transition)
+            if not wait:
+                break
+        if told is None:
+            raise _gone(wish.execution_id)
+        return outcome(told)
 
-    async def transitions(self, execution_id: str, follow: bool) -> AsyncIterator[WorkflowTransition]:
-        """See `Bus.transitions`."""
+    async def transitions(self, execution_id: str, follow: bool, since: Since | None = None) -> AsyncIterator[WorkflowTransition]:
+        """See `Bus.transitions`. `since`: when it began, if that is known."""
         if not follow:
-            async for transition in self._so_far(execution_id):
+            async for transition in self._so_far(execution_id, since):
                 yield transition
             return
         async with self._transitions.watch(home_of(execution_id)) as feed:
             seen, ended = 0, False
-            async for transition in self._so_far(execution_id):
+            async for transition in self._so_far(execution_id, since):
                 # What ended may have been retried since: only how it is now counts.
                 seen = max(seen, transition.sequence or 0)
                 ended = transition.type in TERMINAL or (ended and transition.status in ENDED_STATUSES)
@@ -159,9 +168,9 @@ class Executions:
                     yield transition
                     ended = transition.type in TERMINAL
 
-    async def _so_far(self, execution_id: str) -> AsyncIterator[WorkflowTransition]:
+    async def _so_far(self, execution_id: str, since: Since | None = None) -> AsyncIterator[WorkflowTransition]:
         """The execution's transitions up to the log's present end."""
-        since = await self._beginning_of(execution_id)
+        since = since or await self._beginning_of(execution_id)
         async with await self._story(execution_id, since, until_end=True) as story:
             async for transition in story:
                 if transition.execution_id == execution_id:
@@ -212,18 +221,32 @@ class Executions:
     async def _send(self, wish: WorkflowCommand) -> None:
         await self._publisher.publish_one(topics.COMMANDS, home_of(wish.execution_id), wish, ())
 
-    async def _started(self, wish: WorkflowCommand, feed: Feed, *, is_new: bool, timeout: float) -> WorkflowTransition:
-        if not is_new:
-            # An id that was given may be there already; a second start leaves no trace in the log to wait for.
-            async for transition in self.transitions(wish.execution_id, follow=False):
-                if transition.type == STARTED:
-                    return transition
-        await self._send(wish)
+    def _start_command(
+        self, definition: Mapping[str, Any] | str, input: Json, execution_id: str | None, idempotency_key: str | None, by: str
+    ) -> WorkflowCommand:
+        return start_command(definition, input, execution_id=execution_id, idempotency_key=idempotency_key, by=by, reply_to=self._address)
+
+    async def _started(self, wish: WorkflowCommand, feed: Feed, *, timeout: float) -> WorkflowTransition | datetime:
+        """The first transition; or, of an execution that was there before, when it began (less the clocks' skew)."""
 
         def begins(transition: WorkflowTransition) -> bool:
             return transition.causation_id == wish.id or (transition.type == STARTED and transition.execution_id == wish.execution_id)
 
-        return await self._first(feed, begins, wish, timeout)
+        if "reply_to" not in wish.data:
+            await self._send(wish)
+            return await self._first(feed, begins, wish, timeout)
+        # An id that was given may be there already; a second start leaves no trace in the log, but the core answers it.
+        async with (await self._answers()).watch(self._address) as answers:
+            await self._send(wish)
+            began = asyncio.create_task(self._first(feed, begins, wish, timeout))
+            known = asyncio.create_task(_here_since(wish, answers))
+            try:
+                await asyncio.wait((began, known), return_when=asyncio.FIRST_COMPLETED)
+                return began.result() if began.done() else known.result()
+            finally:
+                began.cancel()
+                known.cancel()
+                await asyncio.gather(began, known, return_exceptions=True)
 
     async def _first(
         self, feed: Feed, wanted: Callable[[WorkflowTransition], bool], wish: WorkflowCommand, timeout: float
@@ -271,6 +294,18 @@ async def _last_of(first: WorkflowTransition, wish: WorkflowCommand, feed: Feed,
         if isinstance(found, WorkflowTransition) and found.causation_id == cause and found.execution_id == first.execution_id:
             last = found
     return last
+
+
+async def _here_since(wish: WorkflowCommand, answers: Feed) -> datetime:
+    """When the execution began, which the core says was there before."""
+    while True:
+        response = _record(await answers.get())
+        if isinstance(response, ModuleMessage) and response.causation_id == wish.id and response.kind == "response":
+            return datetime.fromisoformat(result_of(response)["startedAt"]) - timedelta(milliseconds=CLOCK_SKEW_MS)
+
+
+def _gone(execution_id: str) -> NotFound:
+    return NotFound("execution.unknown", f"The execution {execution_id} is there, but its story is no longer in the log.")
 
 
 async def _to_the_end(

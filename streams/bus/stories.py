@@ -28,9 +28,12 @@ _FAULT_FIELDS = ("code", "pointer", "message")
 
 
 def start_command(
-    definition: Mapping[str, Any] | str, input: Json, *, execution_id: str | None, idempotency_key: str | None, by: str
+    definition: Mapping[str, Any] | str, input: Json, *, execution_id: str | None, idempotency_key: str | None, by: str, reply_to: str = ""
 ) -> WorkflowCommand:
-    """The command that starts a workflow. With an idempotency key the id derives from tenant, workflow and key."""
+    """The command that starts a workflow. With an idempotency key the id derives from tenant, workflow and key.
+
+    `reply_to`: the key in `mplp.module.responses` under which the core answers when the execution is there already.
+    """
     data: dict[str, Any] = {"input": {} if input is None else input}
     if isinstance(definition, str):
         data["workflow"] = workflow_id = definition
@@ -40,6 +43,8 @@ def start_command(
         workflow_id = str(inner.get("id", "")) if isinstance(inner, Mapping) else ""
     if by:
         data["by"] = by
+    if reply_to and (execution_id is not None or idempotency_key is not None):
+        data["reply_to"] = reply_to
     if execution_id is not None and not 0 < len(execution_id) <= ID_CHARACTERS_MAX:
         raise InvalidInput("execution.invalid-id", f"An execution's id has 1 to {ID_CHARACTERS_MAX} characters.")
     if idempotency_key is not None:

@@ -11,9 +11,10 @@ from services.orchestrator import view
 from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.state import Execution
 from services.orchestrator.store import DefinitionStore
+from streams.bus.stories import start_command
 from streams.errors import Defect
 from streams.log.types import Due
-from streams.records import MessageError, ModuleMessage, SystemEvent, WorkflowCommand, to_micros
+from streams.records import MessageError, ModuleMessage, SystemEvent, WorkflowCommand, from_micros, iso, to_micros
 from streams.testing.machine_runner import MachineRunner
 from streams.topics import REQUESTS, RESPONSES, SYSTEM_EVENTS
 from tests.unit.orchestrator.conftest import operation, workflow
@@ -80,6 +81,23 @@ def test_a_module_elsewhere_has_a_topic_of_its_own_and_is_told_of_a_cancellation
 def test_a_repeated_start_changes_nothing(runner: MachineRunner[Execution]) -> None:
     start(runner, operation("a"))
     assert start(runner, operation("b")) == []
+
+
+def test_who_starts_it_again_is_told_when_it_began(runner: MachineRunner[Execution]) -> None:
+    """Otherwise a client would have to read the log from its beginning to know."""
+    start(runner, operation("a"))
+    runner.take_effects()
+    again = start_command(
+        {"id": "w", "name": "w", "steps": [operation("b")]}, {}, execution_id=ID, idempotency_key=None, by="", reply_to="me"
+    )
+    decided = runner.receive(again, time_us=runner.now_us + 5_000_000)
+    (told,) = runner.take_effects()
+    state = runner.view.state(ID)
+    assert state is not None
+    assert isinstance(told.record, ModuleMessage)
+    assert decided.events == ()
+    assert (told.topic, told.key, told.hand_over, told.record.causation_id) == (RESPONSES, "me", False, again.id)
+    assert told.record.data == {"executionId": ID, "startedAt": iso(from_micros(state.started_us)), "status": "running"}
 
 
 def test_what_a_new_owner_does_again_are_the_same_bytes(runner: MachineRunner[Execution]) -> None:
