@@ -28,11 +28,11 @@ _Read = dict[tuple[str, str], Seen]  # (rule, group) → the composite as that r
 class Chain:
     """Some rules over one sequence of records."""
 
-    def __init__(self, rules: Sequence[ActiveRule], *, any_topic: bool = False) -> None:
+    def __init__(self, rules: Sequence[ActiveRule]) -> None:
         self.engine = Engine()
         for rule in rules:
             self.engine.use(rule)
-        self.index = RuleIndex(rules, any_topic=any_topic)
+        self.index = RuleIndex(rules)
         self._chained = any(active.rule.upstream for active in rules)
         self._rules = {active.id: active for active in rules}
 

@@ -69,12 +69,12 @@ class _Bucket:
 
 
 class RuleIndex:
-    """The matchers of a set of rules. `any_topic`: matchers without a topic read every topic (trials)."""
+    """The matchers of a set of rules."""
 
-    def __init__(self, rules: Sequence[ActiveRule], *, any_topic: bool = False) -> None:
+    def __init__(self, rules: Sequence[ActiveRule]) -> None:
         self._candidates: list[_Candidate] = []
         for place, active in enumerate(rules):
-            self._candidates += _compiled(len(self._candidates), place, active, any_topic)
+            self._candidates += _compiled(len(self._candidates), place, active)
         self._exact: dict[str, list[int]] = {}  # type → candidates that name it
         self._first: dict[str, list[int]] = {}  # first segment → candidates with a glob that begins with it
         self._any: list[int] = []  # the others
@@ -177,12 +177,12 @@ class RuleIndex:
         return None if path is None else value_of(active.rule.type, path.get(view.values))
 
 
-def _compiled(first: int, place: int, active: ActiveRule, any_topic: bool) -> list[_Candidate]:
+def _compiled(first: int, place: int, active: ActiveRule) -> list[_Candidate]:
     rule = active.rule
     used = [matcher for matcher in rule.matchers if matcher.name in rule.names]
     return [
         _Candidate(
-            number, place, active, CompiledMatcher(matcher, any_topic=any_topic),
+            number, place, active, CompiledMatcher(matcher),
             tuple(_group_path(rule, entry, matcher.name) for entry in rule.group_by),
         )
         for number, matcher in enumerate(used, first)

@@ -54,7 +54,7 @@ class Trial:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         active = [ActiveRule(rule=rule, version=1, order=0) for rule in rules]
-        self._chain = Chain(active, any_topic=True)
+        self._chain = Chain(active)
         self._rules = [rule.rule for rule in active]
         self._last_us: int | None = None
         self._lines = 0

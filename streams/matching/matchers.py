@@ -62,7 +62,7 @@ class RecordView:
 
 
 class CompiledMatcher:
-    """A matcher ready for use. `any_topic`: without topics of its own it reads every topic (trials), not only the default ones."""
+    """A matcher ready for use."""
 
     __slots__ = (
         "_composites",
@@ -78,9 +78,9 @@ class CompiledMatcher:
         "topics",
     )
 
-    def __init__(self, matcher: Matcher, *, any_topic: bool = False) -> None:
+    def __init__(self, matcher: Matcher) -> None:
         self.name = matcher.name
-        self.topics: Collection[str] | None = matcher.topics if matcher.topics is not None else None if any_topic else DEFAULT_TOPICS
+        self.topics: Collection[str] = matcher.topics if matcher.topics is not None else DEFAULT_TOPICS
         self._composites = None if matcher.rules is None else frozenset(f"composite.{rule}" for rule in matcher.rules)
         #: Globs of which a record's type satisfies one; None: any type. For a first look: `concerns` decides.
         self.patterns = matcher.types
@@ -99,9 +99,7 @@ class CompiledMatcher:
         """Whether records of this type in this topic (None: unknown, any) can satisfy it."""
         if self._composites is not None and record_type not in self._composites:
             return False
-        # Composites are for matchers that name their rule.
-        fits = topic != COMPOSITES if self.topics is None else topic is None or topic in self.topics
-        return fits and _any(self._types, record_type)
+        return (topic is None or topic in self.topics) and _any(self._types, record_type)
 
     def holds(self, view: RecordView, *, where: bool = True) -> bool:
         """Whether a record that it concerns satisfies the rest; without `where` all but that. Raises `ExpressionFailed`."""

@@ -128,7 +128,7 @@ def arrivals(draw: st.DrawFn, of: list[Record], grace: int) -> list[Record]:
 
 
 def chain_of(*documents: dict[str, Any]) -> Chain:
-    return Chain([ActiveRule(rule=parse_rule(each), version=1, order=0) for each in documents], any_topic=True)
+    return Chain([ActiveRule(rule=parse_rule(each), version=1, order=0) for each in documents])
 
 
 def view(record: Record) -> RecordView:

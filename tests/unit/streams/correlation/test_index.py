@@ -11,8 +11,8 @@ from streams.matching.matchers import RecordView
 from streams.topics import COMPOSITES, SYSTEM_EVENTS, TRANSITIONS
 
 
-def index(*rules: dict[str, Any], any_topic: bool = False) -> RuleIndex:
-    return RuleIndex([ActiveRule(rule=parse_rule(rule), version=1, order=order) for order, rule in enumerate(rules)], any_topic=any_topic)
+def index(*rules: dict[str, Any]) -> RuleIndex:
+    return RuleIndex([ActiveRule(rule=parse_rule(rule), version=1, order=order) for order, rule in enumerate(rules)])
 
 
 def rule(matchers: dict[str, Any], id: str = "r", **correlation: Any) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def test_default_topics_and_named_ones() -> None:
 
 
 def test_in_a_trial_a_record_without_topic_fits_any() -> None:
-    of = index(rule({"e": {}}), rule({"e": {"topic": "mine"}}, id="other"), any_topic=True)
+    of = index(rule({"e": {}}), rule({"e": {"topic": "mine"}}, id="other"))
     assert [name for name, _, _ in hits(of, record(), None)] == ["r", "other"]
-    assert [name for name, _, _ in hits(of, record(), "theirs")] == ["r"]
+    assert hits(of, record(), "theirs") == []
 
 
 def test_groups_are_compared_as_json_values() -> None:
@@ -137,7 +137,7 @@ def test_values_come_with_the_hit_and_without_one_there_is_no_hit() -> None:
 
 
 def test_composites_are_for_matchers_that_name_their_rule() -> None:
-    of = index(rule({"e": {"rule": "up"}}, id="down"), rule({"e": {"type": "composite.**"}}, id="other"), any_topic=True)
+    of = index(rule({"e": {"rule": "up"}}, id="down"), rule({"e": {"type": "composite.**"}}, id="other"))
     said = record("composite.up", {"count": 3})
     assert [name for name, _, _ in hits(of, said, COMPOSITES)] == ["down"]
     assert hits(of, record("composite.up2"), COMPOSITES) == []

@@ -29,7 +29,7 @@ class Run:
             "correlation": {k: v for k, v in of.items() if v is not None},
             "suppress": suppress,
         }
-        self.chain = Chain([ActiveRule(rule=parse_rule(document), version=1, order=0)], any_topic=True)
+        self.chain = Chain([ActiveRule(rule=parse_rule(document), version=1, order=0)])
         self.said: list[CompositeEvent] = []
         self._arrivals = 0
 

@@ -21,7 +21,7 @@ def stand(text: str, *, suppress: int = 0, **correlation: Any) -> Standing:
     """After records `a0 b1`; the group is that of all records."""
     of = {"timespan": "10s", "grace": "2s", **correlation}
     active = ActiveRule(rule=parse_rule({"id": "r", "events": EVENTS, "correlation": of, "suppress": suppress}), version=3, order=0)
-    chain = Chain([active], any_topic=True)
+    chain = Chain([active])
     feed(chain, [Record(int(word[1:]), word, word[0], "g", 4) for word in text.split()])
     found = chain.engine.group("r", "[]")
     group, watermark = found if found is not None else (None, 0)
