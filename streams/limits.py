@@ -24,6 +24,10 @@ ID_CHARACTERS_MAX = 200
 NAME_CHARACTERS_MAX = 1024
 #: Characters of a CEL expression.
 EXPRESSION_CHARACTERS_MAX = 4096
+#: Steps of one evaluation of a CEL expression in the worst case, at half a microsecond: an expression over too much has no value.
+EXPRESSION_STEPS_MAX = 1_000_000
+#: Parts of the regular expressions of a CEL expression, counted repetitions written out: each may cost a step per character.
+PATTERN_PARTS_MAX = 2000
 #: Records of one chunk: a whole fetch handed to Faust as one event.
 CHUNK_RECORDS_MAX = 1000
 #: Chunks that may wait in the queue of a Faust agent.

@@ -1,4 +1,4 @@
-"""CEL expressions (Common Expression Language): compiled once, evaluated over named values, without I/O, bounded in length.
+"""CEL expressions (Common Expression Language): compiled once, evaluated over named values, without I/O, bounded in length and cost.
 
 JSON integers become CEL ints, other numbers doubles, and CEL refuses arithmetic that mixes them. JSON has one kind of number,
 so with `numbers_alike` (rules, filters) an expression that fails for that reason is tried again with every whole number, in
@@ -7,12 +7,13 @@ the values and in the expression itself (but not as an index), as a double.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
 from streams import limits
 from streams.errors import InvalidInput
+from streams.matching.cost import pattern_parts, shape_of
 from streams.matching.reading import TOKEN, Tree, pruned, reads
 
 
@@ -24,11 +25,13 @@ class Expression:
     """A compiled CEL expression. `variables` are the names of the roots that it reads (and of its comprehension variables)."""
 
     def __init__(self, text: str, *, numbers_alike: bool = False) -> None:
-        """Compiles `text`. Raises `InvalidInput` (`expression.invalid`): too long, or not CEL."""
+        """Compiles `text`. Raises `InvalidInput` (`expression.invalid`): too long, not CEL, a bad or too large regular expression."""
         if len(text) > limits.EXPRESSION_CHARACTERS_MAX:
             raise InvalidInput("expression.invalid", f"An expression has at most {limits.EXPRESSION_CHARACTERS_MAX} characters.")
         self._program = _compile(text)
         self._numbers_alike = numbers_alike
+        self._shape = shape_of(text)
+        self._parts = _parts_of(self._shape.patterns, readable=not self._shape.patterns_read)
         self.text = text
         self.variables = frozenset(self._program.variables())
         read = reads(text)
@@ -38,6 +41,8 @@ class Expression:
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """The value of the expression; only what it reads is bound. Raises `ExpressionFailed`."""
         bound = {name: pruned(values[name], tree) for name, tree in self._reads.items() if name in values}
+        if self._shape.costly and self._shape.steps(bound, self._parts) > limits.EXPRESSION_STEPS_MAX:
+            raise ExpressionFailed(f"{self.text}: what it reads is so large that it may take more than {limits.EXPRESSION_STEPS_MAX} steps")
         try:
             return self._program.execute(bound)
         except TypeError as error:
@@ -70,6 +75,29 @@ def _compile(text: str) -> Any:
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), text)
         raise InvalidInput("expression.invalid", f"This is not a CEL expression: {reason}") from error
+
+
+def _parts_of(patterns: Sequence[str], *, readable: bool) -> int:
+    """The parts of all regular expressions of an expression. Raises `InvalidInput` (`expression.invalid`)."""
+    if not readable:
+        raise InvalidInput("expression.invalid", "The pattern of `matches` is a text that stands in the expression.")
+    parts = 0
+    for literal in patterns:
+        pattern = _compile(literal).execute({})
+        try:
+            _compile("''.matches(pattern)").execute({"pattern": pattern})
+        except Exception as error:
+            reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+            raise InvalidInput(
+                "expression.invalid", f"{literal[:60]} is not a regular expression that can be used: {reason[:200]}"
+            ) from error
+        parts += pattern_parts(pattern)
+    if parts > limits.PATTERN_PARTS_MAX:
+        raise InvalidInput(
+            "expression.invalid",
+            f"Regular expressions have at most {limits.PATTERN_PARTS_MAX} parts, repetitions written out; here are {parts}.",
+        )
+    return parts
 
 
 def widened(value: Any) -> Any:

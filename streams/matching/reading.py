@@ -44,14 +44,14 @@ def reads(text: str) -> Tree:
     index = 0
     while index < len(tokens):
         if _NAME.fullmatch(tokens[index]) and not (index and tokens[index - 1] in (".", "?")):
-            steps, index = _chain(tokens, index)
+            steps, index = chain_at(tokens, index)
             _plant(tree, steps)
         else:
             index += 1
     return tree
 
 
-def _chain(tokens: list[str], index: int) -> tuple[Steps, int]:
+def chain_at(tokens: list[str], index: int) -> tuple[Steps, int]:
     """The longest path that begins here, and the index behind it."""
     steps = [tokens[index]]
     index += 1
@@ -121,7 +121,7 @@ def _equality(tokens: list[str]) -> tuple[Steps, str] | None:
         tokens = [*tokens[3:], "=", "=", tokens[0]] if tokens[1:3] == ["=", "="] else []
     if len(tokens) < 4 or tokens[-3:-1] != ["=", "="] or not _PLAIN_TEXT.fullmatch(tokens[-1]) or not _NAME.fullmatch(tokens[0]):
         return None
-    steps, end = _chain(tokens, 0)
+    steps, end = chain_at(tokens, 0)
     return (steps, tokens[-1][1:-1]) if end == len(tokens) - 3 else None
 
 
