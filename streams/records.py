@@ -42,6 +42,11 @@ def to_micros(time: datetime) -> int:
     return (time - EPOCH) // _MICROSECOND
 
 
+#: The first and the last instant that a time can be, microseconds since the epoch.
+FIRST_US = to_micros(datetime.min)
+LAST_US = to_micros(datetime.max)
+
+
 def now() -> datetime:
     """The wall clock. Only shells and adapters may call it."""
     return datetime.now(UTC)

@@ -18,7 +18,7 @@ from streams.correlation import control
 from streams.correlation.control import Report, Stored
 from streams.correlation.parse import parse_rule
 from streams.correlation.trial import Summary, Trial, parse_until
-from streams.documents import read_yaml
+from streams.documents import read_documents
 from streams.errors import BackboneError, InvalidInput, NotFound, Refused
 from streams.records import Json, iso
 
@@ -135,7 +135,7 @@ def load(file: Path) -> list[Json]:
             text = stream.read(_FILE_BYTES_MAX + 1)
         if len(text) > _FILE_BYTES_MAX:
             raise InvalidInput("file.too-large", f"{file} is larger than {_FILE_BYTES_MAX} bytes.")
-        documents = [document for document in read_yaml(text, code="file.unreadable") if document is not None]
+        documents = [document for document in read_documents(text, code="file.unreadable") if document is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInput("file.unreadable", f"{file} is neither YAML nor JSON: {reason}") from error

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import orjson
 import yaml
 
-from streams.documents import read_yaml
+from streams.documents import begins_like_json, read_yaml
 from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.records import Json
 from streams.strict import json_twice
 
 #: Aliases (`*name`) of a YAML document.
 ALIASES_MAX = 100
-#: An object or a list as JSON writes them; `{a: 1}` and `[a]` are YAML.
-_JSON_BEGIN = re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\"\]])")
 
 
 def read_document(text: str) -> Json:
@@ -24,7 +20,7 @@ def read_document(text: str) -> Json:
     A key that is given twice is malformed too: `InvalidDocument` with `schema.duplicateKey` and pointers.
     A broken JSON document is not tried as YAML, which might read something else into it.
     """
-    if _JSON_BEGIN.match(text):
+    if begins_like_json(text):
         try:
             parsed: Json = orjson.loads(text)
             _refuse_twice(json_twice(text.encode(), parsed))

@@ -15,9 +15,10 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from streams.codec.payload import payload_of, payload_text
+from streams.codec.payload import payload_text
 from streams.codec.primitives import READERS, WRITE_ERRORS, WRITERS, Read, Write, array, enum, mapping, optional
 from streams.errors import InvalidInput
+from streams.nesting import parsed
 from streams.records import from_micros, to_micros
 
 _MISSING = object()
@@ -95,7 +96,7 @@ def _compile(schema: Any, name: str, hint: Any) -> tuple[Write, Read]:
         return optional(*_compile(value, name, _without_none(hint)))
     kind = schema["type"] if isinstance(schema, dict) else schema
     if hint is not None and name == "data":
-        return _converted(kind, payload_text, payload_of)
+        return _converted(kind, payload_text, parsed)
     if hint is datetime:
         return _converted(kind, to_micros, from_micros)
     match kind:

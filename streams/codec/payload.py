@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from streams import limits
 from streams.errors import InvalidInput, TooLarge
+from streams.nesting import children, depth
 
 # Times and dataclasses would come back as something else than what was put in: a decision that reads them would not repeat.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -32,20 +32,9 @@ def payload_text(value: Any) -> str:
     # Both tests are a guess that is quick and never wrong in its no; only then the value is walked.
     if b"null" in raw and _has_no_number(value):
         raise ValueError("JSON has neither NaN nor infinities")
-    if raw.count(b"[") + raw.count(b"{") > limits.PAYLOAD_DEPTH_MAX and _depth(value) > limits.PAYLOAD_DEPTH_MAX:
+    if raw.count(b"[") + raw.count(b"{") > limits.PAYLOAD_DEPTH_MAX and depth(value) > limits.PAYLOAD_DEPTH_MAX:
         raise InvalidInput("payload.too-deep", f"A payload is nested deeper than {limits.PAYLOAD_DEPTH_MAX}.", pointer="/data")
     return raw.decode()
-
-
-def payload_of(text: str) -> Any:
-    """The value of a payload's text. Raises ValueError. A whole number beyond 64 bits comes as the nearest float, as in JavaScript."""
-    return orjson.loads(text)
-
-
-def _children(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return value.values()
-    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _has_no_number(value: Any) -> bool:
@@ -65,12 +54,5 @@ def _has_no_number_walked(value: Any) -> bool:
         item = waiting.pop()
         if isinstance(item, float) and not math.isfinite(item):
             return True
-        waiting.extend(_children(item))
+        waiting.extend(children(item))
     return False
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [child for item in level for child in _children(item)]:
-        depth += 1
-    return depth

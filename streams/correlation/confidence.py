@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
+from streams.correlation.payload import read_payload
 from streams.correlation.rules import WINDOWED, Rule
 from streams.correlation.seen import SAMPLES_MAX, Found, Seen
 from streams.matching.expressions import ExpressionFailed, compiled
@@ -42,7 +41,7 @@ def event_values(records: Sequence[Seen]) -> list[dict[str, Any]]:
     return [
         {
             "id": seen.id, "type": seen.type, "source": seen.source, "time": from_micros(seen.time_us),
-            "data": orjson.loads(seen.data) if index >= first else {},
+            "data": read_payload(seen.data) if index >= first else {},
         }
         for index, seen in enumerate(records)
     ]  # fmt: skip

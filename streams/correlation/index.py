@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from streams import limits
 from streams.correlation.figures import value_of
 from streams.correlation.rules import ActiveRule, Rule
 from streams.matching.expressions import ExpressionFailed
@@ -46,12 +47,20 @@ class _Candidate:
     group: tuple[Path | None, ...]  #: None: an alias that does not speak of this matcher
 
     def group_key(self, view: RecordView) -> str | None:
-        """The group's canonical text; None if the record lacks a value. Raises `ExpressionFailed` if the record cannot be read."""
+        """The group's canonical text; None if the record lacks a value.
+
+        Raises `ExpressionFailed` if the record cannot be read, or the text is too long for a key of matches and composites.
+        """
         if not self.group:
             return "[]"
         values = view.values
         found = [MISSING if path is None else path.get(values) for path in self.group]
-        return None if any(value is MISSING for value in found) else "[" + ",".join(_text(value) for value in found) + "]"
+        if any(value is MISSING for value in found):
+            return None
+        text = "[" + ",".join(_text(value) for value in found) + "]"
+        if len(text) > limits.GROUP_KEY_CHARACTERS_MAX:
+            raise ExpressionFailed(f"the text of the group has more than {limits.GROUP_KEY_CHARACTERS_MAX} characters")
+        return text
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from streams.correlation.figures import rank_of
+from streams.correlation.payload import read_payload
 from streams.correlation.seen import SAMPLES_MAX, Found, Seen
 from streams.records import Insight
 
@@ -28,7 +29,7 @@ _MAD_SCALE = 1.4826
 def insights(found: Found) -> tuple[Insight, ...]:
     """What the records share and their sequence; numbers unlike those before them, if there are; gaps, rate and durations."""
     samples = found.records[-SAMPLES_MAX:]
-    payloads = [payload if isinstance(payload := orjson.loads(seen.data), dict) else {} for seen in samples]
+    payloads = [payload if isinstance(payload := read_payload(seen.data), dict) else {} for seen in samples]
     unlike = _anomaly(samples, payloads)
     return (_pattern(samples, payloads), *([] if unlike is None else [unlike]), _performance(found, payloads))
 

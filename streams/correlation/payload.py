@@ -1,4 +1,7 @@
-"""What of a record's payload goes along with a match: all of it if it is small, else the fields that the rule reads. Pure."""
+"""What of a record's payload goes along with a match: all of it if it is small, else the fields that the rule reads. Pure.
+
+A payload that cannot be read (written by something else than this product) goes along unread, as far as it is small: it is no object.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from typing import Any
 
 import orjson
 
-from streams import limits
+from streams import limits, nesting
 from streams.correlation.rules import Rule
+from streams.matching.expressions import ExpressionFailed
 from streams.matching.paths import compile_path
+from streams.records import Json
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -20,7 +25,10 @@ def payload_of(rule: Rule, data: str, parsed: Callable[[], Any]) -> tuple[str, b
     """The payload's JSON text, and whether it was cut down. `parsed` gives the payload; it is only asked for one that is too large."""
     if len(data) <= limits.MATCH_PAYLOAD_BYTES_MAX // 4 or len(data.encode()) <= limits.MATCH_PAYLOAD_BYTES_MAX:
         return data, False
-    values = parsed()
+    try:
+        values = parsed()
+    except ExpressionFailed:
+        return "{}", True
     if not isinstance(values, dict):
         return "{}", True
     kept: dict[str, Any] = {}
@@ -31,6 +39,14 @@ def payload_of(rule: Rule, data: str, parsed: Callable[[], Any]) -> tuple[str, b
             kept[name] = values[name]
             size += len(content)
     return orjson.dumps(kept).decode(), True
+
+
+def read_payload(data: str) -> Json:
+    """The payload of a record that took part; an empty object if it cannot be read."""
+    try:
+        return nesting.parsed(data)
+    except ValueError:
+        return {}
 
 
 @lru_cache(maxsize=4096)

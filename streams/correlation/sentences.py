@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from datetime import datetime
 
 from streams.correlation.insights import seconds
 from streams.correlation.rules import Rule, Step
 from streams.correlation.seen import Found
 from streams.durations import format_duration
-from streams.records import from_micros, iso, to_micros
-
-_FIRST_US = to_micros(datetime(MINYEAR, 1, 2, tzinfo=UTC))
-_LAST_US = to_micros(datetime(MAXYEAR, 12, 31, tzinfo=UTC))
+from streams.records import FIRST_US, LAST_US, from_micros, iso
 
 
 def instant(microseconds: int) -> datetime:
-    """The instant; a deadline beyond the year 9999 is its last day."""
-    return from_micros(min(max(microseconds, _FIRST_US), _LAST_US))
+    """The instant; what lies before the year 1 or beyond 9999 is its first or last microsecond."""
+    return from_micros(min(max(microseconds, FIRST_US), LAST_US))
 
 
 def explanation(rule: Rule, group: Mapping[str, str], found: Found, *, retracted: bool = False) -> str:

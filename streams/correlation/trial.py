@@ -12,11 +12,13 @@ from typing import Any
 
 import orjson
 
+from streams import limits
 from streams.correlation.chain import Chain
 from streams.correlation.rules import ActiveRule, Rule
 from streams.errors import InvalidInput
 from streams.matching.matchers import RecordView
-from streams.records import CompositeEvent, iso, to_micros
+from streams.nesting import parsed
+from streams.records import FIRST_US, LAST_US, CompositeEvent, iso, to_micros
 
 _FIELDS = {"source": "", "subject": "", "tenant": "default", "correlation_id": "", "severity": "info"}
 
@@ -107,7 +109,7 @@ class Trial:
 def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict[str, Any]]:
     """Topic (if given) and plain fields of a record written as a JSON object. Raises `InvalidInput` (`record.invalid`)."""
     try:
-        record = orjson.loads(text)
+        record = parsed(text, levels=limits.PAYLOAD_DEPTH_MAX + 1)  # its payload lies one level down
     except ValueError as error:
         raise InvalidInput("record.invalid", f"This is no JSON: {error}.") from error
     if not isinstance(record, dict):
@@ -125,7 +127,7 @@ def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict
     data = plain.get("data", {})
     if isinstance(data, str):
         try:
-            orjson.loads(data)
+            parsed(data)
         except ValueError as error:
             raise InvalidInput("record.invalid", f"data is a text, but no JSON: {error}.", pointer="/data") from error
         plain["data"] = data
@@ -137,9 +139,12 @@ def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict
 def _time(value: Any) -> int:
     if isinstance(value, str):
         try:
-            return to_micros(datetime.fromisoformat(value))
-        except (ValueError, OverflowError):
+            time_us = to_micros(datetime.fromisoformat(value))
+        except ValueError:
             pass
+        else:
+            if FIRST_US <= time_us <= LAST_US:
+                return time_us
     raise InvalidInput("record.invalid", "A record needs a time, e.g. 2026-01-31T12:00:00Z.", pointer="/time")
 
 

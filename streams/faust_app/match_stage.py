@@ -57,7 +57,6 @@ class MatchCounters:
     void: int = 0  #: records of logs that do not count
     ahead: int = 0  #: more than `limits.AHEAD_MS_MAX` after their Kafka timestamp
     unreadable: int = 0
-    oversized: int = 0  #: matches that do not fit (a group key of enormous length)
 
 
 @dataclass(slots=True)
@@ -214,10 +213,6 @@ class MatchStage:
         view = RecordView(plain)
         for ordinal, hit in enumerate(self._index.hits(topic, view)):
             key = aggregate_of(hit.active.id, hit.group_key)
-            if len(key) > limits.GROUP_KEY_CHARACTERS_MAX:
-                self.counters.oversized += 1
-                _log.warning("match.oversized", rule=hit.active.id, topic=topic, partition=record.partition, offset=record.offset)
-                continue
             self.counters.matches += 1
             value = self._codec.encode_raw("Match", _match_plain(topic, record, view, hit, ordinal))
             matches.setdefault(partition_of(key, self._partitions), []).append((key.encode(), value, []))

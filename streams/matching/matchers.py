@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from streams.matching.expressions import Expression, ExpressionFailed, compiled
 from streams.matching.globs import compile_glob
 from streams.matching.reading import required_equalities
+from streams.nesting import parsed
 from streams.records import from_micros
 from streams.topics import COMPOSITES, SYSTEM_EVENTS, TRANSITIONS
 
@@ -52,10 +51,10 @@ class RecordView:
 
     @property
     def values(self) -> dict[str, Any]:
-        """All fields. Raises `ExpressionFailed` if `data` is no JSON or `time` no instant."""
+        """All fields. Raises `ExpressionFailed` if `data` is no JSON, or too deep, or `time` no instant."""
         if self._values is None:
             try:
-                self._values = {**self._plain, "data": orjson.loads(self._plain["data"]), "time": from_micros(self._plain["time"])}
+                self._values = {**self._plain, "data": parsed(self._plain["data"]), "time": from_micros(self._plain["time"])}
             except (ValueError, OverflowError) as error:
                 raise ExpressionFailed(f"the record cannot be read: {error}") from error
         return self._values

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.documents import VALUES_MAX, read_yaml
+from streams.documents import VALUES_MAX, read_documents, read_yaml
 from streams.errors import InvalidDocument
 
 NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
@@ -49,6 +49,7 @@ def test_a_key_that_is_given_twice_is_refused_with_its_place(text: str, pointers
         ("1: a", "put it in quotes"),
         ("a: !!binary aGk=", "no form in JSON"),
         ("a: !!set {x}", "no form in JSON"),
+        ('a: "\\ud83d"', "surrogates not allowed"),
     ],
 )
 def test_what_json_has_not_is_refused(text: str, reason: str) -> None:
@@ -61,3 +62,25 @@ def test_aliases_that_stand_for_a_tree_of_aliases_are_not_followed_without_end()
     with pytest.raises(ValueError, match=str(VALUES_MAX)):
         read_yaml(doubling, code="x", aliases_max=100)
     assert read_yaml("a: &x [1]\nb: *x", code="x", aliases_max=1) == [{"a": [1], "b": [1]}]
+
+
+def test_numbers_are_those_of_json() -> None:
+    assert read_yaml("[1e6, -1E+5, 1e308, 1.5e3, 2.e1]", code="x") == [[1e6, -1e5, 1e308, 1.5e3, 20.0]]
+
+
+@given(st.dictionaries(st.text(max_size=4), VALUES | st.text(max_size=8), max_size=4))
+def test_what_is_json_is_read_as_json(value: dict[str, object]) -> None:
+    expected = json.loads(
+        json.dumps(value, ensure_ascii=False), parse_int=lambda text: int(text) if abs(int(text)) < 2**63 else float(text)
+    )
+    for text in (json.dumps(value), json.dumps(value, indent="\t", ensure_ascii=False)):
+        assert read_documents(text, code="x") == [expected]
+
+
+def test_json_with_a_key_twice_is_refused_and_yaml_stays_yaml() -> None:
+    with pytest.raises(InvalidDocument) as refused:
+        read_documents('{"a": {"b": 1, "b": 2}}', code="x")
+    assert [fault.pointer for fault in refused.value.violations] == ["/a/b"]
+    assert read_documents("{a: 1}\n---\n[b]", code="x") == [{"a": 1}, ["b"]]
+    with pytest.raises(ValueError, match="nested"):
+        read_documents("[" * 200 + "]" * 200, code="x")
