@@ -1,4 +1,4 @@
-"""Writes `docs/reference/topics.md` and `docs/reference/records.md` from the code: `python -m streams.reference`.
+"""Writes `docs/reference/topics.md`, `records.md` and `example-rules.md` from code and examples: `python -m streams.reference`.
 
 A test compares the files with what this module would write, so they are never out of date.
 """
@@ -15,6 +15,7 @@ import orjson
 from streams.codec.avro import local_schemas, to_json
 from streams.codec.subjects import subject_of
 from streams.records import RECORDS
+from streams.reference_rules import rules_page
 from streams.testing.controls import FULL
 from streams.topics import BY_NAME, CATALOGUE, DAY_MS, FOREVER, SCHEMAS, Topic, TopicNames
 
@@ -169,7 +170,7 @@ All begin with:
 
 def pages() -> dict[str, str]:
     """File name → content of every page that is written from the code."""
-    return {"topics.md": topics_page(), "records.md": records_page()}
+    return {"topics.md": topics_page(), "records.md": records_page(), "example-rules.md": f"{_NOTICE}\n\n{rules_page()}"}
 
 
 def main(folder: Path = REFERENCE) -> None:

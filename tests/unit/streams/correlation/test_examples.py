@@ -30,6 +30,12 @@ def test_examples_say_what_is_expected(expected: Path) -> None:
     assert [{name: one[name] for name in of} for one, of in zip(said, wanted, strict=True)] == wanted
 
 
+def test_every_example_has_events_and_what_it_must_say() -> None:
+    names = {file.stem for file in (ROOT / "examples" / "rules").glob("*.yaml")}
+    assert {file.name.partition(".")[0] for file in EXPECTED} == names
+    assert all(file.read_text().strip() for file in EXPECTED), "an example that says nothing shows nothing"
+
+
 def test_the_how_to_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     (command,) = re.findall(r"^\$ mplp rules test (.+)$", HOW_TO, re.MULTILINE)
