@@ -20,6 +20,7 @@ from streams.correlation.partition import CorrelatePartition
 from streams.correlation.rules import aggregate_of
 from streams.errors import Defect, InvalidInput, TooLarge
 from streams.faust_app.batches import Raw, send_batches
+from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka
 from streams.log.fenced import FencedLog, LogRecord, UnknownOutcome
@@ -29,8 +30,6 @@ from streams.log.rule import Verdict
 from streams.records import CompositeEvent, InputPosition, Snapshot, derived_id
 from streams.topics import COMPOSITES, INTERNAL_SNAPSHOTS, MATCHES
 
-CHECKPOINT_INTERVAL_S = 10.0
-CHECKPOINT_RECORDS = 50_000
 #: Records handled between two pauses in which other tasks of the process run.
 _SLICE_RECORDS = 100
 #: Composites of one append.
@@ -56,7 +55,10 @@ class Emission:
 class Owner:
     """One partition. All public methods exclude each other."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, snapshots_producer: AIOKafkaProducer, partition: int, *, name: str) -> None:
+    def __init__(
+        self, kafka: Kafka, codec: Codec, snapshots_producer: AIOKafkaProducer, partition: int, *, name: str,
+        ports: WorkerPorts | None = None,
+    ) -> None:  # fmt: skip
         self.partition = partition
         self.position = 0  #: next offset of the matches partition
         self.state = CorrelatePartition()
@@ -67,7 +69,10 @@ class Owner:
         self._name = name
         self._matches = kafka.names.physical(MATCHES)
         self._snapshots = kafka.names.physical(INTERNAL_SNAPSHOTS)
-        self._log = FencedLog(kafka, codec, topic=COMPOSITES, partition=partition, owner=name)
+        self._ports = ports or WorkerPorts()
+        open_log = self._ports.open_composites
+        port = None if open_log is None else open_log(partition)
+        self._log = FencedLog(kafka, codec, topic=COMPOSITES, partition=partition, owner=name, port=port)
         self._sequences: dict[str, int] = {}
         self._groups: dict[str, tuple[str, str]] = {}  # aggregate → (rule, group), of those with a sequence
         self._changed: set[tuple[str, str]] = set()
@@ -76,7 +81,7 @@ class Owner:
         self._taken = False
         self._closed = False
         self._lock = asyncio.Lock()
-        self._checkpointed_at = time.monotonic()
+        self._checkpointed_at = 0.0  # by the event loop's clock
         self._checkpointed_position = 0
 
     # --- takeover ---
@@ -106,7 +111,7 @@ class Owner:
         raise UnknownOutcome("log.contended", f"Partition {self.partition} of {COMPOSITES} could not be taken.")
 
     async def _take_once(self) -> None:
-        started = time.monotonic()
+        started = asyncio.get_running_loop().time()
         reader = await self._read_snapshots()
         loaded = reader.loaded()
         self.state, self._sequences, self._groups, self._changed = CorrelatePartition(), {}, {}, set()
@@ -122,12 +127,12 @@ class Owner:
         replayed = await self._replay(said)
         # The first checkpoint of an epoch has everything.
         self._changed = set(self.state.engine.groups()) | set(self._groups.values())
-        self._checkpointed_at, self._checkpointed_position = time.monotonic(), self.position
+        self._checkpointed_at, self._checkpointed_position = asyncio.get_running_loop().time(), self.position
         if loaded is None or replayed:
-            self._checkpointed_position = -CHECKPOINT_RECORDS
+            self._checkpointed_position = -self._ports.checkpoint_records
         _log.info(
             "takeover.done", partition=self.partition, epoch=self._log.epoch, replayed=replayed, muted=len(said),
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(asyncio.get_running_loop().time() - started, 3),
         )  # fmt: skip
 
     async def _read_snapshots(self) -> CheckpointReader:
@@ -269,7 +274,8 @@ class Owner:
 
     def _checkpoint_due(self) -> bool:
         moved = self.position - self._checkpointed_position
-        return moved >= CHECKPOINT_RECORDS or (moved > 0 and time.monotonic() - self._checkpointed_at >= CHECKPOINT_INTERVAL_S)
+        waited_s = asyncio.get_running_loop().time() - self._checkpointed_at
+        return moved >= self._ports.checkpoint_records or (moved > 0 and waited_s >= self._ports.checkpoint_interval_s)
 
     async def _checkpoint(self) -> None:
         self._changed |= self.state.engine.changed
@@ -285,7 +291,7 @@ class Owner:
             ]
         )  # fmt: skip
         self._changed = set()
-        self._checkpointed_at, self._checkpointed_position = time.monotonic(), position
+        self._checkpointed_at, self._checkpointed_position = asyncio.get_running_loop().time(), position
         await self._write([*self._writer.completed(), *(Entry(key, "", None) for key in self._older)])
         self._older = []
 

@@ -198,9 +198,9 @@ class MatchStage:
         try:
             _, plain = self._codec.decode_raw(value)
         except InvalidInput as error:
-            if error.code != "schema.unknown" or time.monotonic() < self._learned + _LEARN_INTERVAL_S:
+            if error.code != "schema.unknown" or asyncio.get_running_loop().time() < self._learned + _LEARN_INTERVAL_S:
                 raise
-            self._learned = time.monotonic()
+            self._learned = asyncio.get_running_loop().time()
             self._codec.learn(await load_schemas(self._kafka))
             _, plain = self._codec.decode_raw(value)
         if not all(isinstance(plain.get(name), kind) for name, kind in (("id", str), ("type", str), ("time", int), ("data", str))):
@@ -224,7 +224,7 @@ class MatchStage:
 
         `assigned`: (logical topic, partition, read to its end, next offset) of the source partitions held.
         """
-        monotonic = time.monotonic()
+        monotonic = asyncio.get_running_loop().time()
         marks = []
         for topic, partition, at_end, offset in assigned:
             source = self._sources.get((topic, partition))

@@ -7,38 +7,34 @@ that waits too long. The supervisor starts it again; nothing acknowledged is los
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from faust.types import TP
 
 from streams import limits
 from streams.codec.avro import Codec
 from streams.correlation.index import RuleIndex
 from streams.errors import BackboneError, Defect
-from streams.faust_app.app import App, add_agent, consumer_of, new_app
 from streams.faust_app.control import Change, RulesReader, StartsReader
 from streams.faust_app.correlate_stage import Owner
+from streams.faust_app.feed import Feed, Subscription
 from streams.faust_app.match_stage import MatchStage
+from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka, start
 from streams.matching.matchers import DEFAULT_TOPICS
 from streams.records import derived_id
 from streams.topics import CONTROL_RULES, CONTROL_WORKFLOWS, MATCHES
 
-WATERMARK_INTERVAL_S = 0.1
-#: The rhythm once all source partitions of this worker have been idle for `QUIET_AFTER_S`: nothing but the wall clock moves then.
+#: The rhythm of watermarks once all source partitions of this worker were idle for `QUIET_AFTER_S`: only the wall clock moves then.
 QUIET_INTERVAL_S = 1.0
 QUIET_AFTER_S = 10.0
 #: A chunk that waits longer than this for its acknowledgement means that the worker hangs.
 STUCK_AFTER_S = 120.0
 _WATCH_INTERVAL_S = 0.5
 _TOPICS_INTERVAL_S = 5.0
-_STOP_TIMEOUT_S = 3.0
 
 _log = structlog.get_logger("worker")
 
@@ -54,18 +50,19 @@ class SourcesChanged(Exception):
 class Worker:
     """See the module."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, *, name: str, static: bool = False) -> None:
+    def __init__(self, kafka: Kafka, codec: Codec, *, name: str, static: bool = False, ports: WorkerPorts | None = None) -> None:
         """`name` is unique among living workers; with `static` it is also the static member id of the consumer group."""
         self._kafka = kafka
         self._codec = codec
         self._name = name
         self._static = static
+        self._ports = ports or WorkerPorts()
         self._rules = RulesReader(kafka, codec)
         self._starts = StartsReader(kafka, codec)
         self._owners: dict[int, Owner] = {}
         self._sources: set[tuple[str, int]] = set()
         self._failure: asyncio.Future[None] | None = None
-        self._app: App | None = None
+        self._feed: Feed | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()  #: partitions are assigned and taken, rules are loaded
         self.reached = asyncio.Event()  #: set whenever the control offset has moved
@@ -110,13 +107,13 @@ class Worker:
             await stage.use_starts(self._starts.index())
             sources = sorted({*DEFAULT_TOPICS, *await self._existing(stage.topics)})
             counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sources}
-            app = self._app = self._make_app(stage, sources, new_owner)
-            await app.start()
+            feed = self._feed = self._ports.open_feed(self._subscription(stage, sources, new_owner))
+            await feed.start()
             tasks = [
                 asyncio.create_task(self._follow_rules(stage, sources)),
                 asyncio.create_task(self._follow_starts(stage, sources)),
                 asyncio.create_task(self._write_watermarks(stage, counts)),
-                asyncio.create_task(self._watch(app)),
+                asyncio.create_task(self._watch(feed)),
                 asyncio.create_task(self._watch_topics(stage, sources)),
             ]
             await asyncio.wait([self._failure, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -130,11 +127,11 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             failed = self._failure.done()
-            if self._app is not None:
-                await _stopped(self._app)
+            if self._feed is not None:
+                await self._feed.stop()
             for owner in list(self._owners.values()):
                 await owner.close(checkpoint=not failed)
-            self._owners, self._app = {}, None
+            self._owners, self._feed = {}, None
             await self._rules.close()
             await self._starts.close()
             await stage.close()
@@ -148,37 +145,38 @@ class Worker:
             self._failure.set_exception(error)
 
     def _owner_factory(self, snapshots: AIOKafkaProducer) -> Callable[[int], Owner]:
-        return lambda partition: Owner(self._kafka, self._codec, snapshots, partition, name=self._name)
+        return lambda partition: Owner(self._kafka, self._codec, snapshots, partition, name=self._name, ports=self._ports)
 
-    def _make_app(self, stage: MatchStage, sources: Sequence[str], new_owner: Callable[[int], Owner]) -> App:
-        names = self._kafka.names
-        settings = self._kafka.settings
-        # A static member that comes back gets its old partitions without a rebalance, also if it asks for other topics than before:
-        # so who reads other topics is another member. The former one is missed after the session's timeout.
-        instance = f"{self._name}-{derived_id('sources', *sources)[:8]}" if self._static else None
-        app = new_app(settings, group=f"{settings.topic_prefix}-worker", instance=instance)
-        for topic in sources:
-            add_agent(app, [names.physical(topic)], stage.handle, self.fail, f"match {topic}")
+    def _subscription(self, stage: MatchStage, sources: Sequence[str], new_owner: Callable[[int], Owner]) -> Subscription:
+        names, settings = self._kafka.names, self._kafka.settings
 
         async def correlate(chunk: Chunk) -> None:
             owner = self._owners.get(chunk.partition)
             if owner is not None:
                 await owner.handle(chunk)
-            elif consumer_of(app).is_current(chunk):
+            elif self._feed is not None and self._feed.is_current(chunk):
                 # Returning would acknowledge it.
                 raise Defect("worker.no-owner", f"Nobody owns partition {chunk.partition} of {MATCHES}, which is assigned to this worker.")
 
-        add_agent(app, [names.physical(MATCHES)], correlate, self.fail, "correlate")
+        async def assigned(held: set[tuple[str, int]]) -> None:
+            await self._assigned({(names.logical(topic), partition) for topic, partition in held}, stage, new_owner)
 
-        async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
-            await self._assigned({(names.logical(tp.topic), tp.partition) for tp in assigned}, stage, new_owner)
-
-        hook: Any = assigned  # mode's signals are typed for functions that take anything
-        app.on_partitions_assigned.connect(hook)
-        return app
+        return Subscription(
+            settings=settings,
+            group=f"{settings.topic_prefix}-worker",
+            # A static member that comes back gets its old partitions without a rebalance, also if it asks for other topics than before:
+            # so who reads other topics is another member. The former one is missed after the session's timeout.
+            instance=f"{self._name}-{derived_id('sources', *sources)[:8]}" if self._static else None,
+            handlers={
+                **{names.physical(topic): (f"match {topic}", stage.handle) for topic in sources},
+                names.physical(MATCHES): ("correlate", correlate),
+            },
+            assigned=assigned,
+            failed=self.fail,
+        )
 
     async def _assigned(self, held: set[tuple[str, int]], stage: MatchStage, new_owner: Callable[[int], Owner]) -> None:
-        """Faust's hook: takeovers run beside it, so that a long one does not hold up the group."""
+        """After a rebalance: takeovers run beside it, so that a long one does not hold up the group."""
         mine = {partition for topic, partition in held if topic == MATCHES}
         self._sources = {place for place in held if place[0] != MATCHES}
         stage.forget(self._sources)
@@ -240,36 +238,27 @@ class Worker:
 
     async def _write_watermarks(self, stage: MatchStage, counts: dict[str, int]) -> None:
         await self.ready.wait()
-        assert self._app is not None
+        assert self._feed is not None
         names = self._kafka.names
         quiet_since: float | None = None
         while True:
             places = []
             for topic, partition in sorted(self._sources):
-                place = consumer_of(self._app).place(TP(names.physical(topic), partition))
+                place = self._feed.place(names.physical(topic), partition)
                 if place is not None:
                     places.append((topic, partition, place[1], place[0]))
             idle = await stage.write_watermark(places, counts)
-            now = time.monotonic()
+            now = asyncio.get_running_loop().time()
             quiet_since = (quiet_since or now) if idle else None
             quiet = quiet_since is not None and now - quiet_since > QUIET_AFTER_S
-            await asyncio.sleep(QUIET_INTERVAL_S if quiet else WATERMARK_INTERVAL_S)
+            await asyncio.sleep(QUIET_INTERVAL_S if quiet else self._ports.watermark_interval_s)
 
-    async def _watch(self, app: App) -> None:
+    async def _watch(self, feed: Feed) -> None:
         """Ends the worker when Faust has crashed, or a chunk waits too long (a hanging agent, a group that no longer commits)."""
         while True:
             await asyncio.sleep(_WATCH_INTERVAL_S)
-            crash = app.crash_reason
+            crash = feed.crash()
             if crash is not None:
                 raise Defect("worker.faust-crashed", f"Faust has crashed: {type(crash).__name__}: {crash}") from crash
-            oldest = consumer_of(app).prefix.oldest()
-            if oldest is not None and time.monotonic() - oldest > STUCK_AFTER_S:
+            if feed.waiting_s() > STUCK_AFTER_S:
                 raise Defect("worker.stuck", f"A chunk waits for its acknowledgement for more than {STUCK_AFTER_S:.0f} s.")
-
-
-async def _stopped(app: App) -> None:
-    """Stops Faust; one that has crashed may never come to an end, and what is not committed is fetched again."""
-    try:
-        await asyncio.wait_for(app.stop(), _STOP_TIMEOUT_S)
-    except TimeoutError:
-        _log.warning("worker.faust-not-stopped", seconds=_STOP_TIMEOUT_S)
