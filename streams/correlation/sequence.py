@@ -134,6 +134,7 @@ class Ordered:
         known = bool(replaced) and replaced[0].number == min(used)
         chains = replaced[0].before if known else (None,) * len(self._chains)
         del self._entries[first:]
+        self._watched = {begin: each for begin, each in self._watched.items() if used.isdisjoint(dict(each.records()))}
         for entry in replaced:
             if entry.number not in used:
                 self._entries.append(entry._replace(before=chains))

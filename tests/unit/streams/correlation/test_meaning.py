@@ -268,3 +268,10 @@ def test_a_deadline_beyond_the_last_year_crashes_nothing() -> None:
 def test_a_held_id_is_a_duplicate_until_its_timespan_is_over() -> None:
     run = Run(**counted(grace="5s")).see("a0 a0 b1")
     assert (run.said, run.chain.engine.counters("r").duplicates) == ([], 1)
+
+
+def test_records_used_up_at_a_deadline_are_gone_for_all_that_wait_for_theirs() -> None:
+    run = Run(type="temporal_ordered", events=["b", "b", {"not": "a"}]).see("b0 b1 b3").until(60)
+    assert run.ids == ["b0 b1"]
+    again = Run(type="temporal_ordered", events=["b", "b", {"not": "a"}], **{"after-match": "continue"}).see("b0 b1 b3").until(60)
+    assert again.ids == ["b0 b1", "b1 b3"]
