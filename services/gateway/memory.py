@@ -146,10 +146,32 @@ class MemoryRules:
 
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     changes: list[tuple[str, str, str]] = field(default_factory=list)
+    versions: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
 
     async def list(self) -> list[dict[str, Any]]:
         """See the ports."""
         return [self.stored[rule_id] for rule_id in sorted(self.stored)]
+
+    async def show(self, rule_id: str, version: int | None) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        if version is not None:
+            found = await self.history(rule_id)
+            if version > len(found):
+                raise NotFound("rule.version-unknown", f"There is no version {version} of {rule_id}.")
+            return found[version - 1]
+        if rule_id not in self.stored:
+            raise NotFound("rule.unknown", f"There is no rule {rule_id}.")
+        return self.stored[rule_id]
+
+    async def history(self, rule_id: str) -> Sequence[dict[str, Any]]:
+        """See `ports.Rules`."""
+        if rule_id not in self.versions:
+            raise NotFound("rule.unknown", f"There never was a rule {rule_id}.")
+        return self.versions[rule_id]
+
+    async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        return {"rules": [{"id": document["id"], "version": len(self.versions.get(document["id"], ())) + 1} for document in documents]}
 
     async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
         """See `ports.Rules`."""
@@ -157,6 +179,8 @@ class MemoryRules:
             if not isinstance(document.get("id"), str):
                 raise InvalidInput("rule.invalid", "A rule needs an id.", pointer="/id")
             self.stored[document["id"]] = document
+            before = self.versions.get(document["id"], ())
+            self.versions[document["id"]] = [*before, {"version": len(before) + 1, "who": who, "rule": document}]
             self.changes.append((document["id"], who, why))
         return {"applied": [document["id"] for document in documents], "missing": []}
 

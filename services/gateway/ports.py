@@ -121,6 +121,15 @@ class Rules(Protocol):
     async def list(self) -> list[dict[str, Any]]:
         """All rules, ordered by id."""
 
+    async def show(self, rule_id: str, version: int | None) -> dict[str, Any]:
+        """The rule in force, or a version of it. Raises `NotFound` (`rule.unknown`, `rule.version-unknown`)."""
+
+    async def history(self, rule_id: str) -> Sequence[dict[str, Any]]:
+        """Every version of a rule, oldest first. Raises `NotFound` (`rule.unknown`)."""
+
+    async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
+        """What `apply` would change. Raises `InvalidDocument`."""
+
     async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
         """Stores rules and waits until the workers use them; the report says which do not. Raises `InvalidDocument`."""
 

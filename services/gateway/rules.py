@@ -10,7 +10,6 @@ from services.gateway import bodies, cursors, documents
 from services.gateway.answers import Answer, ports_of
 from services.gateway.keys import Role, requires
 from streams import limits
-from streams.errors import NotFound
 from streams.records import Json
 
 router = APIRouter(tags=["rules"])
@@ -36,12 +35,25 @@ async def list_rules(request: Request, limit: cursors.Limit = cursors.PAGE, curs
 
 
 @router.get("/v1/rules/{rule_id}", response_class=Answer, summary="Show a rule", dependencies=[Depends(requires(Role.READER))])
-async def show(request: Request, rule_id: RuleId) -> Any:
+async def show(
+    request: Request,
+    rule_id: RuleId,
+    version: Annotated[int | None, Query(ge=1, description="This version instead of the one in force.")] = None,
+) -> Any:
     """One rule."""
-    for rule in await ports_of(request).rules.list():
-        if rule["id"] == rule_id:
-            return Answer(rule)
-    raise NotFound("rule.unknown", f"There is no rule {rule_id}.")
+    return Answer(await ports_of(request).rules.show(rule_id, version))
+
+
+@router.get(
+    "/v1/rules/{rule_id}/history",
+    response_class=Answer,
+    summary="Versions of a rule",
+    dependencies=[Depends(requires(Role.READER))],
+    description="Every version, oldest first: content, who made it, when and why; also of a rule that was deleted.",
+)
+async def history(request: Request, rule_id: RuleId) -> Any:
+    """The versions of a rule."""
+    return Answer({"items": await ports_of(request).rules.history(rule_id), "next": None})
 
 
 @router.post(
@@ -49,16 +61,19 @@ async def show(request: Request, rule_id: RuleId) -> Any:
     response_class=Answer,
     summary="Apply rules",
     openapi_extra=bodies.describes(**_BODY),
-    description="Stores the rules and answers when every worker uses them, or says which do not.",
+    description="Stores the rules, all or none, and answers when every worker uses them, or says which do not. With `dry_run` it only says "
+    "what would change.",
 )
 async def apply(
     request: Request,
     who: Annotated[str, Depends(requires(Role.OPERATOR))],
     rules: Annotated[list[Any], Depends(documents_of)],
     why: Why = "",
+    dry_run: Annotated[bool, Query(description="Only say what would change, as a diff.")] = False,
 ) -> Any:
     """Applies rules."""
-    return Answer(await ports_of(request).rules.apply(rules, who=who, why=why))
+    port = ports_of(request).rules
+    return Answer(await port.plan(rules) if dry_run else await port.apply(rules, who=who, why=why))
 
 
 @router.delete("/v1/rules/{rule_id}", response_class=Answer, summary="Delete a rule")

@@ -23,6 +23,7 @@ from streams.bus.bus import Bus
 from streams.bus.validate import parse_event
 from streams.codec.avro import to_json
 from streams.correlation import control
+from streams.correlation.rule_changes import Stored
 from streams.errors import Unavailable
 from streams.log.figures import in_sum
 from streams.operations import CONTRACT
@@ -162,6 +163,20 @@ class ControlRules:
         stored = sorted(await control.list_rules(self._bus), key=lambda rule: rule.record.id)
         return [rule_json(rule) for rule in stored]
 
+    async def show(self, rule_id: str, version: int | None) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        if version is None:
+            return rule_json(await control.show(self._bus, rule_id))
+        return (await control.version(self._bus, rule_id, version)).to_dict()
+
+    async def history(self, rule_id: str) -> Sequence[dict[str, Any]]:
+        """See `ports.Rules`."""
+        return [version.to_dict() for version in await control.history(self._bus, rule_id)]
+
+    async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        return {"rules": [change.to_dict() for change in await control.plan(self._bus, documents)]}
+
     async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
         """See `ports.Rules`."""
         return (await control.apply(self._bus, documents, who, why)).to_dict()
@@ -171,7 +186,7 @@ class ControlRules:
         return (await control.delete(self._bus, rule_id, who, why)).to_dict()
 
 
-def rule_json(stored: control.Stored) -> dict[str, Any]:
+def rule_json(stored: Stored) -> dict[str, Any]:
     """A rule with its version, and who applied it, when and why."""
     record = stored.record
     about = {"id": record.id, "version": record.version, "who": record.who, "why": record.why, "time": record.time}

@@ -1,27 +1,28 @@
 """Changing the rules in force: written to the control topic, then waited for until every live worker has them.
 
-Each change is also an event (`rule.applied`, `rule.deleted`) with who and what.
+Each change is kept with who made it, when and why (`history`), and told as an event (`rule.applied`, `rule.deleted`, `rule.disabled`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from streams.bus.bus import Bus
 from streams.bus.reached import wait_reached
 from streams.correlation.levels import cycles
 from streams.correlation.parse import parse_rule, validate
+from streams.correlation.rule_changes import Change, Stock, Stored, Version, applied, deleted, disabled, planned, versions
+from streams.correlation.rule_store import change, read_stock
 from streams.correlation.templates import escaped
 from streams.errors import InvalidDocument, NotFound, Violation
-from streams.records import ControlRecord, Json, SystemEvent, new_id
+from streams.records import ControlRecord, Json, SystemEvent, derived_id
 from streams.topics import CONTROL_RULES
 
+if TYPE_CHECKING:
+    from streams.bus.bus import Bus
+
 APPLY_TIMEOUT_S = 5.0
-_SOURCE = "mplp/rules"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,72 +45,133 @@ class Report:
     rules: tuple[Changed, ...]
     reached: tuple[str, ...] = ()  #: live workers that have it
     missing: tuple[str, ...] = ()  #: live workers that did not say so in time
+    offset: int | None = None  #: in the control topic: from here on it is in force; None: nothing has changed
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"rules": [rule.to_dict() for rule in self.rules], "workers": list(self.reached), "missing": list(self.missing)}
+        return {
+            "rules": [rule.to_dict() for rule in self.rules], "offset": self.offset,
+            "workers": list(self.reached), "missing": list(self.missing),
+        }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A rule as the control topic has it."""
+@dataclass(slots=True)
+class _Decision:
+    """The last answer of a decision that is asked again when another writer comes in between."""
 
-    record: ControlRecord
-    offset: int
-    document: Json = field(default=None)
+    changes: list[Change] = field(default_factory=list)
+    records: list[ControlRecord] = field(default_factory=list)
 
 
 async def apply(bus: Bus, documents: Sequence[Json], who: str, why: str = "", timeout: float = APPLY_TIMEOUT_S) -> Report:
-    """Puts rules in force. All are checked first: raises `InvalidDocument` (`rule.invalid`) with all faults of all, pointers by index.
+    """Puts rules in force, all of them or none. Raises `InvalidDocument` (`rule.invalid`) with all faults of all, pointers by index.
 
     Returns when every live worker has them or after `timeout` seconds. Content that is in force already is no new version.
     """
     check(documents)
-    stored = await _stored(bus)
-    given = {document["id"] for document in documents}
-    check(documents, [each.document for id_, each in stored.items() if id_ not in given and not each.record.deleted])
-    check_service(documents)
-    changed: list[Changed] = []
-    last = -1
-    for document in documents:
-        before = stored.get(document["id"])
-        content = canonical(document)
-        if before is not None and not before.record.deleted and canonical(orjson.loads(before.record.content)) == content:
-            changed.append(Changed(id=document["id"], version=before.record.version, changed=False))
-            continue
-        version = (before.record.version if before is not None else 0) + 1
-        offset = await _write(bus, _record(document["id"], version, content, who, why, type_="rule.applied"))
-        last = max(last, offset)
-        changed.append(Changed(id=document["id"], version=version, changed=True))
-        await _tell(bus, "rule.applied", document["id"], {"id": document["id"], "version": version, "who": who, "why": why})
-    reached, missing = await wait_reached(bus, CONTROL_RULES, last + 1, timeout) if last >= 0 else ((), ())
-    return Report(rules=tuple(changed), reached=reached, missing=missing)
+
+    def decide(stock: Stock) -> list[Change]:
+        return _checked_plan(stock, documents)
+
+    return await _changed(bus, decide, lambda change: applied(change, who, why), timeout)
+
+
+async def plan(bus: Bus, documents: Sequence[Json]) -> list[Change]:
+    """What `apply` would do, with the same checks; nothing is written."""
+    check(documents)
+    return _checked_plan(await read_stock(bus), documents)
 
 
 async def delete(bus: Bus, rule_id: str, who: str, why: str = "", timeout: float = APPLY_TIMEOUT_S) -> Report:
     """Takes a rule out of force. Raises `NotFound` (`rule.unknown`)."""
-    before = (await _stored(bus)).get(rule_id)
-    if before is None or before.record.deleted:
-        raise NotFound("rule.unknown", f"There is no rule {rule_id!r}.")
-    version = before.record.version + 1
-    offset = await _write(bus, _record(rule_id, version, before.record.content, who, why, type_="rule.deleted", deleted=True))
-    await _tell(bus, "rule.deleted", rule_id, {"id": rule_id, "version": version, "who": who, "why": why})
-    reached, missing = await wait_reached(bus, CONTROL_RULES, offset + 1, timeout)
-    return Report(rules=(Changed(id=rule_id, version=version, changed=True),), reached=reached, missing=missing)
+
+    def decide(stock: Stock) -> list[Change]:
+        before = _known(stock, rule_id)
+        return [Change(id=rule_id, version=before.record.version + 1, kind="deleted", before=before.document, after=before.document)]
+
+    return await _changed(bus, decide, lambda change: deleted(change, who, why), timeout)
+
+
+async def disable(bus: Bus, rule_id: str, version: int, who: str, why: str) -> bool:
+    """Disables a rule that costs too much, if this version of it is still in force and enabled; whether it did."""
+
+    def decide(stock: Stock) -> list[Change]:
+        before = stock.in_force(rule_id)
+        if before is None or before.record.version != version or before.document.get("enabled") is False:
+            return []
+        after = {**before.document, "enabled": False}
+        return [Change(id=rule_id, version=version + 1, kind="changed", before=before.document, after=after)]
+
+    return bool((await _changed(bus, decide, lambda change: disabled(change, who, why), timeout=0.0)).rules)
 
 
 async def list_rules(bus: Bus) -> list[Stored]:
     """The rules in force (also disabled ones), by id."""
-    stored = await _stored(bus)
-    return [stored[rule_id] for rule_id in sorted(stored) if not stored[rule_id].record.deleted]
+    stock = await read_stock(bus)
+    return [found for rule_id in sorted(stock.newest) if (found := stock.in_force(rule_id)) is not None]
 
 
 async def show(bus: Bus, rule_id: str) -> Stored:
     """One rule in force. Raises `NotFound` (`rule.unknown`)."""
-    found = (await _stored(bus)).get(rule_id)
-    if found is None or found.record.deleted:
+    return _known(await read_stock(bus), rule_id)
+
+
+async def history(bus: Bus, rule_id: str) -> list[Version]:
+    """Every version of a rule, also of a deleted one, oldest first. Raises `NotFound` (`rule.unknown`)."""
+    found = versions(await read_stock(bus), rule_id)
+    if not found:
+        raise NotFound("rule.unknown", f"There never was a rule {rule_id!r}.")
+    return found
+
+
+async def version(bus: Bus, rule_id: str, number: int) -> Version:
+    """One version of a rule. Raises `NotFound` (`rule.unknown`, `rule.version-unknown`)."""
+    found = await history(bus, rule_id)
+    for each in found:
+        if each.version == number:
+            return each
+    known = ", ".join(str(each.version) for each in found)
+    raise NotFound("rule.version-unknown", f"There is no version {number} of {rule_id}; there are {known}.")
+
+
+async def _changed(
+    bus: Bus, decide: Callable[[Stock], list[Change]], record_of: Callable[[Change], ControlRecord], timeout: float
+) -> Report:
+    decision = _Decision()
+
+    def records(stock: Stock) -> list[ControlRecord]:
+        decision.changes = decide(stock)
+        decision.records = [record_of(change) for change in decision.changes if change.kind != "unchanged"]
+        return decision.records
+
+    last = await change(bus, records)
+    await bus.publish([_event(record) for record in decision.records])
+    reached, missing = await wait_reached(bus, CONTROL_RULES, last + 1, timeout) if last >= 0 and timeout else ((), ())
+    rules = tuple(Changed(id=each.id, version=each.version, changed=each.kind != "unchanged") for each in decision.changes)
+    return Report(rules=rules, reached=reached, missing=missing, offset=last if last >= 0 else None)
+
+
+def _checked_plan(stock: Stock, documents: Sequence[Json]) -> list[Change]:
+    given = {document["id"] for document in documents}
+    check(documents, [each.document for id_, each in stock.newest.items() if id_ not in given and not each.record.deleted])
+    check_service(documents)
+    return planned(stock, documents)
+
+
+def _known(stock: Stock, rule_id: str) -> Stored:
+    found = stock.in_force(rule_id)
+    if found is None:
         raise NotFound("rule.unknown", f"There is no rule {rule_id!r}.")
     return found
+
+
+def _event(record: ControlRecord) -> SystemEvent:
+    """Tells of a change. A second telling has the same id."""
+    data = {"id": record.id, "version": record.version, "who": record.who, "why": record.why}
+    return SystemEvent(
+        id=derived_id(record.type, record.id, record.version), type=record.type, source=record.source, subject=record.id, time=record.time,
+        correlation_id=record.id, severity="error" if record.type == "rule.disabled" else "info", data=data,
+    )  # fmt: skip
 
 
 def check(documents: Sequence[Json], in_force: Iterable[Json] = ()) -> None:
@@ -171,34 +233,3 @@ def _circles(documents: Sequence[Json], in_force: Iterable[Json]) -> list[Violat
                     )
                     faults.append(Violation(code="rule.cycle", pointer=f"{at}/events/{escaped(matcher.name)}/rule", message=message))
     return faults
-
-
-def canonical(document: Json) -> str:
-    """The document as one text, whatever the order of its keys: equal texts are equal rules."""
-    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def _record(rule_id: str, version: int, content: str, who: str, why: str, *, type_: str, deleted: bool = False) -> ControlRecord:
-    return ControlRecord(
-        id=rule_id, type=type_, source=_SOURCE, subject=rule_id, correlation_id=rule_id, kind="rule", version=version, content=content,
-        who=who, why=why, deleted=deleted,
-    )  # fmt: skip
-
-
-async def _stored(bus: Bus) -> dict[str, Stored]:
-    found: dict[str, Stored] = {}
-    async for delivered in bus.read(CONTROL_RULES, since="beginning", until_end=True):
-        record = delivered.record
-        if isinstance(record, ControlRecord):
-            found[record.id] = Stored(record=record, offset=delivered.offset, document=orjson.loads(record.content))
-    return found
-
-
-async def _write(bus: Bus, record: ControlRecord) -> int:
-    published = await bus.send(CONTROL_RULES, record.id, record)
-    # The broker does not say where a record lies that it had from an earlier attempt.
-    return published.offset if published.offset >= 0 else (await _stored(bus))[record.id].offset
-
-
-async def _tell(bus: Bus, type_: str, rule_id: str, data: Json) -> None:
-    await bus.publish(SystemEvent(id=new_id(), type=type_, source=_SOURCE, subject=rule_id, correlation_id=rule_id, data=data))

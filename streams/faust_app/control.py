@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.codec.avro import Codec
 from streams.correlation.parse import parse_rule
+from streams.correlation.rule_changes import VERSION_MARK
 from streams.correlation.rules import ActiveRule
 from streams.errors import BackboneError
 from streams.kafka import Kafka, start
@@ -46,7 +47,8 @@ class ControlReader(ABC, Generic[Changed]):
 
     async def open(self) -> None:
         """Reads the topic to its present end."""
-        consumer = self._kafka.new_consumer(fetch_max_wait_ms=500)
+        # Changes of rules are transactions.
+        consumer = self._kafka.new_consumer(fetch_max_wait_ms=500, isolation_level="read_committed")
         await start(consumer)
         self._consumer = consumer
         consumer.assign([self._tp])
@@ -113,6 +115,8 @@ class RulesReader(ControlReader[Change]):
 
     def _change(self, raw: Any) -> Change | None:
         offset = raw.offset
+        if VERSION_MARK.encode() in (raw.key or b""):
+            return None  # a version that is kept, whatever is in force
         if raw.value is None:
             return Change(rule_id=(raw.key or b"").decode(errors="replace"), order=offset, active=None)
         record = self._decoded(raw, "rule")

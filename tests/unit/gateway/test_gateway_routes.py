@@ -238,6 +238,17 @@ class TestRulesAndModules:
         assert problem(await http.delete("/v1/rules/r1")) == (404, "rule.unknown")
         assert memory.rules.changes[0] == ("r1", "local", "trial")
 
+    async def test_every_version_of_a_rule_is_kept_and_a_change_is_shown_first(self, http: httpx.AsyncClient, memory: Memory) -> None:
+        for title in ("one", "two"):
+            await http.post("/v1/rules", json={"id": "r1", "title": title})
+        planned = (await http.post("/v1/rules?dry_run=true", json={"id": "r1"})).json()
+        assert planned == {"rules": [{"id": "r1", "version": 3}]}
+        assert [version["rule"]["title"] for version in (await http.get("/v1/rules/r1/history")).json()["items"]] == ["one", "two"]
+        assert (await http.get("/v1/rules/r1?version=1")).json()["rule"]["title"] == "one"
+        assert problem(await http.get("/v1/rules/r1?version=3")) == (404, "rule.version-unknown")
+        assert problem(await http.get("/v1/rules/other/history")) == (404, "rule.unknown")
+        assert len(memory.rules.changes) == 2
+
     async def test_a_workflow_is_published_listed_shown_and_deleted(self, http: httpx.AsyncClient, memory: Memory) -> None:
         applied = await http.post("/v1/workflows?why=first", json={"id": "w1", "steps": []})
         assert applied.json() == {"workflows": [{"id": "w1", "missing": []}]}
