@@ -12,7 +12,8 @@ from services.cli.rules_options import RuleId
 from streams.bus.bus import connect
 from streams.correlation import control
 from streams.correlation.rule_changes import Version, text_of
-from streams.records import iso
+from streams.correlation.tallies import Tally
+from streams.records import from_micros, iso
 
 
 @frame.command
@@ -28,10 +29,17 @@ async def show_rule(
             found = await control.history(bus, rule_id)
             frame.say([each.to_dict() for each in found], as_json=as_json, text=lambda: _history_text(found))
             return
+        tally = None
         if number is None:
             number = (await control.show(bus, rule_id)).record.version
+            tally = (await control.tallies(bus)).get(rule_id)
         version = await control.version(bus, rule_id, number)
-    frame.say(shown(version), as_json=as_json, text=lambda: "\n".join([*_heading(version), text_of(version.document)]))
+    figures = [] if tally is None else [f"# {line}" for line in figures_text(tally)]
+    frame.say(
+        {**shown(version), "figures": None if tally is None else tally.to_dict()},
+        as_json=as_json,
+        text=lambda: "\n".join([*_heading(version), *figures, text_of(version.document)]),
+    )
 
 
 def shown(version: Version) -> dict[str, Any]:
@@ -41,6 +49,21 @@ def shown(version: Version) -> dict[str, Any]:
         "id": version.id, "version": version.version, "title": document.get("title", ""), "type": document["correlation"]["type"],
         "severity": document.get("severity", "warning"), "enabled": document.get("enabled", True), **version.to_dict(),
     }  # fmt: skip
+
+
+def figures_text(tally: Tally) -> list[str]:
+    """The figures as lines for a person: first what there is, then what is wrong."""
+    last = "" if tally.last_matched_us is None else f", the last of {iso(from_micros(tally.last_matched_us))}"
+    said = [f"{tally.matched} records matched{last}; {tally.composites} composites, {tally.revised} revisions; {tally.groups} groups kept"]
+    if tally.late:
+        said.append(f"{tally.late} late, the last by {tally.late_by_us / 1e6:.3g} s: {', '.join(tally.late_ids)}")
+    if tally.ahead:
+        said.append(f"{tally.ahead} ahead of their arrival: {', '.join(tally.ahead_ids)}")
+    if tally.errors:
+        said.append(f"{tally.errors} records on which an expression failed; the last: {tally.last_error}")
+    others = ("duplicates", "evicted", "overflowed", "oversized")
+    counted = [f"{getattr(tally, name)} {name}" for name in others if getattr(tally, name)]
+    return said + ([", ".join(counted)] if counted else [])
 
 
 def _heading(version: Version) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -13,8 +16,11 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 class Metrics:
     """One registry per application, so that several may live in one process."""
 
-    def __init__(self, behind: Callable[[], int | None]) -> None:
-        """`behind` gives the records that the sink is behind, None if that is not known (then the gauge says NaN)."""
+    def __init__(self, behind: Callable[[], int | None], rule_figures: Callable[[], Mapping[str, Mapping[str, Any]]] = dict) -> None:
+        """`behind` gives the records that the sink is behind, None if that is not known (then the gauge says NaN).
+
+        `rule_figures` gives, by rule, what happened to its records.
+        """
         self.registry = CollectorRegistry()
         self.http_seconds = Histogram(
             "mplp_http_request_seconds",
@@ -36,8 +42,50 @@ class Metrics:
         self.executions_started = Counter("mplp_executions_started", "Executions started over HTTP.", registry=self.registry)
         self.sink_behind = Gauge("mplp_sink_behind_records", "Records that the history is behind the topics.", registry=self.registry)
         self.sink_behind.set_function(lambda: float("nan") if (records := behind()) is None else records)
+        self.registry.register(RuleCollector(rule_figures))
         ProcessCollector(registry=self.registry)
 
     def render(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class RuleCollector(Collector):
+    """The rules' figures, as the workers told them last."""
+
+    #: Name → (figure, help).
+    _COUNTERS: Mapping[str, tuple[str, str]] = {
+        "mplp_rule_composites": ("composites", "Composites that a rule said, each counted once."),
+        "mplp_rule_composites_revised": ("revised", "Composites that a rule said again or took back."),
+        "mplp_rule_groups_evicted": ("evicted", "Groups of a rule that were forgotten because there were too many."),
+    }
+    _OUTCOMES = ("matched", "late", "duplicates", "ahead", "errors", "oversized", "overflowed")
+
+    def __init__(self, figures: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+        self._figures = figures
+
+    def describe(self) -> Iterator[Metric]:
+        """What `collect` gives, without figures."""
+        yield from self._families({})
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures of now."""
+        yield from self._families(self._figures())
+
+    def _families(self, by_rule: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+        records = CounterMetricFamily(
+            "mplp_rule_records", "Records of a rule by what became of them; late ones and duplicates are matched, too.",
+            labels=("rule", "outcome"),
+        )  # fmt: skip
+        groups = GaugeMetricFamily("mplp_rule_groups", "Groups of a rule that are kept.", labels=("rule",))
+        for rule_id, figures in sorted(by_rule.items()):
+            for outcome in self._OUTCOMES:
+                records.add_metric((rule_id, outcome), figures[outcome])
+            groups.add_metric((rule_id,), figures["groups"])
+        yield records
+        yield groups
+        for name, (figure, text) in self._COUNTERS.items():
+            family = CounterMetricFamily(name, text, labels=("rule",))
+            for rule_id, figures in sorted(by_rule.items()):
+                family.add_metric((rule_id,), figures[figure])
+            yield family

@@ -187,4 +187,5 @@ class Ports:
     validate: Callable[[Json], Sequence[Violation]]  #: all faults of a workflow definition
     fold: Callable[[Iterable[WorkflowTransition]], dict[str, Any]]  #: an execution as JSON; empty if none has begun
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = field(default_factory=dict)
+    rule_figures: Callable[[], Mapping[str, Mapping[str, Any]]] = dict  #: rule → what happened to its records (`Tally.to_dict`)
     registry: APIRouter | None = None  #: the schema registry's routes, at the root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ from streams.bus.validate import parse_event
 from streams.codec.avro import to_json
 from streams.correlation import control
 from streams.correlation.rule_changes import Stored
+from streams.correlation.rule_figures import Reported, is_figures
+from streams.correlation.tallies import Tally
 from streams.errors import Unavailable
 from streams.log.figures import in_sum
 from streams.operations import CONTRACT
@@ -155,8 +157,9 @@ class SunkHistory:
 class ControlRules:
     """`ports.Rules` over the control topic."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, tallies: Callable[[], Mapping[str, Tally]]) -> None:
         self._bus = bus
+        self._tallies = tallies
 
     async def list(self) -> list[dict[str, Any]]:
         """See `ports.Rules`."""
@@ -166,7 +169,8 @@ class ControlRules:
     async def show(self, rule_id: str, version: int | None) -> dict[str, Any]:
         """See `ports.Rules`."""
         if version is None:
-            return rule_json(await control.show(self._bus, rule_id))
+            tally = self._tallies().get(rule_id)
+            return {**rule_json(await control.show(self._bus, rule_id)), "figures": None if tally is None else tally.to_dict()}
         return (await control.version(self._bus, rule_id, version)).to_dict()
 
     async def history(self, rule_id: str) -> Sequence[dict[str, Any]]:
@@ -245,17 +249,24 @@ class Pulse:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._seen: dict[str, tuple[float, Heartbeat]] = {}
+        self._reported = Reported()
 
     async def run(self) -> None:
         """Follows the heartbeats until cancelled; begins again when Kafka was away."""
         while True:
             try:
                 async for record in self._bus.subscribe(WORKERS, since="now"):
-                    if isinstance(record, Heartbeat):
+                    if isinstance(record, Heartbeat) and is_figures(record):
+                        self._reported.take(record)
+                    elif isinstance(record, Heartbeat):
                         self._seen[record.process] = (time.monotonic(), record)
             except Unavailable as error:
                 _log.warning("pulse.waiting", code=error.code)
             await asyncio.sleep(RETRY_S)
+
+    def tallies(self) -> Mapping[str, Tally]:
+        """Rule → what happened to its records, over all workers."""
+        return self._reported.tallies(time.time())
 
     def living(self, kind: str) -> list[Heartbeat]:
         """The last heartbeats of the living processes whose name begins with `kind` and a hyphen."""
@@ -301,11 +312,12 @@ def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
         executions=BusExecutions(bus),
         live=BusLive(bus),
         history=history,
-        rules=ControlRules(bus),
+        rules=ControlRules(bus, pulse.tallies),
         workflows=BusWorkflows(bus),
         modules=BusModules(bus),
         publish=publish,
         parse_event=parse_event,
+        rule_figures=lambda: {rule_id: tally.to_dict() for rule_id, tally in pulse.tallies().items()},
         validate=lambda definition: definitions.validate(definition, AnyModule(CONTRACT)),
         fold=view.fold,
         checks={"kafka": kafka, "core": pulse.check_core, "worker": pulse.check_worker, "history": history.check},

@@ -10,6 +10,7 @@ import os
 
 from services.processes.runtime import Alive, connected, process_name, run_process, say_ready, send_heartbeats
 from streams.codec.avro import Codec
+from streams.faust_app.rule_figures import RuleFigures
 from streams.faust_app.worker import Worker
 from streams.kafka import Kafka
 from streams.settings import Settings
@@ -21,7 +22,7 @@ async def serve(settings: Settings) -> None:
     name = process_name("worker")
     # A name that the supervisor gave survives a restart, so the group need not wait for the lost member's session to end.
     worker = Worker(kafka, codec, name=name, static="MPLP_PROCESS_NAME" in os.environ)
-    tasks = [asyncio.create_task(worker.run()), asyncio.create_task(_live(kafka, codec, worker, name))]
+    tasks = [asyncio.create_task(each) for each in (worker.run(), _live(kafka, codec, worker, name), _tell(kafka, codec, worker, name))]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -36,6 +37,11 @@ async def _live(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
     """Says `ready` once, and every second, and whenever rules have changed, that the process lives and how far it has come."""
     await worker.ready.wait()
     await send_heartbeats(kafka, codec, name, lambda: Alive(worker.control_offsets(), worker.partitions()), worker.reached, first=say_ready)
+
+
+async def _tell(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
+    await worker.ready.wait()
+    await RuleFigures(kafka, codec, name, worker.rule_figures).run()
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from streams import limits
+from streams.correlation.counters import Counters
 from streams.correlation.eager import EagerGroup
 from streams.correlation.group import Group, SettledGroup
 from streams.correlation.levels import lags, levels
@@ -26,17 +26,6 @@ from streams.records import Json
 BEGINNING_US = -(2**62)
 
 _Due = list[tuple[int, str, int, str]]  # heap of (clock at which a group is due, rule, order of its version, group)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened to the matches of one rule."""
-
-    matched: int = 0
-    late: int = 0
-    duplicates: int = 0
-    evicted: int = 0  #: groups
-    overflowed: int = 0  #: records that groups no longer keep because there are too many
 
 
 class _Running:
@@ -81,6 +70,14 @@ class Engine:
     def counters(self, rule_id: str) -> Counters:
         """What happened to the matches of a rule in use."""
         return self._rules[rule_id].counters
+
+    def restore(self, rule_id: str, counters: Json) -> None:
+        """Takes over what `Counters.dump` gave, for the version in use."""
+        self._rules[rule_id].counters = Counters(**counters)
+
+    def group_count(self, rule_id: str) -> int:
+        """How many groups of a rule in use are kept."""
+        return len(self._rules[rule_id].groups)
 
     @property
     def levels(self) -> range:
@@ -146,6 +143,7 @@ class Engine:
         running = self._rules[rule_id]
         counters = running.counters
         counters.matched += 1
+        counters.last_us = seen.time_us
         if arrival is None:
             arrival = self._arrivals = self._arrivals + 1
         watermark_us = self._settled_us(running)
@@ -154,7 +152,7 @@ class Engine:
             counters.duplicates += 1
             return []
         if seen.time_us < watermark_us + running.lag_us - running.grace_us and seen.after is None:
-            counters.late += 1
+            counters.late_came(seen.id, watermark_us + running.lag_us - running.grace_us - seen.time_us)
             return []
         if group is None:
             group = running.groups[group_key] = self._group(running, group_key)

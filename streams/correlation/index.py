@@ -93,6 +93,7 @@ class RuleIndex:
         self._by_type: dict[tuple[str | None, str], _Bucket] = {}
         self._buckets: dict[tuple[int, ...], _Bucket] = {}  # candidates → their bucket: many types share one
         self._errors: Counter[str] = Counter()
+        self._last_errors: dict[str, str] = {}
         self.rules = tuple(rules)
         self.topics = frozenset(topic for candidate in self._candidates for topic in candidate.matcher.topics or DEFAULT_TOPICS)
 
@@ -105,6 +106,17 @@ class RuleIndex:
                 for candidate in bucket.alone.get(steps, ()):
                     found[candidate.active.id] += count
         return dict(found)
+
+    @property
+    def last_errors(self) -> dict[str, str]:
+        """Rule → why one of its expressions failed last; a field that it requires and some record lacked, if none did."""
+        found = {
+            candidate.active.id: f"{candidate.matcher.name}: a record has no {'.'.join(steps)}"
+            for bucket in self._buckets.values()
+            for steps in bucket.lacking
+            for candidate in bucket.alone.get(steps, ())
+        }
+        return found | self._last_errors
 
     def _place(self, candidate: _Candidate) -> None:
         for pattern in candidate.matcher.patterns or ("**",):
@@ -137,34 +149,37 @@ class RuleIndex:
         if not bucket:
             return []
         found: dict[tuple[int, str], list[str]] = {}
-        failed: set[str] = set()
+        failed: dict[str, str] = {}
         for candidate in self._concerned(bucket, view, failed):
             try:
                 where = not candidate.matcher.required_is_all or not self._satisfied(candidate, view)
                 if candidate.matcher.holds(view, where=where) and (key := candidate.group_key(view)) is not None:
                     found.setdefault((candidate.place, key), []).append(candidate.matcher.name)
-            except ExpressionFailed:
-                failed.add(candidate.active.id)
+            except ExpressionFailed as error:
+                failed[candidate.active.id] = f"{candidate.matcher.name}: {error}"
         hits = []
         for (place, key), names in found.items():
             active = self.rules[place]
             try:
                 value = self._value(active, view)
-            except ExpressionFailed:
-                failed.add(active.id)
+            except ExpressionFailed as error:
+                failed[active.id] = str(error)
                 continue
             if value is not MISSING:
                 hits.append(Hit(active, tuple(names), key, value))
-        self._errors.update(failed)
+        if failed:
+            self._errors.update(failed.keys())
+            self._last_errors.update(failed)
         return hits
 
-    def _concerned(self, bucket: _Bucket, view: RecordView, failed: set[str]) -> Iterable[_Candidate]:
+    def _concerned(self, bucket: _Bucket, view: RecordView, failed: dict[str, str]) -> Iterable[_Candidate]:
         if not bucket.keyed:
             return bucket.open
         try:
             values = view.values
-        except ExpressionFailed:
-            failed.update(candidate.active.id for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found)
+        except ExpressionFailed as error:
+            keyed = (candidate for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found)
+            failed.update((candidate.active.id, str(error)) for candidate in keyed)
             return bucket.open
         concerned = list(bucket.open)
         for steps, by_text in bucket.keyed.items():

@@ -99,6 +99,11 @@ class CorrelatePartition:
         for draft in drafts:
             active = self.engine.active(draft.rule_id)
             assert active is not None
+            counters = self.engine.counters(draft.rule_id)
+            if draft.revision:
+                counters.revised += 1
+            else:
+                counters.composites += 1
             found.append(composite(active, draft))
         return found
 
@@ -109,7 +114,13 @@ class CorrelatePartition:
             "clock_us": self.engine.clock_us,
             "last": [[topic, partition, *place] for (topic, partition), place in self._last.items()],
             "rules": [
-                {"order": active.order, "version": active.version, "document": active.rule.document} for active in self.engine.rules()
+                {
+                    "order": active.order,
+                    "version": active.version,
+                    "document": active.rule.document,
+                    "counters": self.engine.counters(active.id).dump(),
+                }
+                for active in self.engine.rules()
             ],
             "ended": self._ended,
         }
@@ -122,6 +133,7 @@ class CorrelatePartition:
         self._ended = state["ended"]
         for item in state["rules"]:
             self.engine.use(ActiveRule(rule=parse_rule(item["document"]), version=item["version"], order=item["order"]))
+            self.engine.restore(item["document"]["id"], item.get("counters", {}))
 
 
 def _value(fields: str) -> Any:

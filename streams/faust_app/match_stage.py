@@ -25,6 +25,7 @@ from streams.correlation.clock import UNKNOWN_US
 from streams.correlation.index import Hit, RuleIndex
 from streams.correlation.payload import payload_of
 from streams.correlation.rules import aggregate_of
+from streams.correlation.tallies import MatchTallies
 from streams.errors import InvalidInput
 from streams.faust_app.batches import Raw, send_batches
 from streams.faust_app.control import Change
@@ -89,6 +90,7 @@ class MatchStage:
         self._watermarks = 0
         self._learned = 0.0
         self.counters = MatchCounters()
+        self.tallies = MatchTallies()
 
     @property
     def index(self) -> RuleIndex:
@@ -109,6 +111,7 @@ class MatchStage:
             if raws:
                 await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
             self._index = index
+            self.tallies.use(index)
 
     async def use_starts(self, index: StartIndex) -> None:
         """From the next chunk on events start what this index says."""
@@ -189,6 +192,8 @@ class MatchStage:
         if plain["time"] > record.timestamp * 1000 + limits.AHEAD_MS_MAX * 1000:
             self.counters.ahead += 1
             _log.warning("record.ahead", topic=topic, partition=record.partition, offset=record.offset, id=plain["id"])
+            for hit in self._index.hits(topic, RecordView(plain)):
+                self.tallies.ahead(hit.active.id, plain["id"])
             return None
         return plain
 
@@ -214,6 +219,7 @@ class MatchStage:
         for ordinal, hit in enumerate(self._index.hits(topic, view)):
             key = aggregate_of(hit.active.id, hit.group_key)
             self.counters.matches += 1
+            self.tallies.hit(hit, plain["time"])
             value = self._codec.encode_raw("Match", _match_plain(topic, record, view, hit, ordinal))
             matches.setdefault(partition_of(key, self._partitions), []).append((key.encode(), value, []))
 

@@ -16,6 +16,8 @@ from aiokafka.errors import KafkaError
 from streams import limits
 from streams.codec.avro import Codec
 from streams.correlation.index import RuleIndex
+from streams.correlation.rule_figures import MATCHING
+from streams.correlation.tallies import engine_figures
 from streams.errors import BackboneError, Defect
 from streams.faust_app.control import Change, RulesReader, StartsReader
 from streams.faust_app.correlate_stage import Owner
@@ -25,7 +27,7 @@ from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka, start
 from streams.matching.matchers import DEFAULT_TOPICS
-from streams.records import derived_id
+from streams.records import Json, derived_id
 from streams.topics import CONTROL_RULES, CONTROL_WORKFLOWS, MATCHES
 
 #: The rhythm of watermarks once all source partitions of this worker were idle for `QUIET_AFTER_S`: only the wall clock moves then.
@@ -63,6 +65,7 @@ class Worker:
         self._sources: set[tuple[str, int]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._feed: Feed | None = None
+        self._stage: MatchStage | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()  #: partitions are assigned and taken, rules are loaded
         self.reached = asyncio.Event()  #: set whenever the control offset has moved
@@ -76,6 +79,11 @@ class Worker:
     def partitions(self) -> list[str]:
         """Partitions held, `topic/partition`, logical names."""
         return [f"{topic}/{partition}" for topic, partition in sorted(self._sources | {(MATCHES, p) for p in self._owners})]
+
+    def rule_figures(self) -> dict[str, dict[str, Json]]:
+        """What has happened to the records of each rule, by place: the match stage, and each partition of matches."""
+        places = {str(partition): engine_figures(owner.state.engine) for partition, owner in self._owners.items()}
+        return places if self._stage is None else {MATCHING: self._stage.tallies.figures(), **places}
 
     # --- life ---
 
@@ -97,7 +105,7 @@ class Worker:
         await start(snapshots)
         matches = self._kafka.names.physical(MATCHES)
         partitions = len(await producer.partitions_for(matches))
-        stage = MatchStage(self._kafka, self._codec, producer, partitions=partitions, name=self._name)
+        stage = self._stage = MatchStage(self._kafka, self._codec, producer, partitions=partitions, name=self._name)
         new_owner = self._owner_factory(snapshots)
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -131,7 +139,7 @@ class Worker:
                 await self._feed.stop()
             for owner in list(self._owners.values()):
                 await owner.close(checkpoint=not failed)
-            self._owners, self._feed = {}, None
+            self._owners, self._feed, self._stage = {}, None, None
             await self._rules.close()
             await self._starts.close()
             await stage.close()
