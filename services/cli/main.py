@@ -49,7 +49,7 @@ ENTRIES = {
     "workflow": _noun("workflow", "Validate, run, watch and command workflow executions."),
     "events": _noun("events", "Produce, follow and look back at system events."),
     "composites": _noun("composites", "Follow what the correlation rules find."),
-    "rules": _noun("rules", "Apply, list, show and delete correlation rules."),
+    "rules": _noun("rules", "Apply, list, show, delete, explain and try correlation rules."),
     "modules": _noun("modules", "List the modules and call their operations."),
     "topics": _noun("topics", "Create and verify the topics and schemas."),
 }

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import frame, rules_show, rules_trial
+from services.cli import frame, rules_explain, rules_show, rules_trial
 from services.cli.rules_options import Files, RuleId, Who, Why, load, user
 from streams.bus.bus import connect
 from streams.correlation import control
 from streams.correlation.control import Report
 from streams.correlation.rule_changes import Change, Stored
 
-app = typer.Typer(no_args_is_help=True, help="Apply, list, show, delete and try correlation rules.")
+app = typer.Typer(no_args_is_help=True, help="Apply, list, show, delete, explain and try correlation rules.")
 
 
 @app.command("apply")
@@ -65,6 +65,7 @@ async def delete_rule(rule_id: RuleId, why: Why = "", who: Who = "", as_json: fr
 
 
 app.command("test")(rules_trial.try_rules)
+app.command("explain")(rules_explain.explain_rule)
 
 
 def _row(stored: Stored) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from streams.bus.bus import connect
 from streams.correlation import control
 from streams.correlation.rule_changes import Version, text_of
 from streams.correlation.tallies import Tally
+from streams.correlation.workers import living
 from streams.records import from_micros, iso
 
 
@@ -32,7 +33,7 @@ async def show_rule(
         tally = None
         if number is None:
             number = (await control.show(bus, rule_id)).record.version
-            tally = (await control.tallies(bus)).get(rule_id)
+            tally = (await living(bus))[1].get(rule_id)
         version = await control.version(bus, rule_id, number)
     figures = [] if tally is None else [f"# {line}" for line in figures_text(tally)]
     frame.say(

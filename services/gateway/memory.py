@@ -169,6 +169,11 @@ class MemoryRules:
             raise NotFound("rule.unknown", f"There never was a rule {rule_id}.")
         return self.versions[rule_id]
 
+    async def explain(self, rule_id: str, group: Mapping[str, str]) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        await self.show(rule_id, None)
+        return {"rule_id": rule_id, "group": dict(group)}
+
     async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
         """See `ports.Rules`."""
         return {"rules": [{"id": document["id"], "version": len(self.versions.get(document["id"], ())) + 1} for document in documents]}

@@ -127,6 +127,9 @@ class Rules(Protocol):
     async def history(self, rule_id: str) -> Sequence[dict[str, Any]]:
         """Every version of a rule, oldest first. Raises `NotFound` (`rule.unknown`)."""
 
+    async def explain(self, rule_id: str, group: Mapping[str, str]) -> dict[str, Any]:
+        """How a group stands (empty: the groups used last). Raises `NotFound` (`rule.unknown`), `InvalidInput` (`group.invalid`)."""
+
     async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
         """What `apply` would change. Raises `InvalidDocument`."""
 

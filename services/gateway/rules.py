@@ -10,6 +10,7 @@ from services.gateway import bodies, cursors, documents
 from services.gateway.answers import Answer, ports_of
 from services.gateway.keys import Role, requires
 from streams import limits
+from streams.errors import InvalidInput
 from streams.records import Json
 
 router = APIRouter(tags=["rules"])
@@ -54,6 +55,29 @@ async def show(
 async def history(request: Request, rule_id: RuleId) -> Any:
     """The versions of a rule."""
     return Answer({"items": await ports_of(request).rules.history(rule_id), "next": None})
+
+
+@router.get(
+    "/v1/rules/{rule_id}/explain",
+    response_class=Answer,
+    summary="Why, and why not",
+    dependencies=[Depends(requires(Role.READER))],
+    description="How a group of the rule stands right now: what has been seen, what is missing, until when, and what may keep the rule "
+    "from firing. `group` is `name=value`, once for each entry of group-by; without it the groups used last.",
+)
+async def explain(
+    request: Request,
+    rule_id: RuleId,
+    group: Annotated[list[str], Query(description="name=value", max_length=100)] = [],  # noqa: B006  FastAPI copies it
+) -> Any:
+    """How a rule stands."""
+    found: dict[str, str] = {}
+    for text in group:
+        name, separator, value = text.partition("=")
+        if not separator or not name or name in found:
+            raise InvalidInput("group.invalid", "A group is given as name=value, each name once.", pointer="/group")
+        found[name] = value
+    return Answer(await ports_of(request).rules.explain(rule_id, found))
 
 
 @router.post(

@@ -18,11 +18,13 @@ from services.history.store import History
 from services.modules.catalogue import OPERATIONS
 from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
+from services.processes.runtime import ENDED
 from streams import topics
 from streams.bus.bus import Bus
 from streams.bus.validate import parse_event
 from streams.codec.avro import to_json
 from streams.correlation import control
+from streams.correlation.explaining import explain
 from streams.correlation.rule_changes import Stored
 from streams.correlation.rule_figures import Reported, is_figures
 from streams.correlation.tallies import Tally
@@ -177,6 +179,10 @@ class ControlRules:
         """See `ports.Rules`."""
         return [version.to_dict() for version in await control.history(self._bus, rule_id)]
 
+    async def explain(self, rule_id: str, group: Mapping[str, str]) -> dict[str, Any]:
+        """See `ports.Rules`."""
+        return (await explain(self._bus, rule_id, group)).to_dict()
+
     async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
         """See `ports.Rules`."""
         return {"rules": [change.to_dict() for change in await control.plan(self._bus, documents)]}
@@ -258,6 +264,8 @@ class Pulse:
                 async for record in self._bus.subscribe(WORKERS, since="now"):
                     if isinstance(record, Heartbeat) and is_figures(record):
                         self._reported.take(record)
+                    elif isinstance(record, Heartbeat) and record.type == ENDED:
+                        self._seen.pop(record.process, None)
                     elif isinstance(record, Heartbeat):
                         self._seen[record.process] = (time.monotonic(), record)
             except Unavailable as error:

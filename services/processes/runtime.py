@@ -26,6 +26,8 @@ from streams.records import Heartbeat, new_id
 from streams.settings import Settings
 
 HEARTBEAT_INTERVAL_S = 1.0
+#: Type of the last heartbeat of a process that was asked to end; it tells no positions, so nobody waits for the process.
+ENDED = "process.ended"
 #: How long a process waits for Kafka and its topics at its start: the broker boots beside it.
 START_TIMEOUT_S = 60.0
 
@@ -166,5 +168,8 @@ async def send_heartbeats(
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_INTERVAL_S)
         except asyncio.CancelledError:
             with contextlib.suppress(BackboneError, KafkaError):
+                # Those who follow see the last word, those who read the topic later nothing at all.
+                last = Heartbeat(id=new_id(), type=ENDED, source=f"mplp/{name}", subject=name, process=name, host=host)
+                await producer.send(topic, key=name.encode(), value=codec.encode(last), headers=headers_of(last))
                 await asyncio.shield(producer.send_and_wait(topic, key=name.encode(), value=None))
             raise

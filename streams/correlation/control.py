@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from streams.bus.reached import wait_reached
 from streams.correlation.levels import cycles
 from streams.correlation.parse import parse_rule, validate
 from streams.correlation.rule_changes import Change, Stock, Stored, Version, applied, deleted, disabled, planned, versions
-from streams.correlation.rule_figures import FRESH_S, Reported
 from streams.correlation.rule_store import change, read_stock
-from streams.correlation.tallies import Tally
 from streams.correlation.templates import escaped
 from streams.errors import InvalidDocument, NotFound, Violation
-from streams.records import ControlRecord, Heartbeat, Json, SystemEvent, derived_id, now
-from streams.topics import CONTROL_RULES, WORKERS
+from streams.records import ControlRecord, Json, SystemEvent, derived_id
+from streams.topics import CONTROL_RULES
 
 if TYPE_CHECKING:
     from streams.bus.bus import Bus
@@ -135,15 +132,6 @@ async def version(bus: Bus, rule_id: str, number: int) -> Version:
             return each
     known = ", ".join(str(each.version) for each in found)
     raise NotFound("rule.version-unknown", f"There is no version {number} of {rule_id}; there are {known}.")
-
-
-async def tallies(bus: Bus) -> dict[str, Tally]:
-    """Rule → what happened to its records over all workers that live, as they told it last; empty while no worker runs."""
-    reported = Reported()
-    async for delivered in bus.read(WORKERS, since=now() - timedelta(seconds=FRESH_S), until_end=True):
-        if isinstance(delivered.record, Heartbeat):
-            reported.take(delivered.record)
-    return reported.tallies(now().timestamp())
 
 
 async def _changed(

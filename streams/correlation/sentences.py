@@ -92,6 +92,15 @@ def sequence(steps: Sequence[Step]) -> str:
     return ", then ".join(name if times == 1 else f"{name} {times} times" for name, times in runs)
 
 
+def ago(microseconds: int) -> str:
+    """A span that need not be exact: `0.4 s`, `12 s`, `5 min`, `3 h`, `2 d`."""
+    span = max(microseconds, 0) / 1_000_000
+    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+        if span < size * most:
+            return f"{span / size:.2g} {unit}" if span / size < 10 else f"{span / size:.0f} {unit}"
+    return f"{span / 86400:.0f} d"
+
+
 def listed(names: Sequence[str], last: str) -> str:
     """`a`, `a or b`, `a, b or c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

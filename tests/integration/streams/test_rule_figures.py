@@ -13,6 +13,7 @@ from streams.bus.bus import Bus
 from streams.codec.avro import Codec
 from streams.correlation import control
 from streams.correlation.tallies import Tally
+from streams.correlation.workers import living
 from streams.kafka import Kafka
 from streams.records import SystemEvent, now
 from streams.settings import Settings
@@ -36,7 +37,7 @@ def failed(customer: str, *, seconds_ago: float = 0.0) -> SystemEvent:
 
 async def told(bus: Bus, holds: Callable[[Tally], bool]) -> Tally:
     async with asyncio.timeout(30):
-        while (tally := (await control.tallies(bus)).get("count")) is None or not holds(tally):
+        while (tally := (await living(bus))[1].get("count")) is None or not holds(tally):
             await asyncio.sleep(0.2)
     return tally
 
