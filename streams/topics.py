@@ -168,7 +168,7 @@ CATALOGUE: tuple[Topic, ...] = (
         message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
     ),
     Topic(name=WORKERS, key="process", records=(Heartbeat,), cleanup="compact"),
-    Topic(name=CONTROL_RULES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
+    Topic(name=CONTROL_RULES, key="id, id@version", records=(ControlRecord,), cleanup="compact", single_partition=True),
     Topic(name=CONTROL_ROUTES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
     # LogAppendTime as of events: which definition an event belongs to is decided by one clock.
     Topic(

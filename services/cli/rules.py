@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import frame, rules_explain, rules_show, rules_trial
+from services.cli import frame, rules_backtest, rules_explain, rules_show, rules_trial
 from services.cli.rules_options import Files, RuleId, Who, Why, load, user
 from streams.bus.bus import connect
 from streams.correlation import control
@@ -65,6 +65,7 @@ async def delete_rule(rule_id: RuleId, why: Why = "", who: Who = "", as_json: fr
 
 
 app.command("test")(rules_trial.try_rules)
+app.command("backtest")(rules_backtest.backtest_rules)
 app.command("explain")(rules_explain.explain_rule)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from services.gateway.ports import Item, Ports, Start
 from streams.bus.validate import parse_event
 from streams.errors import InvalidInput, NotFound, Refused, Violation
@@ -129,6 +131,11 @@ class MemoryHistory:
         self.asked.append((sql, parameters))
         self.given.append(self.answer(sql, parameters))
         return self.given[-1]
+
+    async def columns(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
+        """See `ports.History`."""
+        rows = [row async for batch in (await self.query(sql, parameters)).batches() for row in batch]
+        return orjson.dumps({name: [row[name] for row in rows] for name in (rows[0] if rows else ())})
 
     async def caught_up(self, timeout: float) -> int | None:
         """See `ports.History`."""

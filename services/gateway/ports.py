@@ -107,6 +107,9 @@ class History(Protocol):
     async def query(self, sql: str, parameters: Mapping[str, Any]) -> Rows:
         """Runs one read-only statement. Raises `InvalidInput`, `Denied` (`query.refused`), `Unavailable` (`history.unavailable`)."""
 
+    async def columns(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
+        """As `query`: the whole answer as JSON text, an object with an array for each column."""
+
     async def caught_up(self, timeout: float) -> int | None:
         """Waits until the sink has reached the end offsets of now, at most `timeout` seconds; records that it is behind,
         None if that is not known."""

@@ -135,6 +135,11 @@ class SunkHistory:
         self._check_open()
         return await self._store.query(sql, parameters)
 
+    async def columns(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
+        """See `ports.History`."""
+        self._check_open()
+        return await self._store.columns(sql, parameters)
+
     async def caught_up(self, timeout: float) -> int | None:
         """See `ports.History`."""
         self._check_open()

@@ -44,6 +44,14 @@ class Gateway:
             raise Defect("gateway.answer", "The gateway answered a query with something else than rows.")
         return rows
 
+    async def columns(self, sql: str, parameters: Mapping[str, Any] | None, *, stale: bool) -> dict[str, list[Any]]:
+        """See `Bus.columns`."""
+        body = {"sql": sql, "parameters": dict(parameters or {}), "format": "columns", "stale": stale}
+        columns = await self._post("/v1/query", body)
+        if not isinstance(columns, dict):
+            raise Defect("gateway.answer", "The gateway answered a query with something else than columns.")
+        return columns
+
     async def close(self) -> None:
         """Disconnects."""
         client, self._client = self._client, None

@@ -169,7 +169,8 @@ async def _last_said(bus: Bus, rule_id: str, keys: Sequence[str]) -> CompositeEv
     for aggregate in (aggregate_of(rule_id, key) for key in keys):
         since, partition = now() - _SAID_WITHIN, partition_of(aggregate, count)
         async for delivered in bus.read(COMPOSITES, since=since, until_end=True, key=aggregate, partition=partition):
-            last = delivered.record
+            if isinstance(delivered.record, CompositeEvent):
+                last = delivered.record
     return last
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from streams.correlation.rule_changes import SOURCE
@@ -27,7 +27,7 @@ _REASONS: Mapping[str, tuple[str, str, str, str]] = {
     "overflowed": ("rule.limit-reached", "records-per-group", "", "counted, but no longer named: their group holds too many"),
 }  # fmt: skip
 
-_Place = Hashable  #: where figures come from: a partition, or the match stage
+_Place = str  #: where figures come from: a partition, or the match stage
 
 
 class Ignored:
