@@ -62,7 +62,7 @@ def figures_text(tally: Tally) -> list[str]:
         said.append(f"{tally.ahead} ahead of their arrival: {', '.join(tally.ahead_ids)}")
     if tally.errors:
         said.append(f"{tally.errors} records on which an expression failed; the last: {tally.last_error}")
-    others = ("duplicates", "evicted", "overflowed", "oversized")
+    others = ("duplicates", "evicted", "overflowed")
     counted = [f"{getattr(tally, name)} {name}" for name in others if getattr(tally, name)]
     return said + ([", ".join(counted)] if counted else [])
 

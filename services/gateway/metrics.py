@@ -59,7 +59,7 @@ class RuleCollector(Collector):
         "mplp_rule_composites_revised": ("revised", "Composites that a rule said again or took back."),
         "mplp_rule_groups_evicted": ("evicted", "Groups of a rule that were forgotten because there were too many."),
     }
-    _OUTCOMES = ("matched", "late", "duplicates", "ahead", "errors", "oversized", "overflowed")
+    _OUTCOMES = ("matched", "late", "duplicates", "ahead", "errors", "overflowed")
 
     def __init__(self, figures: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
         self._figures = figures

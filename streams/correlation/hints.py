@@ -95,8 +95,6 @@ def _ignored(rule: Rule, tally: Tally) -> Iterator[str]:
         yield f"{tally.evicted} groups were forgotten because there were too many at once: what they had seen is lost."
     if tally.overflowed:
         yield f"{_records(tally.overflowed)} are counted but no longer named: a group holds more than the rule keeps."
-    if tally.oversized:
-        yield f"{_records(tally.oversized)} took no part because the text of their group is too long."
 
 
 def _wanted(rule: Rule, standing: Standing | None) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ _REASONS: Mapping[str, tuple[str, str, str, str]] = {
         "rule.records-ignored", "ahead", "ahead_ids",
         "more than five minutes ahead of their arrival: the clock of their source is wrong",
     ),
-    "oversized": ("rule.records-ignored", "group-too-long", "", "not used because the text of their group is too long"),
     "evicted": ("rule.limit-reached", "groups", "", "groups forgotten because there were too many: group by fewer different values"),
     "overflowed": ("rule.limit-reached", "records-per-group", "", "counted, but no longer named: their group holds too many"),
 }  # fmt: skip
@@ -68,7 +67,7 @@ class Ignored:
         self._told_us[key] = now_us
         type_, reason, _, meaning = _REASONS[name]
         what = "record was" if pending.count == 1 else "records were"
-        message = f"{pending.count} {what} {meaning}." if name in ("late", "ahead", "oversized") else f"{pending.count} {meaning}."
+        message = f"{pending.count} {what} {meaning}." if type_ == "rule.records-ignored" else f"{pending.count} {meaning}."
         data: dict[str, Any] = {
             "rule": rule_id, "version": pending.version, "reason": reason, "count": pending.count, "examples": pending.examples,
             "message": message,

@@ -21,7 +21,7 @@ EXAMPLES_MAX = 5
 #: Characters of an error that are told.
 _ERROR_CHARACTERS_MAX = 300
 
-_SUMMED = ("matched", "late", "duplicates", "evicted", "overflowed", "composites", "revised", "groups", "errors", "ahead", "oversized")
+_SUMMED = ("matched", "late", "duplicates", "evicted", "overflowed", "composites", "revised", "groups", "errors", "ahead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,6 @@ class Tally:
     groups: int = 0  #: kept now
     errors: int = 0  #: records on which an expression of the rule failed
     ahead: int = 0  #: records too far ahead of their arrival
-    oversized: int = 0  #: records whose group has too long a text
     names: Mapping[str, int] = field(default_factory=dict)  #: matcher → records that satisfied it
     last_us: Mapping[str, int] = field(default_factory=dict)  #: matcher → time of the newest of them, microseconds
     last_matched_us: int | None = None
@@ -89,10 +88,6 @@ class MatchTallies:
             if time_us > matched.last_us.get(name, time_us - 1):
                 matched.last_us[name] = time_us
 
-    def oversized(self, hit: Hit) -> None:
-        """The text of a record's group is too long."""
-        self._by_rule[hit.active.id].oversized += 1
-
     def ahead(self, rule_id: str, record_id: str) -> None:
         """A record that satisfied matchers of a rule was too far ahead of its arrival."""
         matched = self._by_rule[rule_id]
@@ -119,7 +114,6 @@ class _Matched:
         self._active = active
         self.names: dict[str, int] = {}
         self.last_us: dict[str, int] = {}
-        self.oversized = 0
         self.ahead = 0
         self.ahead_ids: list[str] = []
         self.last_error = ""
@@ -127,7 +121,7 @@ class _Matched:
     def figures(self) -> dict[str, Json]:
         return {
             "version": self._active.version, "order": self._active.order, "names": dict(self.names),
-            "last_us": dict(self.last_us), "oversized": self.oversized, "ahead": self.ahead, "ahead_ids": list(self.ahead_ids),
+            "last_us": dict(self.last_us), "ahead": self.ahead, "ahead_ids": list(self.ahead_ids),
         }  # fmt: skip
 
 

@@ -70,7 +70,6 @@ def test_what_keeps_every_group_from_firing(change: dict[str, Any], expected: li
         (Tally(ahead=2, ahead_ids=("e8", "e9")), ["2 records lay more than five minutes", "(e8, e9)"]),
         (Tally(evicted=4), ["4 groups were forgotten"]),
         (Tally(overflowed=4), ["4 records are counted but no longer named"]),
-        (Tally(oversized=1), ["1 record took no part"]),
     ],
 )
 def test_what_was_not_used_is_said_with_examples(tally: Tally, expected: list[str]) -> None:

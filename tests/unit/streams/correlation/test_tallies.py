@@ -160,7 +160,6 @@ class TestIgnored:
         ("figure", "type_", "reason"),
         [
             ("ahead", "rule.records-ignored", "ahead"),
-            ("oversized", "rule.records-ignored", "group-too-long"),
             ("evicted", "rule.limit-reached", "groups"),
             ("overflowed", "rule.limit-reached", "records-per-group"),
         ],
