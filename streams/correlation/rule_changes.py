@@ -145,7 +145,26 @@ def canonical(document: Json) -> str:
 
 def text_of(document: Json) -> str:
     """The document as a person reads it and `rules apply` takes it: YAML, in the order of the documentation."""
-    return str(yaml.safe_dump(in_order(document), sort_keys=False, allow_unicode=True, width=120)).rstrip()
+    return str(yaml.dump(in_order(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)).rstrip()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that readers of newer YAML take for numbers (`1e3`), which the library's own rules do not."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if _is_number(text) else None)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text[:2].lower() in ("0x", "0o", "0b")
+    return True
+
+
+_Dumper.add_representer(str, _text)
 
 
 _ORDER = (
