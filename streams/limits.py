@@ -34,8 +34,10 @@ CHUNK_RECORDS_MAX = 1000
 CHUNK_BACKLOG_MAX = 4
 #: How far ahead of its Kafka timestamp a record's `time` may be, milliseconds; beyond it the record moves no clock.
 AHEAD_MS_MAX = 5 * 60 * 1000
-#: Executions of which each was started by an event that the one before it emitted: beyond it a trigger is refused as a loop.
+#: Triggers and actions of rules of which each brought about what led to the next: beyond it nothing more is started, it is a loop.
 TRIGGER_DEPTH_MAX = 16
+#: Actions of a rule.
+RULE_ACTIONS_MAX = 20
 #: Longest `timespan` of a rule, milliseconds.
 TIMESPAN_MS_MAX = 30 * 24 * 3600 * 1000
 #: Groups that a rule keeps before the least recently used is evicted.

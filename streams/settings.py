@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streams import limits
 from streams.topics import TopicNames
+from streams.webhooks.addresses import parse_networks
+from streams.webhooks.signing import keys_of
 
 #: File in the data folder that says where the running product answers.
 RUN_FILE = "run.json"
@@ -59,7 +61,33 @@ class Settings(BaseSettings):
         description="How long an execution that ended takes commands, and a repeated start is recognised, milliseconds.",
     )  # fmt: skip
     module_concurrency: int = Field(16, ge=1, le=1000, description="Requests that a process of a user's module works on at a time.")
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Signs webhooks (HMAC-SHA256): text, or whsec_ and base64; several, the current one first. Empty: they are not signed.",
+    )
+    webhook_networks: str = Field(
+        "", description="Networks (CIDR, comma separated) that webhooks may go to although they are private, also by http."
+    )
+    webhook_ca_file: str = Field("", description="PEM file of further authorities that webhooks trust.")
+    webhook_timeout_ms: int = Field(10_000, ge=100, le=60_000, description="How long one attempt at a webhook may take, milliseconds.")
+    webhook_attempts: int = Field(8, ge=1, le=50, description="Attempts at a webhook before it goes to the dead letters.")
+    webhook_retry_ms: int = Field(
+        500, ge=10, le=60_000, description="Wait after the first failed attempt; three times as long after each further one, at most 5 min."
+    )
+    webhook_concurrency: int = Field(8, ge=1, le=256, description="Calls to one destination at a time, per worker.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of the processes' own logs.")
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _are_keys(cls, value: SecretStr) -> SecretStr:
+        keys_of(value.get_secret_value())
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -61,8 +61,10 @@ DEAD_LETTER_SUFFIX = ".dlq"
 EPOCH_HEADER = "mplp_epoch"
 #: Header of a record that was forwarded to the partition of its home once.
 FORWARDED_HEADER = "mplp_forwarded"
-#: Header of an event that an execution has emitted which itself was started by an event: how many such executions led to it.
+#: Header of what came about by itself: how many triggers and actions of rules led to it (`streams.causation`).
 DEPTH_HEADER = "mplp_depth"
+#: Header of a composite whose rule has actions: what is to be done, as JSON (`streams.correlation.intentions`).
+ACTIONS_HEADER = "mplp_actions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

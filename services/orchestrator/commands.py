@@ -59,7 +59,7 @@ def apply(draft: Draft, command: WorkflowCommand) -> None:
         case "retry":
             retrying.retry(draft, who_of(data))
         case "signal":
-            signals.receive(draft, data, who_of(data))
+            signals.receive(draft, data, who_of(data), depth_of(command.data))
         case "answer":
             _answer(draft, data)
         case _:
@@ -77,6 +77,12 @@ def _check_state(state: Execution, command: CommandName, allowed: frozenset[Exec
 def who_of(data: dict[str, Any]) -> dict[str, Json]:
     """Who wanted it and why, if they said so."""
     return {name: data[name] for name in ("by", "why") if data.get(name)}
+
+
+def depth_of(data: Json) -> int:
+    """How far the command with this data is from what was not started by itself (`streams.causation`)."""
+    depth = data.get("trigger_depth") if isinstance(data, dict) else None
+    return depth if isinstance(depth, int) else 0
 
 
 def _check_answer(state: Execution, data: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ class Draft:
         effects = list(self.effects)
         if self.state.parent is not None and self.state.status in TERMINAL and not self._had_ended:
             effects.append(family.outcome(self.state))
-        return Decision(events=tuple(self.events), effects=tuple(effects))
+        return Decision(events=tuple(self.events), effects=tuple(effects), depth=self.state.trigger_depth)
 
     def record(
         self,

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator
 from typing import Any, cast, get_args
 
 from services.orchestrator.state import Emitted, Execution, StepState
+from streams.causation import depth_headers
 from streams.log.types import Send
 from streams.records import ModuleMessage, Severity, SystemEvent, derived_id, from_micros
-from streams.topics import DEPTH_HEADER, REQUESTS, SYSTEM_EVENTS, home_of, module_requests
+from streams.topics import REQUESTS, SYSTEM_EVENTS, home_of, module_requests
 
 SOURCE = "mplp/orchestrator"
 #: What messages name as their source module.
@@ -45,7 +46,7 @@ def request(state: Execution, instance: str, step: StepState, local_modules: Col
         reply_to=home_of(state.id),
         deadline=from_micros(min(ends)) if ends else None,
     )
-    return Send(topic=_inbox(step.module, local_modules), key=home_of(state.id), record=message)
+    return Send(topic=_inbox(step.module, local_modules), key=home_of(state.id), record=message, headers=depth_headers(state.trigger_depth))
 
 
 def cancel_message(state: Execution, instance: str, step: StepState, now_us: int) -> Send:
@@ -91,8 +92,7 @@ def emission(state: Execution, emitted: Emitted) -> Send:
         data=event.get("data", {}),
         severity=cast(Severity, severity),
     )
-    headers = ((DEPTH_HEADER, str(state.trigger_depth).encode()),) if state.trigger_depth else ()
-    return Send(topic=SYSTEM_EVENTS, key=subject, record=record, headers=headers)
+    return Send(topic=SYSTEM_EVENTS, key=subject, record=record, headers=depth_headers(state.trigger_depth))
 
 
 def event_fault(event: dict[str, Any]) -> str | None:

@@ -17,10 +17,11 @@ COMMANDED = frozenset(
 
 def signal_received(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     """Keeps a signal that no step waits for; one that is delivered completes its step by the next event."""
+    depth = {"trigger_depth": event.data["trigger_depth"]} if "trigger_depth" in event.data else {}
     if event.step_id is not None:
-        return {}
+        return depth
     signal = Signal(name=event.data["name"], data=event.data.get("data"))
-    return {"signals": (*state.signals, signal), "results_bytes": state.results_bytes + json_bytes(signal.data)}
+    return depth | {"signals": (*state.signals, signal), "results_bytes": state.results_bytes + json_bytes(signal.data)}
 
 
 def without_signal(state: Execution, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
 from services.orchestrator import attempts, commands, conditions, continuation, effects, family, forking, progress, timers, triggering
@@ -112,7 +113,7 @@ class OrchestratorMachine:
         decision = self._answer(view, message, now_us)
         if not family.is_from_child(message):
             return decision
-        return Decision(events=decision.events, effects=(*decision.effects, family.acknowledge(message)))
+        return replace(decision, effects=(*decision.effects, family.acknowledge(message)))
 
     def _acknowledged(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
         """Our parent knows how we ended, or a fork has begun."""
@@ -174,7 +175,8 @@ class OrchestratorMachine:
             told = [] if parent is None else [family.refused_outcome(command, parent, error, input.time_us)]
             if (source := family.source_of(command)) is not None:
                 told.append(family.fork_known(command, source, from_micros(input.time_us)))
-            return Decision(events=(commands.refusal(command, state, error, input.time_us),), effects=tuple(told))
+            depth = max(commands.depth_of(command.data), 0 if state is None else state.trigger_depth)
+            return Decision(events=(commands.refusal(command, state, error, input.time_us),), effects=tuple(told), depth=depth)
 
     def _fork(self, draft: Draft, command: WorkflowCommand) -> Decision:
         data = command.data if isinstance(command.data, dict) else {}

@@ -13,8 +13,10 @@ from streams.errors import Refused
 from streams.records import Json
 
 
-def receive(draft: Draft, data: dict[str, Any], who: dict[str, Json]) -> None:
+def receive(draft: Draft, data: dict[str, Any], who: dict[str, Json], depth: int = 0) -> None:
     """Takes a signal. It also reaches an execution that is paused: what follows from it waits for the resume.
+
+    `depth` tells how far the signal is from what was not started by itself; what follows from it is no nearer.
 
     Raises `Refused` (`command.invalid`, `signal.too-many`, `execution.too-large`), then nothing was recorded.
     """
@@ -23,6 +25,8 @@ def receive(draft: Draft, data: dict[str, Any], who: dict[str, Json]) -> None:
         raise Refused("command.invalid", f"A signal has a name of 1 to {limits.NAME_CHARACTERS_MAX} characters.", pointer="/name")
     state = draft.state
     record: dict[str, Any] = {"name": name, "data": payload, **who}
+    if depth > state.trigger_depth:
+        record["trigger_depth"] = depth
     # Those that wait longest come first: they are in the order in which they began.
     waiting = next((instance for instance in state.live_in_order() if _waits_for(draft, instance, name)), None)
     if waiting is not None:

@@ -188,7 +188,7 @@ class Execution:
     sequence: int  #: of its last event
     input: Json = None
     event: Json = None  #: the record that a trigger started it with
-    trigger_depth: int = 0  #: executions, each started by an event of the one before it, up to this one; 0: no event started it
+    trigger_depth: int = 0  #: triggers and actions of rules, each brought about by what the one before it did, up to this one
     timeout_us: int | None = None
     paused_us: int | None = None
     steps: PersistentMap[str, StepState] = field(default_factory=PersistentMap)

@@ -57,6 +57,11 @@ class Webhook:
 
 Action: TypeAlias = Emit | StartWorkflow | SignalWorkflow | Webhook
 
+#: What each kind is called in rules.
+KINDS: Mapping[type[Action], str] = {
+    Emit: "emit", StartWorkflow: "start-workflow", SignalWorkflow: "signal-workflow", Webhook: "webhook",
+}  # fmt: skip
+
 # --- as they are intended ---
 
 
@@ -97,6 +102,7 @@ class IntendedCall:
     url: str
     headers: Mapping[str, str]
     body: Json
+    whole: bool = False  #: the body is the composite itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,7 @@ class Unrendered:
 
     key: str
     index: int  #: of the action in the rule
+    action: str  #: its kind
     code: str
     message: str
 
@@ -168,11 +175,11 @@ def _intended(action: Action, key: str, index: int, values: Mapping[str, Any], c
             case Webhook(url=url, headers=headers, body=body):
                 said = {name: _text(value, f"headers/{name}") for name, value in rendered(headers, values).items()}
                 content = as_json(composite) if body is None else rendered(body, values)
-                return IntendedCall(key=key, url=_text(rendered(url, values), "url"), headers=said, body=content)
+                return IntendedCall(key=key, url=_text(rendered(url, values), "url"), headers=said, body=content, whole=body is None)
             case _:
                 assert_never(action)
     except ExpressionFailed as error:
-        return Unrendered(key=key, index=index, code="action.unrendered", message=str(error))
+        return Unrendered(key=key, index=index, action=KINDS[type(action)], code="action.unrendered", message=str(error))
 
 
 def _text(value: Json, name: str) -> str:

@@ -203,11 +203,6 @@ def check_service(documents: Sequence[Json]) -> None:
     for index, document in enumerate(documents):
         at = f"/{index}" if len(documents) > 1 else ""
         rule = parse_rule(document)
-        if rule.actions:
-            message = (
-                "The workers of this version perform no actions; composites are on mplp.composite.events. `rules test` takes the rule."
-            )
-            faults.append(Violation(code="rule.action-unsupported", pointer=f"{at}/actions", message=message))
         for matcher in rule.matchers:
             if matcher.rules:
                 message = "The workers of this version do not match composites of other rules. `rules test` takes the rule."

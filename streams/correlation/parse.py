@@ -11,10 +11,12 @@ from streams.correlation.actions import Action, Emit, SignalWorkflow, StartWorkf
 from streams.correlation.parse_correlation import CorrelationFields
 from streams.correlation.rules import Rule
 from streams.correlation.templates import compile_template, escaped
-from streams.errors import InvalidDocument, Violation
+from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.matching.matchers import Matcher
 from streams.records import Json
 from streams.topics import BY_NAME, COMPOSITES
+from streams.webhooks.addresses import target_of
+from streams.webhooks.outcomes import OWN_HEADERS
 
 _SEVERITIES = ("debug", "info", "warning", "error", "critical")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -26,6 +28,8 @@ _ACTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # action â†
     "signal-workflow": (("execution", "name"), ("data",)),
     "webhook": (("url",), ("headers", "body")),
 }
+#: A token of HTTP (RFC 9110).
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _CONFIDENCE_NAMES = ("count", "value", "span_ms", "events")
 
 
@@ -144,6 +148,8 @@ class _Reader(CorrelationFields):
         if not isinstance(actions, list):
             self.fault("rule.value-invalid", "/actions", "actions is a list.")
             return []
+        if len(actions) > limits.RULE_ACTIONS_MAX:
+            self.fault("rule.value-invalid", "/actions", f"A rule has at most {limits.RULE_ACTIONS_MAX} actions.")
         found = [self._action(action, f"/actions/{index}") for index, action in enumerate(actions)]
         return [action for action in found if action is not None]
 
@@ -185,10 +191,23 @@ class _Reader(CorrelationFields):
             case "signal-workflow":
                 return SignalWorkflow(execution=fields["execution"], name=fields["name"], data=fields["data"])
             case _:
-                headers = self.section(content, "headers", at) or {}
-                for header in headers:
-                    self.text(headers, header, f"{at}/headers")
+                self._webhook_headers(self.section(content, "headers", at) or {}, f"{at}/headers")
+                self._webhook_url(fields["url"], f"{at}/url")
                 return Webhook(url=fields["url"], headers=fields["headers"] or {}, body=fields["body"])
+
+    def _webhook_url(self, url: Any, at: str) -> None:
+        """A URL without templates is checked at once. Which addresses may be called is for the workers to know."""
+        if isinstance(url, str) and url:
+            try:
+                target_of(url)
+            except InvalidInput as error:
+                self.fault(error.code, at, error.message)
+
+    def _webhook_headers(self, headers: Mapping[str, Any], at: str) -> None:
+        for name in headers:
+            self.text(headers, name, at)
+            if not _HEADER.fullmatch(name) or name.lower() in OWN_HEADERS:
+                self.fault("rule.value-invalid", f"{at}/{escaped(name)}", f"{name[:60]!r} is no header that a webhook can have of a rule.")
 
 
 def _is_id(value: Any) -> bool:

@@ -15,6 +15,7 @@ import orjson
 from streams.correlation.clock import Clocks
 from streams.correlation.engine import Engine
 from streams.correlation.explain import composite
+from streams.correlation.intentions import Headers, headers_of_said
 from streams.correlation.parse import parse_rule
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Draft, Seen
@@ -41,9 +42,11 @@ class CorrelatePartition:
         self._clocks = Clocks()
         self._last: dict[tuple[str, int], tuple[int, int]] = {}  # source partition → (offset, ordinal) of its last match
         self._ended: dict[str, int] = {}  # rule → order of the version that deleted or disabled it
+        self._headers: dict[tuple[str, int], Headers] = {}  # (composite, revision) of the last `apply` → what goes along with it
 
     def apply(self, name: str, plain: Mapping[str, Any], timestamp_us: int) -> list[CompositeEvent]:
         """The next record (`Match`, `Watermark`, `RuleChange`), written at `timestamp_us`; the composites it leads to."""
+        self._headers = {}
         if name == "Match":
             return self._composites(self._match(plain))
         if name == "Watermark":
@@ -54,6 +57,10 @@ class CorrelatePartition:
         if name == "RuleChange":
             self._rule_changed(plain)
         return []
+
+    def headers_of(self, composite: CompositeEvent) -> Headers:
+        """Headers of a composite that the last `apply` gave: its depth, and the actions of its rule."""
+        return self._headers.get((composite.id, composite.revision), ())
 
     def _match(self, plain: Mapping[str, Any]) -> list[Draft]:
         self.counters.matches += 1
@@ -70,9 +77,10 @@ class CorrelatePartition:
             else:
                 self.counters.unknown += 1
             return []
+        value, depth = _of_fields(plain.get("fields", "{}"))
         seen = Seen(
             plain["time"], plain["id"], plain["type"], plain["source"], plain["tenant"], plain["correlation_id"], tuple(plain["names"]),
-            plain["data"], _value(plain.get("fields", "{}")),
+            plain["data"], value, depth=depth,
         )  # fmt: skip
         return self.engine.feed(active.id, plain["group_key"], seen)
 
@@ -104,7 +112,10 @@ class CorrelatePartition:
                 counters.revised += 1
             else:
                 counters.composites += 1
-            found.append(composite(active, draft))
+            said = composite(active, draft)
+            if headers := headers_of_said(active.rule, said, draft):
+                self._headers[said.id, said.revision] = headers
+            found.append(said)
         return found
 
     def dump(self) -> Json:
@@ -136,7 +147,13 @@ class CorrelatePartition:
             self.engine.restore(item["document"]["id"], item.get("counters", {}))
 
 
-def _value(fields: str) -> Any:
-    """The value of the condition's field that the match stage found; a list is the canonical text of a JSON value (`value_of`)."""
-    value = orjson.loads(fields).get("value")
-    return tuple(value) if isinstance(value, list) else value
+def _of_fields(fields: str) -> tuple[Any, int]:
+    """What the match stage found: the value of the condition's field, and the record's depth.
+
+    A list is the canonical text of a JSON value (`value_of`).
+    """
+    if fields == "{}":
+        return None, 0
+    found = orjson.loads(fields)
+    value = found.get("value")
+    return tuple(value) if isinstance(value, list) else value, found.get("depth", 0)

@@ -24,6 +24,7 @@ class Seen(NamedTuple):
     data: str = "{}"  #: JSON text; "{}" once it is no longer among the samples
     value: Any = None  #: of the condition's field, as `streams.correlation.figures.value_of` gives it
     after: tuple[int, str, int] | None = None  #: of a composite: arrival and id of the record that fired it, and the rule's level
+    depth: int = 0  #: see `streams.causation`
 
     def dump(self) -> Json:
         """As JSON, for checkpoints."""
@@ -41,7 +42,7 @@ class Seen(NamedTuple):
 
 def thinned(seen: Seen) -> Seen:
     """What is left of a record that counts but is no longer known by its id."""
-    return Seen(seen.time_us, "", value=seen.value)
+    return Seen(seen.time_us, "", value=seen.value, depth=seen.depth)
 
 
 @dataclass(frozen=True, slots=True)

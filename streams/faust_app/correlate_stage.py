@@ -16,9 +16,12 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streams.codec.avro import Codec, headers_of
 from streams.correlation.checkpoint import CheckpointReader, CheckpointWriter, Entry, Loaded
+from streams.correlation.intentions import Headers
 from streams.correlation.partition import CorrelatePartition
 from streams.correlation.rules import aggregate_of
 from streams.errors import Defect, InvalidInput, TooLarge
+from streams.faust_app.action_partition import ActionPartition
+from streams.faust_app.action_stage import has_actions
 from streams.faust_app.batches import Raw, send_batches
 from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
@@ -27,7 +30,7 @@ from streams.log.fenced import FencedLog, LogRecord, UnknownOutcome
 from streams.log.kafka_log import read_range
 from streams.log.reader import epoch_at
 from streams.log.rule import Verdict
-from streams.records import CompositeEvent, InputPosition, Snapshot, derived_id
+from streams.records import CompositeEvent, InputPosition, Json, Snapshot, derived_id
 from streams.topics import COMPOSITES, INTERNAL_SNAPSHOTS, MATCHES
 
 #: Records handled between two pauses in which other tasks of the process run.
@@ -45,6 +48,7 @@ class Emission:
 
     composite: CompositeEvent
     offset: int
+    headers: Headers = ()  #: its depth and actions
 
     @property
     def key(self) -> str:
@@ -57,8 +61,9 @@ class Owner:
 
     def __init__(
         self, kafka: Kafka, codec: Codec, snapshots_producer: AIOKafkaProducer, partition: int, *, name: str,
-        ports: WorkerPorts | None = None,
+        ports: WorkerPorts | None = None, actions: ActionPartition | None = None,
     ) -> None:  # fmt: skip
+        """`actions` performs what rules intend; without it nobody does."""
         self.partition = partition
         self.position = 0  #: next offset of the matches partition
         self.state = CorrelatePartition()
@@ -67,6 +72,7 @@ class Owner:
         self._codec = codec
         self._snapshots_producer = snapshots_producer
         self._name = name
+        self._actions = actions
         self._matches = kafka.names.physical(MATCHES)
         self._snapshots = kafka.names.physical(INTERNAL_SNAPSHOTS)
         self._ports = ports or WorkerPorts()
@@ -124,6 +130,9 @@ class Owner:
         await self._log.claim(lambda record: self._fold(record, said), start=start, start_epoch=start_epoch)
         self._writer = CheckpointWriter(self._log.epoch, self.partition)
         self._older = reader.keys_before(self._log.epoch)
+        if self._actions is not None:
+            kept = None if loaded is None else loaded.state.get("actions")
+            await self._actions.begin(kept, position=start, end=self._log.next_offset)
         replayed = await self._replay(said)
         # The first checkpoint of an epoch has everything.
         self._changed = set(self.state.engine.groups()) | set(self._groups.values())
@@ -237,7 +246,8 @@ class Owner:
         except InvalidInput as error:
             _log.error("match.unreadable", partition=self.partition, offset=offset, code=error.code)
             return []
-        return [Emission(composite, offset) for composite in self.state.apply(name, plain, timestamp_ms * 1000)]
+        found = self.state.apply(name, plain, timestamp_ms * 1000)
+        return [Emission(composite, offset, self.state.headers_of(composite)) for composite in found]
 
     async def _emit(self, emissions: Sequence[Emission]) -> None:
         for first in range(0, len(emissions), _APPEND_MAX):
@@ -253,10 +263,11 @@ class Owner:
                 emission.composite, aggregate_id=key, sequence=sequences[key], epoch=self._log.epoch,
                 input=InputPosition(topic=self._matches, partition=self.partition, offset=emission.offset),
             )  # fmt: skip
+            ready = self._log.outgoing(key, composite)
             # Kafka's timestamp is that of the emission: event time may lie so far back that retention would delete it at once.
-            batch.append(replace(self._log.outgoing(key, composite), timestamp_ms=time.time_ns() // 1_000_000))
+            batch.append(replace(ready, timestamp_ms=time.time_ns() // 1_000_000, headers=[*ready.headers, *emission.headers]))
         try:
-            await self._log.append_encoded(batch)
+            first = await self._log.append_encoded(batch)
         except TooLarge as error:
             if len(emissions) == 1:
                 raise Defect("composite.too-large", f"A composite of {emissions[0].composite.rule_id} exceeds the log's batch.") from error
@@ -265,6 +276,10 @@ class Owner:
             await self._append(emissions[middle:])
             return
         self.emitted += len(emissions)
+        if self._actions is not None:
+            self._actions.said(
+                [self._log.stored(ready, first + index) for index, ready in enumerate(batch) if has_actions(ready)], self._log.next_offset
+            )
         for emission in emissions:
             group = (emission.composite.rule_id, _group_key_of(emission.composite))
             self._number(*group, sequences[emission.key])
@@ -286,7 +301,7 @@ class Owner:
         await self._write(
             [
                 self._writer.completion(
-                    matches_offset=position, composites_offset=self._log.next_offset, state=self.state.dump()
+                    matches_offset=position, composites_offset=self._log.next_offset, state=self._dump()
                 )
             ]
         )  # fmt: skip
@@ -294,6 +309,10 @@ class Owner:
         self._checkpointed_at, self._checkpointed_position = asyncio.get_running_loop().time(), position
         await self._write([*self._writer.completed(), *(Entry(key, "", None) for key in self._older)])
         self._older = []
+
+    def _dump(self) -> Json:
+        actions = None if self._actions is None else self._actions.dump()
+        return {**self.state.dump(), "actions": actions}
 
     def _content(self, group: tuple[str, str]) -> dict[str, object] | None:
         state = self.state.engine.dump_group(*group)
@@ -320,6 +339,8 @@ class Owner:
             if self._closed:
                 return
             self._closed = True
+            if self._actions is not None:
+                await self._actions.close()
             if checkpoint and self._taken and self._log.held and self.position > self._checkpointed_position:
                 await self._checkpoint()
             await self._log.close()

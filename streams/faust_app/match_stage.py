@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from streams import limits
 from streams.bus.handling import DeadLetters
 from streams.bus.publisher import Publisher
+from streams.causation import depth_of
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.correlation.clock import UNKNOWN_US
@@ -267,7 +268,9 @@ class MatchStage:
 def _match_plain(topic: str, record: Any, view: RecordView, hit: Hit, ordinal: int) -> dict[str, Any]:
     plain = view.plain
     data, truncated = payload_of(hit.active.rule, plain["data"], lambda: view.values["data"])
-    fields = "{}" if hit.value is None else orjson.dumps({"value": hit.value}).decode()
+    depth = depth_of(record.headers)
+    found = ({} if hit.value is None else {"value": hit.value}) | ({"depth": depth} if depth else {})
+    fields = orjson.dumps(found).decode() if found else "{}"
     return {
         "id": plain["id"], "type": plain["type"], "source": plain.get("source") or "", "subject": plain.get("subject") or "",
         "time": plain["time"], "tenant": plain.get("tenant") or "default", "correlation_id": plain.get("correlation_id") or "",

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer
 
+from streams.causation import depth_of
 from streams.codec.avro import Codec, headers_of, to_json
 from streams.errors import InvalidInput
 from streams.faust_app.batches import Raw, send_batches
@@ -18,14 +19,12 @@ from streams.kafka import Kafka
 from streams.matching.matchers import RecordView
 from streams.matching.starts import StartIndex, outcome_of
 from streams.records import WorkflowCommand
-from streams.topics import COMMANDS, DEPTH_HEADER, SYSTEM_EVENTS, partition_of
+from streams.topics import COMMANDS, SYSTEM_EVENTS, partition_of
 
 _log = structlog.get_logger("starts")
 
 #: Fields that only say where in a log a record lies.
 _OF_LOGS = frozenset({"aggregate_id", "sequence", "epoch", "input"})
-#: An event whose header is no number has come a long way.
-_DEPTH_DIGITS_MAX = 4
 
 
 class StartStage:
@@ -55,7 +54,7 @@ class StartStage:
             _log.warning("trigger.unreadable", topic=topic, offset=record.offset, workflows=workflows, code=error.code)
             return
         shown = {name: value for name, value in to_json(event).items() if name not in _OF_LOGS}
-        depth = _depth(record.headers)
+        depth = depth_of(record.headers)
         for hit in hits:
             outcome = outcome_of(hit, shown, event, depth)
             if isinstance(outcome, WorkflowCommand):
@@ -78,11 +77,3 @@ class StartStage:
                 if target == topic:
                     batches.setdefault(partition_of(key, partitions), []).append(raw)
             await send_batches(self._producer, physical, batches)
-
-
-def _depth(headers: Any) -> int:
-    for name, value in headers or ():
-        if name == DEPTH_HEADER:
-            text = value.decode(errors="replace")
-            return int(text) if text.isascii() and text.isdigit() and len(text) <= _DEPTH_DIGITS_MAX else 10**_DEPTH_DIGITS_MAX
-    return 0

@@ -19,6 +19,7 @@ from streams.correlation.index import RuleIndex
 from streams.correlation.rule_figures import MATCHING
 from streams.correlation.tallies import engine_figures
 from streams.errors import BackboneError, Defect
+from streams.faust_app.action_stage import ActionStage
 from streams.faust_app.control import Change, RulesReader, StartsReader
 from streams.faust_app.correlate_stage import Owner
 from streams.faust_app.feed import Feed, Subscription
@@ -106,7 +107,8 @@ class Worker:
         matches = self._kafka.names.physical(MATCHES)
         partitions = len(await producer.partitions_for(matches))
         stage = self._stage = MatchStage(self._kafka, self._codec, producer, partitions=partitions, name=self._name)
-        new_owner = self._owner_factory(snapshots)
+        actions = ActionStage(self._kafka, self._codec, failed=self.fail)
+        new_owner = self._owner_factory(snapshots, actions)
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._rules.open()
@@ -143,6 +145,7 @@ class Worker:
             await self._rules.close()
             await self._starts.close()
             await stage.close()
+            await actions.close()
             await producer.stop()
             await snapshots.stop()
 
@@ -152,8 +155,10 @@ class Worker:
             _log.error("worker.failed", error=f"{type(error).__name__}: {error}")
             self._failure.set_exception(error)
 
-    def _owner_factory(self, snapshots: AIOKafkaProducer) -> Callable[[int], Owner]:
-        return lambda partition: Owner(self._kafka, self._codec, snapshots, partition, name=self._name, ports=self._ports)
+    def _owner_factory(self, snapshots: AIOKafkaProducer, actions: ActionStage) -> Callable[[int], Owner]:
+        return lambda partition: Owner(
+            self._kafka, self._codec, snapshots, partition, name=self._name, ports=self._ports, actions=actions.partition(partition)
+        )
 
     def _subscription(self, stage: MatchStage, sources: Sequence[str], new_owner: Callable[[int], Owner]) -> Subscription:
         names, settings = self._kafka.names, self._kafka.settings

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from streams import limits, topics
+from streams.causation import depth_headers, depth_of
 from streams.log.fold import Decided
 from streams.log.inputs import Arrived
 from streams.log.lanes import Lane, Ownership, Ports, Waiting
@@ -55,7 +57,8 @@ class Appending:
         records: list[Outgoing] = []
         size = 0
         for waiting in lane.waiting:
-            encoded = [lane.log.outgoing(home_of(_key_of(entry.event)), entry.event) for entry in waiting.decided.entries]
+            depth = depth_headers(waiting.decided.depth)
+            encoded = [lane.log.outgoing(home_of(_key_of(entry.event)), entry.event, depth) for entry in waiting.decided.entries]
             if waiting.position is not None:
                 encoded.append(lane.log.outgoing(f"position/{self._owned.partition}", waiting.position))
             size += sum(len(record.value) + 512 for record in encoded)
@@ -70,21 +73,21 @@ class Appending:
         for entry in waiting.decided.entries:
             for other in self._owned.lanes.values():
                 if lane.machine.log in other.machine.source_logs and other.machine.concerns(entry.event):
-                    self._hand_over(other, entry.event, entry.position, acknowledged_us)
+                    self._hand_over(other, entry.event, entry.position, acknowledged_us, waiting.decided.depth)
         for send, position in waiting.decided.effects:
-            await self._perform(send, position, acknowledged_us)
+            await self._perform(_as_deep(send, waiting.decided.depth), position, acknowledged_us)
         if self._ports.observer is not None and waiting.position is None:
             self._ports.observer.decided(lane.machine.name, len(waiting.decided.entries), acknowledged_us - waiting.at_hand_us)
 
     async def _perform(self, send: Send, position: InputPosition | None, now_us: int) -> None:
         if self._owned.is_local(send, self._ports.names):
             reader = self._owned.readers[self._ports.names.physical(send.topic)]
-            self._hand_over(self._owned.lanes[reader], send.record, position, now_us)
+            self._hand_over(self._owned.lanes[reader], send.record, position, now_us, depth_of(send.headers))
         else:
             await self._ports.effects.send(send)
 
-    def _hand_over(self, lane: Lane, record: Record, position: InputPosition | None, now_us: int) -> None:
-        arrived = Arrived(lane=lane.machine.name, time_us=now_us, record=record, position=position)
+    def _hand_over(self, lane: Lane, record: Record, position: InputPosition | None, now_us: int, depth: int) -> None:
+        arrived = Arrived(lane=lane.machine.name, time_us=now_us, record=record, position=position, depth=depth)
         self._owned.inputs.sources[f"local/{lane.machine.name}"].queue.append(arrived)
         self._owned.work.set()
 
@@ -117,6 +120,11 @@ class Appending:
         fold.next_offset += 1
         fold.moved.clear()
         return record
+
+
+def _as_deep(send: Send, depth: int) -> Send:
+    """An effect tells how deep the decision lies that it belongs to, unless it says so itself."""
+    return send if not depth or depth_of(send.headers) else replace(send, headers=(*send.headers, *depth_headers(depth)))
 
 
 def _key_of(event: LogEvent) -> str:

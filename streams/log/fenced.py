@@ -160,14 +160,21 @@ class FencedLog:
         """
         return await self.append_encoded([self.outgoing(key, record) for key, record in records])
 
-    def outgoing(self, key: str, record: Record) -> Outgoing:
-        """A record as it is appended: encoded, with headers and its own time as timestamp."""
+    def outgoing(self, key: str, record: Record, headers: Sequence[tuple[str, bytes]] = ()) -> Outgoing:
+        """A record as it is appended: encoded, with headers (its own, then these) and its own time as timestamp."""
         return Outgoing(
             key=key.encode(),
             value=self._codec.encode(record),
-            headers=headers_of(record),
+            headers=[*headers_of(record), *headers],
             timestamp_ms=max(0, to_micros(record.time) // 1000),
         )
+
+    def stored(self, outgoing: Outgoing, offset: int) -> Stored:
+        """A record as it lies in the log after its append."""
+        return Stored(
+            topic=self.topic, partition=self.partition, offset=offset, timestamp_ms=outgoing.timestamp_ms, key=outgoing.key,
+            value=outgoing.value, headers=outgoing.headers,
+        )  # fmt: skip
 
     async def append_encoded(self, batch: Sequence[Outgoing]) -> int:
         """As `append`, for records already encoded by `outgoing`."""

@@ -32,6 +32,7 @@ class Decided:
 
     entries: tuple[Entry, ...]
     effects: tuple[tuple[Send, InputPosition | None], ...]  #: with the place of the event that each belongs to
+    depth: int = 0  #: see `Decision`
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.effects)
@@ -140,7 +141,8 @@ class LogFold:
         if position is not None:
             self._move(position.topic, position.offset)
             self.moved.add(position.topic) if not entries else self.moved.discard(position.topic)
-        return Decided(entries=entries, effects=self._place(decision.effects, entries))
+        depth = max(decision.depth, input.depth) if isinstance(input, Received) else decision.depth
+        return Decided(entries=entries, effects=self._place(decision.effects, entries), depth=depth)
 
     def _place(self, effects: Sequence[Send], entries: Sequence[Entry]) -> tuple[tuple[Send, InputPosition | None], ...]:
         return tuple((effect, entries[effect.caused_by].position if entries else None) for effect in effects)

@@ -30,6 +30,7 @@ class Arrived:
     position: InputPosition | None
     stored: Stored | None = None
     fault: tuple[str, str] | None = None
+    depth: int = 0  #: see `Received`
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from aiokafka.errors import KafkaError
 
+from streams.causation import depth_of
 from streams.errors import BackboneError, Defect
 from streams.log.appending import Appending
 from streams.log.archive import Archive
@@ -165,8 +166,9 @@ class PartitionRunner:
             fault = (error.code, error.message)
         time_us = stored.timestamp_ms * 1000
         return Arrived(
-            lane=self._readers[stored.topic], time_us=time_us, record=record, position=position_of(stored), stored=stored, fault=fault
-        )
+            lane=self._readers[stored.topic], time_us=time_us, record=record, position=position_of(stored), stored=stored, fault=fault,
+            depth=depth_of(stored.headers),
+        )  # fmt: skip
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -224,7 +226,8 @@ class PartitionRunner:
             return
         assert arrived.record is not None
         time_us = max(arrived.time_us, *(each.fold.time_us for each in self._owned.lanes.values()))
-        await self._run(lane, Received(record=arrived.record, position=arrived.position, time_us=time_us), now_us)
+        received = Received(record=arrived.record, position=arrived.position, time_us=time_us, depth=arrived.depth)
+        await self._run(lane, received, now_us)
 
     async def _belongs(self, stored: Stored, arrived: Arrived, lane: Lane) -> bool:
         """Whether the record is to be decided here; if not it was forwarded or put to the dead letters."""

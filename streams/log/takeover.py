@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from streams.causation import depth_of
 from streams.errors import InvalidInput
 from streams.log.archive import Archive
 from streams.log.fenced import LogRecord
@@ -122,7 +123,7 @@ class _Recovery:
                 epoch = type_and_epoch(record.headers)[1]
                 self._agreed = epoch == self._epoch and record.verdict in (Verdict.VALID, Verdict.POSITION, Verdict.FENCE)
             if record.verdict is Verdict.VALID and any(not reader.fold.handled(lane.fold.log, record.offset) for reader in self._readers):
-                self._offer(codec.decode(record.value), record.offset)  # type: ignore[arg-type]
+                self._offer(codec.decode(record.value), record)  # type: ignore[arg-type]
             return
         if not self._agreed:
             raise Disagreement(f"before offset {self._offset} of the log another epoch than {self._epoch} was in force")
@@ -140,15 +141,17 @@ class _Recovery:
             except NotInMemory as missing:
                 await self._archive.load(missing)
         if entry is not None:
-            self._offer(event, record.offset)
+            self._offer(event, record)
 
-    def _offer(self, event: LogEvent, offset: int) -> None:
+    def _offer(self, event: LogEvent, record: LogRecord) -> None:
         """Gives an event to the machines that read this log and have not decided on it."""
-        log = self._lane.fold.log
+        log, offset = self._lane.fold.log, record.offset
         for reader in self._readers:
             if not reader.fold.handled(log, offset) and reader.machine.concerns(event):
                 position = self._lane.fold.place(offset)
-                arrived = Arrived(lane=reader.machine.name, time_us=to_micros(event.time), record=event, position=position)
+                arrived = Arrived(
+                    lane=reader.machine.name, time_us=to_micros(event.time), record=event, position=position, depth=depth_of(record.headers)
+                )
                 self._replayed[reader.machine.name].queue.append(arrived)
 
     def _empty(self) -> LogFold:

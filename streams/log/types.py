@@ -36,6 +36,7 @@ class Received:
     record: Record
     position: InputPosition | None
     time_us: int
+    depth: int = 0  #: how far it is from what was not started by itself (`streams.causation`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,9 @@ class Decision:
 
     events: tuple[LogEvent, ...] = ()
     effects: tuple[Effect, ...] = ()
+    #: How far all this is from what was not started by itself (`streams.causation`), at least as far as the input: a header of the
+    #: records of events, and of effects that have none of their own.
+    depth: int = 0
 
 
 NOTHING = Decision()

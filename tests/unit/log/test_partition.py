@@ -9,8 +9,10 @@ from collections import Counter
 import pytest
 
 from streams import topics
+from streams.causation import depth_headers, depth_of
 from streams.log.partition import Checkpointing
 from streams.log.ports import Outgoing
+from streams.log.rule import FENCED, POSITIONED, type_and_epoch
 from streams.records import ModuleMessage, WorkflowCommand, WorkflowTransition
 from streams.testing.memory_log import Fault
 from streams.testing.toys import TIMEOUT_US, request, start
@@ -173,4 +175,21 @@ async def test_a_refusal_without_an_aggregate_has_sequence_zero_and_an_id_of_its
     assert isinstance(first, WorkflowTransition)
     assert (first.type, first.sequence, first.aggregate_id) == ("command.refused", 0, None)
     assert first.id != second.id
+    await world.kill()
+
+
+async def test_what_follows_from_an_input_is_as_deep_as_it_is() -> None:
+    world = World()
+    world.own("one")
+    world.put(topics.COMMANDS, "deep", start("deep", steps=2), *depth_headers(7))
+    world.put(topics.COMMANDS, "plain", start("plain", steps=2))
+    await world.until_completed(2)
+    found = {
+        (stored.topic, (stored.key or b"").decode(), depth_of(stored.headers))
+        for topic in (topics.TRANSITIONS, topics.MESSAGES)
+        for stored in world.broker.records(topic)
+        if type_and_epoch(stored.headers)[0] not in (FENCED, POSITIONED)
+    }
+    # What was handed over in memory is as deep as what was read from an inbox.
+    assert found == {(topic, flow, depth) for topic in (topics.TRANSITIONS, topics.MESSAGES) for flow, depth in (("deep", 7), ("plain", 0))}
     await world.kill()

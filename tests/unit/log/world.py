@@ -54,8 +54,8 @@ class World:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    def put(self, topic: str, key: str, record: Record) -> None:
-        outgoing = Outgoing(key=key.encode(), value=CODEC.encode(record), headers=headers_of(record), timestamp_ms=0)
+    def put(self, topic: str, key: str, record: Record, *headers: tuple[str, bytes]) -> None:
+        outgoing = Outgoing(key=key.encode(), value=CODEC.encode(record), headers=[*headers_of(record), *headers], timestamp_ms=0)
         self.broker.store(topic, 0, [outgoing], append_time=True)
 
     def valid(self, topic: str = topics.TRANSITIONS) -> list[Record]:

@@ -231,3 +231,20 @@ def test_the_view_says_what_the_log_says(runner: MachineRunner[Execution]) -> No
     assert f"mplp workflow answer {ID} ask" in text
     assert "Really?" in text
     assert view.fold([]) == {}
+
+
+def test_what_an_execution_records_tells_how_far_it_is_from_what_was_not_started_by_itself(runner: MachineRunner[Execution]) -> None:
+    document = workflow({"id": "s", "type": "signal", "name": "go"}, {"id": "t", "type": "signal", "name": "go", "dependencies": ["s"]})
+    begun = runner.receive(command("start", {"definition": document, "trigger_depth": 3}))
+    assert begun.depth == 3
+    near, far, whole = (
+        runner.receive(command("signal", {"name": "go", **more})) for more in ({"trigger_depth": 2}, {"trigger_depth": 9}, {})
+    )
+    assert [near.depth, far.depth] == [3, 9]
+    assert "trigger_depth" not in near.events[0].data
+    assert far.events[0].data["trigger_depth"] == 9
+    assert (whole.events[0].type, whole.depth) == ("command.refused", 9)  # it has ended
+    nobody = runner.receive(command("signal", {"name": "go", "trigger_depth": 5}, "e-3"))
+    assert (nobody.events[0].type, nobody.depth) == ("command.refused", 5)
+    by_hand = runner.receive(command("start", {"definition": document}, "e-2"))
+    assert by_hand.depth == 0

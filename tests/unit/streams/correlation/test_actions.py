@@ -58,7 +58,7 @@ def test_each_kind_and_its_own_key() -> None:
     composite_event = said(rule())
     assert event == IntendedEvent(key=event.key, type="fraud.suspected", subject=composite_event.subject, data=composite_event.data)
     assert signal == IntendedSignal(key=signal.key, execution_id="ex", name="stop", data={"n": 1})
-    assert call == IntendedCall(key=call.key, url="https://x/r", headers={}, body=as_json(composite_event))
+    assert call == IntendedCall(key=call.key, url="https://x/r", headers={}, body=as_json(composite_event), whole=True)
     assert other == IntendedCall(key=other.key, url="https://y", headers={"x": "r"}, body={"a": "r"})
     assert len({event.key, signal.key, call.key, other.key}) == 4
     assert [each.key for each in intended(*actions)] == [event.key, signal.key, call.key, other.key]
