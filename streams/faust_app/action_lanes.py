@@ -119,7 +119,7 @@ class Lanes:
     def refill(self, name: str, items: Sequence[Item]) -> tuple[list[Item], bool]:
         """The errands of a composite that a lane that is behind has read: those that it has taken, and whether it is full."""
         lane = self.lanes[name]
-        taken = []
+        taken: list[Item] = []
         for item in items:
             if lane_of(item.errand) != name or lane.behind is None or item.place < lane.behind:
                 continue

@@ -7,7 +7,8 @@ for what an earlier owner left, and by lanes that are behind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import structlog
@@ -33,7 +34,7 @@ class Ports(Protocol):
     attempts_max: int  #: at a webhook
     retry_ms: int  #: wait after the first
 
-    def read(self, partition: int, start: int, end: int) -> AsyncIterator[Stored]:
+    def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
         """The valid composites of [start, end) that have actions, in order."""
 
     def items_of(self, stored: Stored) -> list[Item]:
@@ -128,13 +129,20 @@ class ActionPartition:
         lanes = self._lanes
         assert lanes is not None
         while lanes.position < self._end:
-            end = self._end
-            async for stored in self._ports.read(self._partition, lanes.position, end):
-                while not self._offer(lanes, stored):
-                    await self._something_finished()
-                lanes.position = stored.offset + 1
-            lanes.position = end
+            if not await self._offer_to(lanes, self._end):
+                await self._something_finished()
         self._live = True
+
+    async def _offer_to(self, lanes: Lanes, end: int) -> bool:
+        """Whether all that the log has before `end` has been offered; else there are too many lanes."""
+        async with aclosing(self._ports.read(self._partition, lanes.position, end)) as records:
+            async for stored in records:
+                if not self._offer(lanes, stored):
+                    lanes.position = stored.offset
+                    return False
+                lanes.position = stored.offset + 1
+        lanes.position = end
+        return True
 
     async def _something_finished(self) -> None:
         self._moved.clear()
@@ -159,11 +167,12 @@ class ActionPartition:
 
     async def _read_lane(self, lanes: Lanes, name: str, start: int, end: int) -> bool:
         """Whether the lane has read to `end`, and was not full before."""
-        async for stored in self._ports.read(self._partition, start, end):
-            taken, full = lanes.refill(name, self._ports.items_of(stored))
-            self._begin_items(taken)
-            if full:
-                return False
+        async with aclosing(self._ports.read(self._partition, start, end)) as records:
+            async for stored in records:
+                taken, full = lanes.refill(name, self._ports.items_of(stored))
+                self._begin_items(taken)
+                if full:
+                    return False
         lanes.read_to(name, end)
         return True
 
@@ -223,7 +232,9 @@ class ActionPartition:
         await self._tell(*([event] if event is not None else []), *told)
 
     async def _tell(self, *writes: Write) -> None:
-        await self._persistently(lambda: self._ports.write(writes))
+        for write, failed in zip(writes, await self._persistently(lambda: self._ports.write(writes)), strict=True):
+            if failed is not None:
+                _log.error("action.report-lost", type=write.record.type, key=write.task.key, code=failed.code, message=failed.message)
 
     # --- shared ---
 

@@ -153,13 +153,18 @@ def _event(task: Task, intended: IntendedEvent) -> Write:
     composite = task.cause.composite
     # It happens when the composite is said: at the composite's own time it would be late for every rule that reads it.
     event = SystemEvent(
-        id=intended.key, type=intended.type, source=f"{_SOURCE}/{composite.rule_id}", subject=intended.subject,
+        id=intended.key, type=intended.type, source=f"{_SOURCE}/{composite.rule_id}", subject=_subject(intended.subject),
         time=from_micros(task.cause.said_us), tenant=composite.tenant, correlation_id=task.cause.correlation_id,
         causation_id=composite.id, data=intended.data, severity=composite.severity,
     )  # fmt: skip
     return Write(
         task=task, topic=SYSTEM_EVENTS, topic_key=event.subject or event.id, record=event, headers=depth_headers(task.cause.depth + 1)
     )
+
+
+def _subject(group: str) -> str:
+    """The composite's subject as an event may have it: values of a group are any texts."""
+    return "".join(each if each.isprintable() else " " for each in group[: limits.NAME_CHARACTERS_MAX])
 
 
 def _start(task: Task, intended: IntendedStart) -> Write:

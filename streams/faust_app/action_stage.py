@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+import structlog
 
 from streams.bus.handling import DeadLetters
 from streams.bus.outgoing import Outgoing, outgoing
 from streams.bus.publisher import Publisher
+from streams.bus.validate import check_record
 from streams.causation import depth_of
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
@@ -26,6 +29,8 @@ from streams.records import CompositeEvent, now
 from streams.topics import ACTIONS_HEADER, COMPOSITES
 from streams.webhooks.client import WebhookClient
 from streams.webhooks.outcomes import Failed, Outcome
+
+_log = structlog.get_logger("actions")
 
 #: Stretches of logs that are read at a time, each by a consumer of its own.
 _READERS_MAX = 2
@@ -60,7 +65,7 @@ class ActionStage:
 
     # --- ports ---
 
-    async def read(self, partition: int, start: int, end: int) -> AsyncIterator[Stored]:
+    async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
         """See `Ports.read`."""
         async with self._readers, self._kafka.consumer(**RANGE_OPTIONS) as consumer:
             rule = ReadersRule(await epoch_at(self._kafka, self._codec, COMPOSITES, partition, start))
@@ -88,8 +93,9 @@ class ActionStage:
         found: list[Failed | None] = []
         ready: dict[str, list[Outgoing]] = {}
         for write in writes:
+            partitions = await self._publisher.partitions(write.topic)
             try:
-                partitions = await self._publisher.partitions(write.topic)
+                check_record(write.record)
                 record = outgoing(self._codec, write.record, partitions, key=write.topic_key, headers=write.headers)
             except (InvalidInput, TooLarge) as error:
                 found.append(Failed(code=error.code, message=error.message, retryable=False))
@@ -103,7 +109,11 @@ class ActionStage:
     async def bury(self, raw: Stored, task: Task, failed: Failed, attempts: int) -> None:
         """See `Ports.bury`."""
         error = ActionFailed(failed.code, failed.message)
-        await self._letters.write(raw, route=task.route, stage="action", attempts=attempts, first_time=now(), error=error)
+        try:
+            await self._letters.write(raw, route=task.route, stage="action", attempts=attempts, first_time=now(), error=error)
+        except TooLarge as refused:
+            # It stays in the log of composites; the event and the delivery tell where.
+            _log.error("letter.too-large", topic=raw.topic, partition=raw.partition, offset=raw.offset, code=refused.code)
 
     async def post(self, call: Call) -> tuple[Outcome, float]:
         """See `Ports.post`."""

@@ -74,8 +74,12 @@ class _Guarded(httpcore.AsyncNetworkBackend):
 
 
 def addresses(host: str, port: int) -> list[str]:
-    """The addresses of a host, by the system's name service. Raises `OSError`: the name is not known."""
-    return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+    """The addresses of a host, by the system's name service. Raises `OSError`: the name is not known, or is none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"{host[:80]} is no name of a host: {error}") from error
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
 class WebhookClient:

@@ -161,10 +161,10 @@ async def test_whoever_is_killed_between_a_composite_and_its_actions_is_succeede
         await bus.apply_workflow(finished)
         actions = [{"emit": "order.trouble"}, {"start-workflow": {"id": "noted"}}, {"webhook": f"http://127.0.0.1:{server.port}/"}]
         await control.apply(bus, [acting("trouble", *actions)], who="test")
-        groups = 60
+        groups = 30
         for number in range(groups):
             await bus.publish(failed(f"c{number}"))
-            if number % 20 == 10:
+            if number == 12:
                 await process.kill()
                 await process.start()
         found = await wait_for_composites(bus, groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +48,7 @@ class World:
         self.log.append((stored, list(intended)))
         return stored
 
-    async def read(self, partition: int, start: int, end: int) -> AsyncIterator[Stored]:
+    async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
         self.reads += 1
         for stored, intended in self.log[start:end]:
             await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -62,9 +63,13 @@ def test_a_start_has_an_execution_id_of_its_own_and_a_signal_goes_to_the_home_of
 
 
 def test_a_composite_of_several_stories_begins_its_own() -> None:
-    from dataclasses import replace
-
     assert one(EVENT, composite=replace(COMPOSITE, correlation_id="")).record.correlation_id == "c-1"
+
+
+def test_a_group_of_any_text_makes_a_subject_that_an_event_may_have() -> None:
+    event = one(replace(EVENT, subject="a\nb" + "x" * 5000))
+    assert event.record.subject.startswith("a bxx")
+    assert len(event.record.subject) == limits.NAME_CHARACTERS_MAX
 
 
 def test_a_call_waits_with_others_to_its_server_and_shows_no_query() -> None:

@@ -98,6 +98,8 @@ async def test_a_name_that_nobody_knows_and_a_port_that_nobody_listens_at_are_tr
     def unknown(host: str, port: int) -> list[str]:
         raise OSError(f"{host}: not known")
 
+    async with client() as webhooks:
+        assert code(await post(webhooks, f"https://{'a' * 70}.example/")) == ("webhook.unreachable", True)
     async with client(unknown) as webhooks:
         assert code(await post(webhooks, "https://hooks.invalid/")) == ("webhook.unreachable", True)
     async with receiver(answer()) as server:
