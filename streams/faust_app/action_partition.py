@@ -60,7 +60,9 @@ class ActionPartition:
         self._lanes: Lanes | None = None
         self._end = 0  # of the log, as far as it is ours
         self._live = False  # everything before the end has been offered
-        self._moved = asyncio.Event()  # something was finished, or there is something to write
+        # Each has one who waits for it, who clears it before he looks: what happens while he looks is not missed.
+        self._to_write = asyncio.Event()  # there is something for Kafka's lane
+        self._finished = asyncio.Event()  # something was finished, perhaps a lane
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
 
@@ -122,15 +124,16 @@ class ActionPartition:
             if isinstance(item.errand, Call):
                 self._start(self._call(item, item.errand))
             else:
-                self._moved.set()
+                self._to_write.set()
 
     async def _offer_rest(self) -> None:
         """What lies in the log and was not offered, until that is nothing."""
         lanes = self._lanes
         assert lanes is not None
         while lanes.position < self._end:
+            self._finished.clear()
             if not await self._offer_to(lanes, self._end):
-                await self._something_finished()
+                await self._finished.wait()
         self._live = True
 
     async def _offer_to(self, lanes: Lanes, end: int) -> bool:
@@ -143,10 +146,6 @@ class ActionPartition:
                 lanes.position = stored.offset + 1
         lanes.position = end
         return True
-
-    async def _something_finished(self) -> None:
-        self._moved.clear()
-        await self._moved.wait()
 
     def _refill(self, name: str) -> None:
         """Has a lane that is behind read the log, if that is worth while and it does not already."""
@@ -174,6 +173,7 @@ class ActionPartition:
                 if full:
                     return False
         lanes.read_to(name, end)
+        self._finished.set()
         return True
 
     # --- Kafka ---
@@ -181,10 +181,11 @@ class ActionPartition:
     async def _write_on(self) -> None:
         """Writes what stays in Kafka, in order, as many at a time as there are."""
         while True:
+            self._to_write.clear()
             lane = None if self._lanes is None else self._lanes.lanes.get("")
             items = [] if lane is None else list(lane.todo.values())[:_BATCH_MAX]
             if not items:
-                await self._something_finished()
+                await self._to_write.wait()
                 continue
             await self._write_items(items)
             self._finish(items)
@@ -246,7 +247,7 @@ class ActionPartition:
             names.add(item.errand.target.origin if isinstance(item.errand, Call) else "")
         for name in names:
             self._refill(name)
-        self._moved.set()
+        self._finished.set()
 
     async def _persistently(self, send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """What Kafka does not take is offered until it does: nothing is finished before it is told."""

@@ -235,7 +235,8 @@ def report(task: Task, failed: Failed, attempts: int, at: datetime) -> Write | N
     severity: Severity = "warning" if looped else "error"
     data = {
         "rule": composite.rule_id, "rule_version": composite.rule_version, "composite": composite.id, "action": task.action,
-        "index": task.index, "destination": task.destination[:limits.NAME_CHARACTERS_MAX], "code": failed.code, "message": _said(failed),
+        "index": task.index, "destination": task.destination[:limits.NAME_CHARACTERS_MAX], "code": failed.code,
+        "message": failed.message[:_ERROR_CHARACTERS_MAX],
         "attempts": attempts, "depth": cause.depth,
     }  # fmt: skip
     event = SystemEvent(

@@ -294,7 +294,7 @@ async def test_the_same_owner_goes_on_where_it_was_when_it_claims_the_partition_
     assert owner.world.events() == ["e0", "e1"]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(10), 63, 141])  # the last two found that a partition could wait for ever
 async def test_whoever_dies_whenever_everything_is_done_at_least_once_under_its_key(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chaos = random.Random(seed)
     monkeypatch.setattr(action_lanes, "CALLS_MAX", chaos.choice([1, 2, 5, 100]))
