@@ -197,7 +197,7 @@ class _Reader(CorrelationFields):
 
     def _webhook_url(self, url: Any, at: str) -> None:
         """A URL without templates is checked at once. Which addresses may be called is for the workers to know."""
-        if isinstance(url, str) and url:
+        if isinstance(url, str) and url and "{{" not in url:
             try:
                 target_of(url)
             except InvalidInput as error:

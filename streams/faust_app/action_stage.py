@@ -51,7 +51,7 @@ class ActionStage:
         self._failed = failed
         self._publisher = Publisher(kafka, codec)
         self._letters = DeadLetters(kafka, self._publisher, COMPOSITES)
-        self._webhooks = WebhookClient(kafka.settings)
+        self._webhooks: WebhookClient | None = None  # of those who have none, nobody reads certificates
         self._readers = asyncio.Semaphore(_READERS_MAX)
 
     def partition(self, partition: int) -> ActionPartition:
@@ -60,7 +60,8 @@ class ActionStage:
 
     async def close(self) -> None:
         """Closes what it opened; its partitions are closed before."""
-        await self._webhooks.close()
+        if self._webhooks is not None:
+            await self._webhooks.close()
         await self._publisher.close()
 
     # --- ports ---
@@ -117,6 +118,8 @@ class ActionStage:
 
     async def post(self, call: Call) -> tuple[Outcome, float]:
         """See `Ports.post`."""
+        if self._webhooks is None:
+            self._webhooks = WebhookClient(self._kafka.settings)
         return await self._webhooks.post(call.target, call.body, call.task.key, dict(call.headers))
 
 

@@ -225,6 +225,7 @@ def test_actions_are_read_and_their_templates_checked() -> None:
         ("rule.value-invalid", "/actions/3/webhook"),
         ("rule.value-invalid", "/actions/4"),
         ("rule.value-invalid", "/actions/5/webhook/headers/a"),
+        ("webhook.url-invalid", "/actions/5/webhook/url"),
     }
 
 
@@ -266,3 +267,27 @@ def test_whatever_is_put_anywhere_gives_faults_and_never_an_exception(data: st.D
         at = at[key]
     if not validate(given):
         parse_rule(given)
+
+
+def acting(actions: list[Any]) -> dict[str, Any]:
+    return {**document(), "actions": actions}
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "pointer"),
+    [
+        ({"webhook": "ftp://x/"}, "webhook.url-invalid", "/actions/0/webhook/url"),
+        ({"webhook": {"url": "https://user:secret@x/"}}, "webhook.url-invalid", "/actions/0/webhook/url"),
+        ({"webhook": {"url": "https://x/", "headers": {"Webhook-Id": "1"}}}, "rule.value-invalid", "/actions/0/webhook/headers/Webhook-Id"),
+        ({"webhook": {"url": "https://x/", "headers": {"a b": "1"}}}, "rule.value-invalid", "/actions/0/webhook/headers/a b"),
+        ({"webhook": {"url": "https://x/", "headers": {"a/b\n": "1"}}}, "rule.value-invalid", "/actions/0/webhook/headers/a~1b\n"),
+    ],
+)
+def test_what_a_webhook_cannot_have_is_refused_where_it_stands(action: Any, code: str, pointer: str) -> None:
+    assert faults(acting([action])) == {(code, pointer)}
+
+
+def test_a_webhook_may_take_its_address_from_the_composite_and_a_rule_has_so_many_actions() -> None:
+    assert faults(acting([{"webhook": {"url": "https://{{group.host}}/", "headers": {"X-A": "1"}}}])) == set()
+    assert faults(acting(["none"] * 20)) == set()
+    assert faults(acting(["none"] * 21)) == {("rule.value-invalid", "/actions")}
