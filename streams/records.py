@@ -278,6 +278,15 @@ class Match(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MatchBatch(Record):
+    """Matches of one source partition for one partition of matches; `data` has them as rows (`streams.correlation.rows`)."""
+
+    topic: str
+    partition: int
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionMark:
     """Clock of one source partition: greatest event time used, next offset, and whether it is read to its end."""
 
@@ -352,6 +361,6 @@ RECORDS: Mapping[str, type[Record]] = {
     cls.__name__: cls
     for cls in (
         WorkflowTransition, WorkflowCommand, ModuleMessage, SystemEvent, CompositeEvent, Fence, Position, Snapshot, ControlRecord,
-        Delivery, Match, Watermark, RuleChange, Block, Inserted, Heartbeat,
+        Delivery, Match, MatchBatch, Watermark, RuleChange, Block, Inserted, Heartbeat,
     )
 }  # fmt: skip

@@ -20,6 +20,7 @@ from streams.records import (
     Heartbeat,
     Inserted,
     Match,
+    MatchBatch,
     ModuleMessage,
     Position,
     Record,
@@ -153,7 +154,13 @@ CATALOGUE: tuple[Topic, ...] = (
         log=True,
     ),
     Topic(name=DELIVERIES, key="event id", records=(Delivery,), retention_ms=7 * DAY_MS, sunk=True),
-    Topic(name=MATCHES, key="rule + group key", records=(Match, Watermark, RuleChange), retention_ms=7 * DAY_MS, log_append_time=True),
+    Topic(
+        name=MATCHES,
+        key="rule + group key",
+        records=(MatchBatch, Watermark, RuleChange, Match),
+        retention_ms=7 * DAY_MS,
+        log_append_time=True,
+    ),
     Topic(name=BLOCKS, key="topic", records=(Block, Inserted, Fence, Position), retention_ms=7 * DAY_MS, log=True),
     Topic(
         name=INTERNAL_SNAPSHOTS,

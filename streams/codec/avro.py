@@ -20,6 +20,7 @@ import orjson
 
 from schemas import AVRO
 from streams.codec.compiled import CompiledRecord, Unreadable
+from streams.codec.partial import Places, begins_with_envelope, places
 from streams.codec.primitives import READ_ERRORS
 from streams.errors import InvalidInput
 from streams.records import RECORDS, Record, iso
@@ -28,6 +29,8 @@ from streams.topics import EPOCH_HEADER
 _FRAME = struct.Struct(">bI")
 
 CONTENT_TYPE = b"application/avro"
+#: What comes behind the envelope of most events: a severity, and nothing of a log. Few different ones, so they are remembered.
+_REST_BYTES_MAX, _RESTS_MAX = 8, 256
 
 
 @cache
@@ -141,6 +144,25 @@ class Codec:
         _check_end(name, value, end)
         return name, plain
 
+    def envelope(self, value: bytes | None) -> Places | None:
+        """Where the first fields of a record lie, which all records of ours share; None: it is one of another kind.
+
+        Raises as `decode_raw`; but what comes behind the envelope is only looked at if it is short.
+        """
+        _, writer, value = self._writer_of(value)
+        if not writer.enveloped:
+            return None
+        try:
+            found = places(value, _FRAME.size)
+        except READ_ERRORS as error:
+            raise _no_such(writer.name, error) from error
+        rest = value[found[-1] :]
+        if rest not in writer.rests and len(rest) <= _REST_BYTES_MAX:
+            self.decode_raw(value)
+            if len(writer.rests) < _RESTS_MAX:
+                writer.rests.add(rest)
+        return found
+
     def decode(self, value: bytes | None) -> Record:
         """The record.
 
@@ -179,12 +201,14 @@ class _WriterSchema:
     It is parsed when the first record needs it: a schema that this version cannot read must not keep it from starting.
     """
 
-    __slots__ = ("_parsed", "_schema", "name")
+    __slots__ = ("_parsed", "_schema", "enveloped", "name", "rests")
 
     def __init__(self, schema: Any) -> None:
         full = full_name(schema) if isinstance(schema, dict) and "name" in schema else "value"
         short = full.removeprefix("mplp.")
         self.name = short if short in RECORDS and short != full else full
+        self.enveloped = begins_with_envelope(schema)
+        self.rests: set[bytes] = set()  #: short ends of records that were decoded whole, and were sound
         self._schema = schema
         self._parsed: Any = None
 

@@ -38,7 +38,8 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _read_long(buffer: bytes, position: int) -> tuple[int, int]:
+def read_long(buffer: bytes, position: int) -> tuple[int, int]:
+    """A long as `varint` writes it."""
     byte = buffer[position]
     position += 1
     if byte < 128:
@@ -56,8 +57,9 @@ def _read_long(buffer: bytes, position: int) -> tuple[int, int]:
     return (number >> 1) ^ -(number & 1), position
 
 
-def _read_length(buffer: bytes, position: int) -> tuple[int, int]:
-    length, position = _read_long(buffer, position)
+def read_length(buffer: bytes, position: int) -> tuple[int, int]:
+    """The length of a text or of bytes, which end within the buffer."""
+    length, position = read_long(buffer, position)
     if length < 0 or length > len(buffer) - position:
         raise ValueError("a length goes beyond the end")
     return length, position
@@ -75,7 +77,7 @@ def _integer_writer(bits: int) -> Write:
 
 
 def _read_int(buffer: bytes, position: int) -> tuple[int, int]:
-    number, position = _read_long(buffer, position)
+    number, position = read_long(buffer, position)
     if not -0x80000000 <= number <= 0x7FFFFFFF:
         raise ValueError("a number has more than 32 bits")
     return number, position
@@ -100,7 +102,7 @@ def _read_string(buffer: bytes, position: int) -> tuple[str, int]:
     if length < 128 and not length & 1:  # nearly all of them: fewer than 64 bytes
         end = position + (length >> 1)
     else:
-        length, position = _read_length(buffer, position - 1)
+        length, position = read_length(buffer, position - 1)
         end = position + length
     if end > len(buffer):
         raise ValueError("a text goes beyond the end")
@@ -114,7 +116,7 @@ def _write_bytes(value: bytes) -> bytes:
 
 
 def _read_bytes(buffer: bytes, position: int) -> tuple[bytes, int]:
-    length, position = _read_length(buffer, position)
+    length, position = read_length(buffer, position)
     return buffer[position : position + length], position + length
 
 
@@ -153,7 +155,7 @@ READERS: Mapping[str, Read] = {
     "string": _read_string,
     "bytes": _read_bytes,
     "int": _read_int,
-    "long": _read_long,
+    "long": read_long,
     "double": _read_double,
     "boolean": _read_boolean,
 }
@@ -170,7 +172,7 @@ def enum(symbols: list[str]) -> tuple[Write, Read]:
             raise ValueError(f"{value!r} is none of {', '.join(symbols)}") from None
 
     def read(buffer: bytes, position: int) -> tuple[str, int]:
-        number, position = _read_long(buffer, position)
+        number, position = read_long(buffer, position)
         if number < 0:
             raise ValueError("a symbol's number is negative")
         return symbols[number], position
@@ -197,9 +199,9 @@ def optional(write_value: Write, read_value: Read) -> tuple[Write, Read]:
 
 def _block(buffer: bytes, position: int) -> tuple[int, int]:
     """Items of the next block of an array or map; 0 at its end. A negative count is followed by the block's size."""
-    count, position = _read_long(buffer, position)
+    count, position = read_long(buffer, position)
     if count < 0:
-        _, position = _read_long(buffer, position)
+        _, position = read_long(buffer, position)
         count = -count
     if count > len(buffer) - position:  # every item of ours takes a byte at least
         raise ValueError("an array goes beyond the end")

@@ -31,7 +31,7 @@ _Due = list[tuple[int, str, int, str]]  # heap of (clock at which a group is due
 class _Running:
     """One active rule and its groups, the least recently used first."""
 
-    __slots__ = ("active", "counters", "floor_us", "grace_us", "groups", "lag_us", "level", "settled")
+    __slots__ = ("active", "chained", "counters", "floor_us", "grace_us", "groups", "lag_us", "level", "settled")
 
     def __init__(self, active: ActiveRule) -> None:
         self.active = active
@@ -42,6 +42,7 @@ class _Running:
         self.level = 0
         self.floor_us = BEGINNING_US  # the watermark is at least here
         self.settled = active.rule.output == "final" or active.rule.timed
+        self.chained = bool(active.rule.upstream)
 
 
 class Engine:
@@ -160,12 +161,21 @@ class Engine:
         else:
             running.groups.move_to_end(group_key)
         self.changed.add((rule_id, group_key))
-        if watermark_us > group.settled_us:
+        scheduled_us = group.scheduled_us
+        if not running.settled or running.chained or scheduled_us is None:
+            drafts = group.settle(watermark_us) if watermark_us > group.settled_us else []
+            drafts += group.add(seen, arrival, watermark_us)
+            self._after(running, group_key, group)
+            return drafts
+        # Until it is due, settling it would change nothing; and the record makes it due when it settles itself.
+        if scheduled_us <= watermark_us + running.lag_us:
             drafts = group.settle(watermark_us)
             drafts += group.add(seen, arrival, watermark_us)
-        else:
-            drafts = group.add(seen, arrival, watermark_us)
-        self._after(running, group_key, group)
+            self._after(running, group_key, group)
+            return drafts
+        drafts = group.add(seen, arrival, watermark_us)
+        if seen.time_us + 1 + running.lag_us < scheduled_us:
+            self._after(running, group_key, group)
         return drafts
 
     def revise(
@@ -191,9 +201,7 @@ class Engine:
         return SettledGroup(running.active, group_key) if running.settled else EagerGroup(running.active, group_key)
 
     def _after(self, running: _Running, key: str, group: Group) -> None:
-        if group.fold.dropped:
-            running.counters.overflowed += group.fold.dropped
-            group.fold.dropped = 0
+        _count_dropped(running, group)
         if group.deferred:
             self._deferred.add((running.active.id, key))
         # An eager group that waits to be forgotten is looked at again when it would be due.
@@ -267,6 +275,7 @@ class Engine:
 
     def _settle(self, running: _Running, key: str, group: Group, watermark_us: int) -> list[Draft]:
         drafts = group.settle(watermark_us)
+        _count_dropped(running, group)
         if group.empty(watermark_us):
             del running.groups[key]
         else:
@@ -320,6 +329,12 @@ class Engine:
     def resume(self, clock_us: int) -> None:
         """Sets the clock of a loaded state, before its rules and groups are loaded."""
         self._clocks = [clock_us] * len(self._clocks)
+
+
+def _count_dropped(running: _Running, group: Group) -> None:
+    if group.fold.dropped:
+        running.counters.overflowed += group.fold.dropped
+        group.fold.dropped = 0
 
 
 def _ordered(drafts: list[Draft]) -> list[Draft]:

@@ -12,6 +12,7 @@ An `EagerGroup` (`streams.correlation.eager`) folds a record when it arrives, an
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from streams.correlation.folds import Fold, Silence, new_fold
@@ -34,6 +35,10 @@ class Entry(NamedTuple):
     def dump(self) -> Json:
         """As JSON, for checkpoints."""
         return [self.arrival, self.seen.dump()]
+
+
+#: The time of an entry.
+_time_of = itemgetter(0)
 
 
 def place_of(entry: Entry) -> tuple[int, str]:
@@ -206,7 +211,11 @@ class SettledGroup(Base):
     def add(self, seen: Seen, arrival: int, watermark_us: int) -> list[Draft]:
         """See `Group.add`."""
         self._hold(seen, watermark_us)
-        insort(self._pending, self._entry(seen, arrival))
+        entry, pending = self._entry(seen, arrival), self._pending
+        if not pending or pending[-1] < entry:
+            pending.append(entry)
+        else:
+            insort(pending, entry)
         return []
 
     def remove(self, seen: Seen) -> list[Draft]:
@@ -227,14 +236,15 @@ class SettledGroup(Base):
     def settle(self, watermark_us: int) -> list[Draft]:
         """See `Group.settle`."""
         self.settled_us = watermark_us
-        fold, drafts = self.fold, list[Draft]()
-        count = bisect_left(self._pending, watermark_us, key=lambda entry: entry.time_us)
-        for entry in self._pending[:count]:
-            self._close(entry.time_us, drafts)
-            found = fold.add(entry.seen)
-            if found is not None and (said := self._silence.said(found)) is not None:
-                drafts.append(self._draft(said, place_of(entry)))
-        del self._pending[:count]
+        fold, drafts, pending = self.fold, list[Draft](), self._pending
+        if pending and pending[0].time_us < watermark_us:
+            count = bisect_left(pending, watermark_us, key=_time_of)
+            for entry in pending[:count]:
+                self._close(entry.time_us, drafts)
+                found = fold.add(entry.seen)
+                if found is not None and (said := self._silence.said(found)) is not None:
+                    drafts.append(self._draft(said, place_of(entry)))
+            del pending[:count]
         self._close(watermark_us, drafts)
         fold.forget(watermark_us)
         return drafts

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from streams import limits
 from streams.correlation.figures import value_of
@@ -26,8 +28,7 @@ from streams.records import iso
 _TYPES_REMEMBERED_MAX = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A record satisfies matchers `names` of a rule, within the group `group_key` (canonical JSON list of its values)."""
 
     active: ActiveRule
@@ -45,6 +46,7 @@ class _Candidate:
     active: ActiveRule
     matcher: CompiledMatcher
     group: tuple[Path | None, ...]  #: None: an alias that does not speak of this matcher
+    names: tuple[str, ...]  #: the matcher's, alone
 
     def group_key(self, view: RecordView) -> str | None:
         """The group's canonical text; None if the record lacks a value.
@@ -53,11 +55,15 @@ class _Candidate:
         """
         if not self.group:
             return "[]"
-        values = view.values
-        found = [MISSING if path is None else path.get(values) for path in self.group]
-        if any(value is MISSING for value in found):
-            return None
-        text = "[" + ",".join(_text(value) for value in found) + "]"
+        found = []
+        for path in self.group:
+            value = MISSING if path is None else path.within(view.root(path.root))
+            if value is MISSING:
+                return None
+            if type(value) is not str and type(value) is not int:
+                value = orjson.Fragment(_text(value))
+            found.append(value)
+        text = orjson.dumps(found).decode()
         if len(text) > limits.GROUP_KEY_CHARACTERS_MAX:
             raise ExpressionFailed(f"the text of the group has more than {limits.GROUP_KEY_CHARACTERS_MAX} characters")
         return text
@@ -145,28 +151,34 @@ class RuleIndex:
 
     def hits(self, topic: str | None, view: RecordView) -> list[Hit]:
         """What the record satisfies, in the order of the rules; one hit per rule and group. A failing expression is counted, no hit."""
-        bucket = self.candidates(topic, view.plain["type"])
+        bucket = self.candidates(topic, view.type)
         if not bucket:
             return []
-        found: dict[tuple[int, str], list[str]] = {}
+        found: dict[tuple[int, str], tuple[str, ...]] = {}
         failed: dict[str, str] = {}
         for candidate in self._concerned(bucket, view, failed):
+            matcher = candidate.matcher
             try:
-                where = not candidate.matcher.required_is_all or not self._satisfied(candidate, view)
-                if candidate.matcher.holds(view, where=where) and (key := candidate.group_key(view)) is not None:
-                    found.setdefault((candidate.place, key), []).append(candidate.matcher.name)
+                if not matcher.bare:
+                    where = not matcher.required_is_all or not self._satisfied(candidate, view)
+                    if not matcher.holds(view, where=where):
+                        continue
+                key = candidate.group_key(view)
+                if key is not None:
+                    place = (candidate.place, key)
+                    found[place] = (*found[place], matcher.name) if place in found else candidate.names
             except ExpressionFailed as error:
-                failed[candidate.active.id] = f"{candidate.matcher.name}: {error}"
+                failed[candidate.active.id] = f"{matcher.name}: {error}"
         hits = []
-        for (place, key), names in found.items():
-            active = self.rules[place]
+        for (number, key), names in found.items():
+            active = self.rules[number]
             try:
                 value = self._value(active, view)
             except ExpressionFailed as error:
                 failed[active.id] = str(error)
                 continue
             if value is not MISSING:
-                hits.append(Hit(active, tuple(names), key, value))
+                hits.append(Hit(active, names, key, value))
         if failed:
             self._errors.update(failed.keys())
             self._last_errors.update(failed)
@@ -176,14 +188,14 @@ class RuleIndex:
         if not bucket.keyed:
             return bucket.open
         try:
-            values = view.values
+            _ = view.data
         except ExpressionFailed as error:
             keyed = (candidate for by_text in bucket.keyed.values() for found in by_text.values() for candidate in found)
             failed.update((candidate.active.id, str(error)) for candidate in keyed)
             return bucket.open
         concerned = list(bucket.open)
         for steps, by_text in bucket.keyed.items():
-            value = value_at(values, steps, MISSING)
+            value = value_at(view.root(steps[0]), steps[1:], MISSING)
             if value is MISSING:
                 bucket.lacking[steps] += 1
                 concerned += bucket.beside.get(steps, ())
@@ -193,12 +205,12 @@ class RuleIndex:
         return concerned
 
     def _satisfied(self, candidate: _Candidate, view: RecordView) -> bool:
-        return all(value_at(view.values, steps, MISSING) == text for steps, text in candidate.matcher.required.items())
+        return all(value_at(view.root(steps[0]), steps[1:], MISSING) == text for steps, text in candidate.matcher.required.items())
 
     def _value(self, active: ActiveRule, view: RecordView) -> Any:
         """Of the condition's field; `MISSING` if the record takes no part, None if there is no field."""
         path = self._values[active.id]
-        return None if path is None else value_of(active.rule.type, path.get(view.values))
+        return None if path is None else value_of(active.rule.type, path.within(view.root(path.root)))
 
 
 def _compiled(first: int, place: int, active: ActiveRule) -> list[_Candidate]:
@@ -207,7 +219,7 @@ def _compiled(first: int, place: int, active: ActiveRule) -> list[_Candidate]:
     return [
         _Candidate(
             number, place, active, CompiledMatcher(matcher),
-            tuple(_group_path(rule, entry, matcher.name) for entry in rule.group_by),
+            tuple(_group_path(rule, entry, matcher.name) for entry in rule.group_by), (matcher.name,),
         )
         for number, matcher in enumerate(used, first)
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from streams.correlation.engine import Engine
 from streams.correlation.explain import composite
 from streams.correlation.intentions import Headers, headers_of_said
 from streams.correlation.parse import parse_rule
+from streams.correlation.rows import read_rows, seen_of_row, value_of_json
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Draft, Seen
 from streams.errors import InvalidDocument
@@ -45,8 +46,13 @@ class CorrelatePartition:
         self._headers: dict[tuple[str, int], Headers] = {}  # (composite, revision) of the last `apply` → what goes along with it
 
     def apply(self, name: str, plain: Mapping[str, Any], timestamp_us: int) -> list[CompositeEvent]:
-        """The next record (`Match`, `Watermark`, `RuleChange`), written at `timestamp_us`; the composites it leads to."""
+        """The next record, written at `timestamp_us`; the composites it leads to.
+
+        `MatchBatch`, `Watermark`, `RuleChange`, or a `Match`, as earlier versions of the product wrote it.
+        """
         self._headers = {}
+        if name == "MatchBatch":
+            return self._composites(self._batch(plain))
         if name == "Match":
             return self._composites(self._match(plain))
         if name == "Watermark":
@@ -62,6 +68,39 @@ class CorrelatePartition:
         """Headers of a composite that the last `apply` gave: its depth, and the actions of its rule."""
         return self._headers.get((composite.id, composite.revision), ())
 
+    def _batch(self, plain: Mapping[str, Any]) -> list[Draft]:
+        rules, rows = read_rows(plain["data"])
+        in_use = [self._in_use(rule_id, order) for rule_id, order, _ in rules]  # nothing changes them within a batch
+        source = (plain["topic"], plain["partition"])
+        last = self._last.get(source, (-1, -1))
+        drafts: list[Draft] = []
+        feed, counters = self.engine.feed, self.counters
+        counters.matches += len(rows)
+        for row in rows:
+            place = (row[1], row[2])
+            if place <= last:
+                counters.repeated += 1
+                continue
+            last = place
+            rule_id, order, names = rules[row[0]]
+            if in_use[row[0]]:
+                drafts += feed(rule_id, row[9], seen_of_row(row, names))
+            else:
+                self._not_in_use(rule_id, order)
+        self._last[source] = last
+        return drafts
+
+    def _in_use(self, rule_id: str, order: int) -> bool:
+        active = self.engine.active(rule_id)
+        return active is not None and active.order == order
+
+    def _not_in_use(self, rule_id: str, order: int) -> None:
+        active = self.engine.active(rule_id)
+        if order <= self._ended.get(rule_id, -1) or (active is not None and order < active.order):
+            self.counters.outdated += 1
+        else:
+            self.counters.unknown += 1
+
     def _match(self, plain: Mapping[str, Any]) -> list[Draft]:
         self.counters.matches += 1
         source, place = (plain["topic"], plain["partition"]), (plain["offset"], plain["ordinal"])
@@ -69,20 +108,16 @@ class CorrelatePartition:
             self.counters.repeated += 1
             return []
         self._last[source] = place
-        active = self.engine.active(plain["rule_id"])
-        order = plain["rule_version"]
-        if active is None or order != active.order:
-            if order <= self._ended.get(plain["rule_id"], -1) or (active is not None and order < active.order):
-                self.counters.outdated += 1
-            else:
-                self.counters.unknown += 1
+        rule_id, order = plain["rule_id"], plain["rule_version"]
+        if not self._in_use(rule_id, order):
+            self._not_in_use(rule_id, order)
             return []
         value, depth = _of_fields(plain.get("fields", "{}"))
         seen = Seen(
             plain["time"], plain["id"], plain["type"], plain["source"], plain["tenant"], plain["correlation_id"], tuple(plain["names"]),
             plain["data"], value, depth=depth,
         )  # fmt: skip
-        return self.engine.feed(active.id, plain["group_key"], seen)
+        return self.engine.feed(rule_id, plain["group_key"], seen)
 
     def _rule_changed(self, plain: Mapping[str, Any]) -> None:
         rule_id, order = plain["rule_id"], plain["rule_version"]
@@ -148,12 +183,6 @@ class CorrelatePartition:
 
 
 def _of_fields(fields: str) -> tuple[Any, int]:
-    """What the match stage found: the value of the condition's field, and the record's depth.
-
-    A list is the canonical text of a JSON value (`value_of`).
-    """
-    if fields == "{}":
-        return None, 0
+    """What the match stage found: the value of the condition's field, and the record's depth."""
     found = orjson.loads(fields)
-    value = found.get("value")
-    return tuple(value) if isinstance(value, list) else value, found.get("depth", 0)
+    return value_of_json(found.get("value")), found.get("depth", 0)

@@ -89,6 +89,7 @@ class Owner:
         self._lock = asyncio.Lock()
         self._checkpointed_at = 0.0  # by the event loop's clock
         self._checkpointed_position = 0
+        self._checkpointed_matches = 0
 
     # --- takeover ---
 
@@ -137,8 +138,9 @@ class Owner:
         # The first checkpoint of an epoch has everything.
         self._changed = set(self.state.engine.groups()) | set(self._groups.values())
         self._checkpointed_at, self._checkpointed_position = asyncio.get_running_loop().time(), self.position
+        self._checkpointed_matches = self.state.counters.matches
         if loaded is None or replayed:
-            self._checkpointed_position = -self._ports.checkpoint_records
+            self._checkpointed_matches = -self._ports.checkpoint_records
         _log.info(
             "takeover.done", partition=self.partition, epoch=self._log.epoch, replayed=replayed, muted=len(said),
             seconds=round(asyncio.get_running_loop().time() - started, 3),
@@ -288,9 +290,10 @@ class Owner:
     # --- checkpoints ---
 
     def _checkpoint_due(self) -> bool:
-        moved = self.position - self._checkpointed_position
+        if self.state.counters.matches - self._checkpointed_matches >= self._ports.checkpoint_records:
+            return True
         waited_s = asyncio.get_running_loop().time() - self._checkpointed_at
-        return moved >= self._ports.checkpoint_records or (moved > 0 and waited_s >= self._ports.checkpoint_interval_s)
+        return self.position > self._checkpointed_position and waited_s >= self._ports.checkpoint_interval_s
 
     async def _checkpoint(self) -> None:
         self._changed |= self.state.engine.changed
@@ -307,6 +310,7 @@ class Owner:
         )  # fmt: skip
         self._changed = set()
         self._checkpointed_at, self._checkpointed_position = asyncio.get_running_loop().time(), position
+        self._checkpointed_matches = self.state.counters.matches
         await self._write([*self._writer.completed(), *(Entry(key, "", None) for key in self._older)])
         self._older = []
 

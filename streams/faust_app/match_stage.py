@@ -23,18 +23,19 @@ from streams.causation import depth_of
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.correlation.clock import UNKNOWN_US
-from streams.correlation.index import Hit, RuleIndex
-from streams.correlation.payload import payload_of
+from streams.correlation.index import RuleIndex
 from streams.correlation.rules import aggregate_of
 from streams.correlation.tallies import MatchTallies
 from streams.errors import InvalidInput
 from streams.faust_app.batches import Raw, send_batches
 from streams.faust_app.control import Change
-from streams.faust_app.prefix import Chunk
+from streams.faust_app.match_batches import MatchBatches
+from streams.faust_app.prefix import Chunk, Fetched
 from streams.faust_app.start_stage import StartStage
 from streams.kafka import Kafka
 from streams.log.reader import epoch_at
 from streams.log.rule import ReadersRule, Verdict
+from streams.matching.encoded import EncodedView
 from streams.matching.matchers import RecordView
 from streams.matching.starts import StartIndex
 from streams.records import derived_id, now
@@ -59,6 +60,7 @@ class MatchCounters:
     void: int = 0  #: records of logs that do not count
     ahead: int = 0  #: more than `limits.AHEAD_MS_MAX` after their Kafka timestamp
     unreadable: int = 0
+    oversized: int = 0  #: matches that do not fit into a batch (an id or a source of enormous length)
 
 
 @dataclass(slots=True)
@@ -143,21 +145,22 @@ class MatchStage:
         topic = self._kafka.names.logical(chunk.topic)
         async with self._lock:
             source = await self._source(topic, chunk)
-            matches: dict[int, list[Raw]] = {}
+            matches = MatchBatches(self._codec, topic, chunk.partition, worker=self._name)
             time_us = source.time_us
             for number, record in enumerate(chunk.records):
                 if number % _SLICE_RECORDS == _SLICE_RECORDS - 1:
                     await asyncio.sleep(0)
                 if record.offset < source.position:
                     continue  # fetched again after a rebalance
-                plain = await self._read(topic, source, record)
-                if plain is None:
-                    continue
-                time_us = max(time_us, plain["time"])
-                self._match(topic, record, plain, matches)
-                self.starts.take(topic, record, plain)
-            if matches:
-                await send_batches(self._producer, self._matches, matches)
+                try:
+                    found_us = self._take(topic, chunk, source, record, matches)
+                except InvalidInput as error:
+                    found_us = await self._taken_again(topic, chunk, source, record, matches, error)
+                if found_us is not None and found_us > time_us:
+                    time_us = found_us
+            raws_by_target = matches.raws()
+            if raws_by_target:
+                await send_batches(self._producer, self._matches, raws_by_target)
             await self.starts.flush()
             source.position = max(source.position, chunk.end)
             source.time_us = time_us
@@ -175,54 +178,67 @@ class MatchStage:
             source = self._sources[place] = _Source(position=chunk.start, rule=rule)
         return source
 
-    async def _read(self, topic: str, source: _Source, record: Any) -> dict[str, Any] | None:
-        """The record's fields; None if it is no event, does not count, cannot be read or is ahead of its time."""
+    def _take(self, topic: str, chunk: Chunk, source: _Source, record: Fetched, matches: MatchBatches) -> int | None:
+        """Matches a record; its time, None if it is no event, does not count or is ahead of its time. Raises `InvalidInput`."""
         if source.rule is not None and source.rule.judge_headers(record.headers) is not Verdict.VALID:
             self.counters.void += 1
             return None
-        self.counters.records += 1
-        try:
-            plain = await self._decode(record.value)
-        except InvalidInput as error:
-            self.counters.unreadable += 1
-            _log.warning("record.unreadable", topic=topic, partition=record.partition, offset=record.offset, code=error.code)
-            if source.rule is None:  # a log keeps what it has
-                letters = DeadLetters(self._kafka, self._publisher, topic)
-                await letters.write(record, route="", stage="match", attempts=1, first_time=now(), error=error)
-            return None
-        if plain["time"] > record.timestamp * 1000 + limits.AHEAD_MS_MAX * 1000:
+        view = self._view(record.value)
+        if view.time_us > record.timestamp * 1000 + limits.AHEAD_MS_MAX * 1000:
+            self.counters.records += 1
             self.counters.ahead += 1
-            _log.warning("record.ahead", topic=topic, partition=record.partition, offset=record.offset, id=plain["id"])
-            for hit in self._index.hits(topic, RecordView(plain)):
-                self.tallies.ahead(hit.active.id, plain["id"])
+            record_id = view.text("id")
+            _log.warning("record.ahead", topic=topic, partition=chunk.partition, offset=record.offset, id=record_id)
+            for hit in self._index.hits(topic, view):
+                self.tallies.ahead(hit.active.id, record_id)
             return None
-        return plain
+        if self._index.candidates(topic, view.type):
+            self._match(topic, chunk, record, view, matches)
+        self.starts.take(topic, record, view)
+        self.counters.records += 1
+        return view.time_us
 
-    async def _decode(self, value: bytes | None) -> dict[str, Any]:
-        if value is None:
-            raise InvalidInput("record.invalid", "The record has no value.")
-        try:
-            _, plain = self._codec.decode_raw(value)
-        except InvalidInput as error:
-            if error.code != "schema.unknown" or asyncio.get_running_loop().time() < self._learned + _LEARN_INTERVAL_S:
-                raise
-            self._learned = asyncio.get_running_loop().time()
-            self._codec.learn(await load_schemas(self._kafka))
-            _, plain = self._codec.decode_raw(value)
+    def _view(self, value: bytes | None) -> RecordView:
+        places = self._codec.envelope(value)
+        if places is not None:
+            assert value is not None
+            return EncodedView(value, places, self._codec.decode_raw)
+        _, plain = self._codec.decode_raw(value)
         if not all(isinstance(plain.get(name), kind) for name, kind in (("id", str), ("type", str), ("time", int), ("data", str))):
             raise InvalidInput("record.invalid", "The record lacks the fields that all records share (id, type, time, data).")
-        return plain
+        return RecordView(plain)
 
-    def _match(self, topic: str, record: Any, plain: dict[str, Any], matches: dict[int, list[Raw]]) -> None:
-        if not self._index.candidates(topic, plain["type"]):
-            return
-        view = RecordView(plain)
-        for ordinal, hit in enumerate(self._index.hits(topic, view)):
-            key = aggregate_of(hit.active.id, hit.group_key)
+    async def _taken_again(
+        self, topic: str, chunk: Chunk, source: _Source, record: Fetched, matches: MatchBatches, error: InvalidInput
+    ) -> int | None:
+        """A record that `_take` could not read: once more with what the registry knows now, else to the dead letters."""
+        now_s = asyncio.get_running_loop().time()
+        if error.code == "schema.unknown" and now_s >= self._learned + _LEARN_INTERVAL_S:
+            self._learned = now_s
+            self._codec.learn(await load_schemas(self._kafka))
+            try:
+                return self._take(topic, chunk, source, record, matches)
+            except InvalidInput as again:
+                error = again
+        self.counters.records += 1
+        self.counters.unreadable += 1
+        _log.warning("record.unreadable", topic=topic, partition=chunk.partition, offset=record.offset, code=error.code)
+        if source.rule is None:  # a log keeps what it has
+            letters = DeadLetters(self._kafka, self._publisher, topic)
+            await letters.write(chunk.placed(record), route="", stage="match", attempts=1, first_time=now(), error=error)
+        return None
+
+    def _match(self, topic: str, chunk: Chunk, record: Fetched, view: RecordView, matches: MatchBatches) -> None:
+        hits = self._index.hits(topic, view)
+        depth = depth_of(record.headers) if hits else 0
+        for ordinal, hit in enumerate(hits):
+            key = aggregate_of(hit.active.rule.id, hit.group_key)
+            if not matches.add(partition_of(key, self._partitions), hit, view, record.offset, ordinal, depth):
+                self.counters.oversized += 1
+                _log.warning("match.oversized", rule=hit.active.id, topic=topic, partition=chunk.partition, offset=record.offset)
+                continue
             self.counters.matches += 1
-            self.tallies.hit(hit, plain["time"])
-            value = self._codec.encode_raw("Match", _match_plain(topic, record, view, hit, ordinal))
-            matches.setdefault(partition_of(key, self._partitions), []).append((key.encode(), value, []))
+            self.tallies.hit(hit, view.time_us)
 
     # --- clocks ---
 
@@ -263,18 +279,3 @@ class MatchStage:
             "id": derived_id(self._name, what, now_us), "type": type_, "source": f"mplp/{self._name}", "subject": subject, "time": now_us,
             "tenant": "default", "correlation_id": "", "causation_id": None, "data": orjson.dumps(data).decode(),
         }  # fmt: skip
-
-
-def _match_plain(topic: str, record: Any, view: RecordView, hit: Hit, ordinal: int) -> dict[str, Any]:
-    plain = view.plain
-    data, truncated = payload_of(hit.active.rule, plain["data"], lambda: view.values["data"])
-    depth = depth_of(record.headers)
-    found = ({} if hit.value is None else {"value": hit.value}) | ({"depth": depth} if depth else {})
-    fields = orjson.dumps(found).decode() if found else "{}"
-    return {
-        "id": plain["id"], "type": plain["type"], "source": plain.get("source") or "", "subject": plain.get("subject") or "",
-        "time": plain["time"], "tenant": plain.get("tenant") or "default", "correlation_id": plain.get("correlation_id") or "",
-        "causation_id": plain.get("causation_id"), "data": data, "rule_id": hit.active.id,
-        "rule_version": hit.active.order, "names": hit.names, "group_key": hit.group_key, "topic": topic, "partition": record.partition,
-        "offset": record.offset, "ordinal": ordinal, "timestamp": record.timestamp * 1000, "truncated": truncated, "fields": fields,
-    }  # fmt: skip

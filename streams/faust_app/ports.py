@@ -18,4 +18,4 @@ class WorkerPorts:
     open_composites: Callable[[int], LogPort] | None = None  #: a partition of the composites' log; None: Kafka's
     watermark_interval_s: float = 0.1
     checkpoint_interval_s: float = 10.0
-    checkpoint_records: int = 50_000
+    checkpoint_records: int = 50_000  #: matches

@@ -13,9 +13,9 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from streams.errors import Defect
 
@@ -26,6 +26,43 @@ class ChunkLost(Defect):
     """A fetched chunk never reached its Faust agent. Going on would commit past it."""
 
 
+class Fetched(Protocol):
+    """A record as the client's parser gives it: it does not know its topic and partition."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset."""
+
+    @property
+    def timestamp(self) -> int:
+        """Its Kafka timestamp, milliseconds."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value; None: a tombstone."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Its headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A record with its topic (name on the broker) and partition; the other fields as in `Fetched`."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """Records of one partition, fetched together; the value of a Faust event. Identity matters, not content."""
@@ -34,8 +71,12 @@ class Chunk:
     partition: int
     start: int  #: first offset that it stands for
     end: int  #: offset after the last that it stands for
-    records: tuple[Any, ...]  #: aiokafka `ConsumerRecord`s with offsets in [start, end)
+    records: tuple[Fetched, ...]  #: with offsets in [start, end)
     session: int
+
+    def placed(self, record: Fetched) -> Placed:
+        """One of the records, as others want to have it."""
+        return Placed(self.topic, self.partition, record.offset, record.timestamp, record.key, record.value, record.headers)
 
 
 @dataclass(slots=True)

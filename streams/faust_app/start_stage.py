@@ -6,8 +6,6 @@ an execution once.
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 from aiokafka import AIOKafkaProducer
 
@@ -15,6 +13,7 @@ from streams.causation import depth_of
 from streams.codec.avro import Codec, headers_of, to_json
 from streams.errors import InvalidInput
 from streams.faust_app.batches import Raw, send_batches
+from streams.faust_app.prefix import Fetched
 from streams.kafka import Kafka
 from streams.matching.matchers import RecordView
 from streams.matching.starts import StartIndex, outcome_of
@@ -39,11 +38,11 @@ class StartStage:
         self._producer = producer
         self._pending: list[tuple[str, str, Raw]] = []
 
-    def take(self, topic: str, record: Any, plain: dict[str, Any]) -> None:
-        """Notes what a record (as fetched, and its fields) starts; one of a schema that is no record of ours starts nothing."""
-        if not self.index.concerns(topic, plain["type"]):
+    def take(self, topic: str, record: Fetched, view: RecordView) -> None:
+        """Notes what a record (as fetched, and as matchers see it) starts; one of a schema that is no record of ours starts nothing."""
+        if not self.index.concerns(topic, view.type):
             return
-        hits = self.index.hits(topic, RecordView(plain), record.timestamp)
+        hits = self.index.hits(topic, view, record.timestamp)
         if not hits:
             return
         try:

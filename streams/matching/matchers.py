@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from streams.matching.expressions import Expression, ExpressionFailed, compiled
 from streams.matching.globs import compile_glob
+from streams.matching.paths import MISSING
 from streams.matching.reading import required_equalities
 from streams.nesting import parsed
-from streams.records import from_micros
+from streams.records import from_micros, to_micros
 from streams.topics import COMPOSITES, SYSTEM_EVENTS, TRANSITIONS
 
 #: Topics of a matcher that names none.
 DEFAULT_TOPICS = (SYSTEM_EVENTS, TRANSITIONS)
+_FIRST_US, _LAST_US = to_micros(datetime.min.replace(tzinfo=UTC)), to_micros(datetime.max.replace(tzinfo=UTC))
+_PAYLOAD = frozenset({"data"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +41,52 @@ class Matcher:
 class RecordView:
     """A record as CEL and paths see it: its fields by name, `data` parsed, `time` an instant; parsed only when read."""
 
-    __slots__ = ("_plain", "_values")
+    __slots__ = ("_data", "_plain", "_values", "time_us", "type")
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
         """`plain` as `Codec.decode_raw` gives it: `time` in microseconds, `data` as JSON text."""
-        self._plain = plain
+        self.type: str = plain["type"]
+        self.time_us: int = plain["time"]
+        self._plain: Mapping[str, Any] | None = plain
+        self._data: Any = MISSING
         self._values: dict[str, Any] | None = None
 
     @property
     def plain(self) -> Mapping[str, Any]:
         """The record as it was given."""
+        assert self._plain is not None
         return self._plain
+
+    def text(self, name: str) -> str:
+        """A text of the envelope; empty if it is missing or null."""
+        return self.plain.get(name) or ""
+
+    def essentials(self) -> tuple[str, str, str, str, str, str]:
+        """What correlation keeps of a record: id, type, source, tenant, correlation id, and the payload's JSON text."""
+        plain = self.plain
+        return plain["id"], self.type, self.text("source"), self.text("tenant") or "default", self.text("correlation_id"), plain["data"]
+
+    @property
+    def data(self) -> Any:
+        """The payload. Raises `ExpressionFailed` if it is no JSON, or the record's time no instant."""
+        if self._data is MISSING:
+            if not _FIRST_US <= self.time_us <= _LAST_US:
+                raise ExpressionFailed("the record cannot be read: its time is no instant")
+            try:
+                self._data = parsed(self.text("data"))
+            except ValueError as error:
+                raise ExpressionFailed(f"the record cannot be read: {error}") from error
+        return self._data
+
+    def root(self, name: str) -> Any:
+        """A field by its name; `MISSING` if there is none. Raises as `data`."""
+        return self.data if name == "data" else self.values.get(name, MISSING)
 
     @property
     def values(self) -> dict[str, Any]:
-        """All fields. Raises `ExpressionFailed` if `data` is no JSON, or too deep, or `time` no instant."""
+        """All fields. Raises as `data`."""
         if self._values is None:
-            try:
-                self._values = {**self._plain, "data": parsed(self._plain["data"]), "time": from_micros(self._plain["time"])}
-            except (ValueError, OverflowError) as error:
-                raise ExpressionFailed(f"the record cannot be read: {error}") from error
+            self._values = {**self.plain, "data": self.data, "time": from_micros(self.time_us)}
         return self._values
 
 
@@ -65,11 +95,13 @@ class CompiledMatcher:
 
     __slots__ = (
         "_composites",
+        "_of_payload",
         "_severities",
         "_sources",
         "_subjects",
         "_types",
         "_where",
+        "bare",
         "name",
         "patterns",
         "required",
@@ -91,6 +123,9 @@ class CompiledMatcher:
         self._subjects = _globs(matcher.subjects)
         self._severities = None if matcher.severities is None else frozenset(matcher.severities)
         self._where: Expression | None = None if matcher.where is None else compiled(matcher.where, numbers_alike=True)
+        self._of_payload = self._where is not None and self._where.variables <= _PAYLOAD
+        #: Whether a record that it concerns satisfies it, whatever else it says.
+        self.bare = self._sources is None and self._subjects is None and self._severities is None and self._where is None
         #: Paths that must lead to these texts, and whether `where` says no more than that.
         self.required, self.required_is_all = ({}, False) if matcher.where is None else required_equalities(matcher.where)
 
@@ -102,12 +137,15 @@ class CompiledMatcher:
 
     def holds(self, view: RecordView, *, where: bool = True) -> bool:
         """Whether a record that it concerns satisfies the rest; without `where` all but that. Raises `ExpressionFailed`."""
-        plain = view.plain
-        if not _any(self._sources, plain.get("source") or "") or not _any(self._subjects, plain.get("subject") or ""):
+        if self._sources is not None and not _any(self._sources, view.text("source")):
             return False
-        if self._severities is not None and plain.get("severity") not in self._severities:
+        if self._subjects is not None and not _any(self._subjects, view.text("subject")):
             return False
-        return not where or self._where is None or self._where.holds(view.values)
+        if self._severities is not None and view.plain.get("severity") not in self._severities:
+            return False
+        if not where or self._where is None:
+            return True
+        return self._where.holds({"data": view.data} if self._of_payload else view.values)
 
 
 def _globs(patterns: tuple[str, ...] | None) -> tuple[Callable[[str], bool], ...] | None:

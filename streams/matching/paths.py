@@ -52,7 +52,10 @@ class Path:
 
     def get(self, record: Mapping[str, Any]) -> Any:
         """The value there; `MISSING` if the path does not exist or leads to null."""
-        value = record.get(self.root, MISSING)
+        return self.within(record.get(self.root, MISSING))
+
+    def within(self, value: Any) -> Any:
+        """As `get`, given the value of the root."""
         for step in self.steps:
             if isinstance(step, str):
                 if not isinstance(value, dict):

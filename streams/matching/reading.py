@@ -8,7 +8,6 @@ the safe side: what is not understood is bound whole, and requires nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 #: Tokens of CEL as far as needed: texts, comments, names, numbers, white space, anything else.
@@ -125,11 +124,10 @@ def _equality(tokens: list[str]) -> tuple[Steps, str] | None:
     return (steps, tokens[-1][1:-1]) if end == len(tokens) - 3 else None
 
 
-def value_at(values: Mapping[str, Any], steps: Steps, missing: Any) -> Any:
-    """The value at a path; `missing` if it does not exist. Null is a value."""
-    value: Any = values
+def value_at(value: Any, steps: Steps, missing: Any) -> Any:
+    """What lies in a value at a path; `missing` if it does not exist. Null is a value."""
     for step in steps:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return missing
         value = value.get(step, missing)
     return value

@@ -121,7 +121,7 @@ class StartIndex:
     def hits(self, topic: str, view: RecordView, time_ms: int) -> list[Hit]:
         """What the record starts; a filter without a value for it does not hold."""
         found = []
-        for each in self.concerns(topic, view.plain["type"]):
+        for each in self.concerns(topic, view.type):
             edition = each.edition
             if time_ms < edition.from_ms or (edition.until_ms is not None and time_ms >= edition.until_ms):
                 continue
@@ -131,7 +131,7 @@ class StartIndex:
             except ExpressionFailed:
                 self.failed += 1
                 continue
-            execution_id = execution_for_event(edition.workflow_id, each.trigger.index, view.plain["id"])
+            execution_id = execution_for_event(edition.workflow_id, each.trigger.index, view.text("id"))
             found.append(Hit(workflow_id=edition.workflow_id, hash=edition.hash, trigger=each.trigger.index, execution_id=execution_id))
         return found
 

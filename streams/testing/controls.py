@@ -17,6 +17,7 @@ from streams.records import (
     Inserted,
     Insight,
     Match,
+    MatchBatch,
     MessageError,
     ModuleMessage,
     PartitionMark,
@@ -158,6 +159,7 @@ FULL: Mapping[str, Record] = {
             truncated=True,
             fields='{"data.total":12.5}',
         ),
+        MatchBatch(**_full("mplp.system.events/1", "matches.written", "worker-1"), topic="mplp.system.events", partition=1, count=2),
         Watermark(
             **_full("worker-1", "clock.advanced"),
             worker="worker-1",
@@ -226,6 +228,7 @@ LEAST: Mapping[str, Record] = {
             offset=0,
             timestamp=TIME,
         ),
+        MatchBatch(**_least("matches.written"), topic="t", partition=0),
         Watermark(**_least("clock.advanced"), worker="w"),
         RuleChange(**_least("rule.changed"), rule_id="r", rule_version=1, topic="t", partition=0, offset=0),
         Block(**_least("block.decided"), topic="t", partition=0, first_offset=0, end_offset=1, epoch=1),

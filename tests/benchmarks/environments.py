@@ -17,6 +17,8 @@ ENVIRONMENTS = Path("build") / "peers"
 #: Versions as measured; a newer one is a change of this file.
 DBOS = ("dbos==3.4.0",)
 RESTATE = ("restate-sdk[serde]==1.3.0", "hypercorn==0.18.0", "granian[uvloop]==2.8.7", "aiohttp==3.14.5")
+BYTEWAX = ("bytewax[kafka]==0.21.1", "confluent-kafka==2.16.1", "fastavro==1.13.1", "orjson==3.13.0")
+QUIX = ("quixstreams==3.28.1", "fastavro==1.13.1", "orjson==3.13.0")
 RESTATE_SERVER = "@restatedev/restate-server@1.7.12"
 
 
@@ -28,6 +30,12 @@ def dbos(*counts: int) -> dict[str, Any]:
 def restate(how: str, *counts: int) -> dict[str, Any]:
     """Restate, `documented` or `tuned`: see `restate_three_steps.py`."""
     return _run(_python("restate", RESTATE), SCRIPTS / "restate_three_steps.py", str(_restate_server()), how, *map(str, counts))
+
+
+def stream_peer(name: str) -> list[str]:
+    """The command of a peer of `rules.py`, without its arguments: `bytewax`, `quix`, or `faust` (plain, in our own environment)."""
+    python = {"bytewax": BYTEWAX, "quix": QUIX}.get(name)
+    return [str(sys.executable if python is None else _python(name, python)), str(SCRIPTS / f"{name}_count.py")]
 
 
 def _python(name: str, requirements: tuple[str, ...]) -> Path:

@@ -125,15 +125,17 @@ def disorder() -> Iterator[tuple[str, float]]:
         yield f"one group, 5,000/s, every second record 5 s behind, {name}", best(lambda of=of, late=late: engine_rate(of, late, every=500))
 
 
-def _mixed(number: int) -> dict[str, Any]:
-    """One of many rules: a fifth by type, a fifth by a glob, the others by what the payload says."""
+def mixed(number: int, topic: str | None = None) -> dict[str, Any]:
+    """One of many rules: a fifth by type, a fifth by a glob, the others by what the payload says; of a topic, or the default ones."""
     correlation = [{**item, "group-by": ["data.g"]} for item in TYPES.values()][number % len(TYPES)]
-    events = {name: {"type": f"t{number}.{name}"} if number % 5 == 0 else {"type": f"t{number}.*"} if number % 5 == 1 else
-              {"type": "shared.*", "where": f'data.kind == "k{number}" && data.v >= 0'} for name in "abcz"}  # fmt: skip
+    of: dict[str, Any] = {} if topic is None else {"topic": topic}
+    events = {name: {"type": f"t{number}.{name}", **of} if number % 5 == 0 else {"type": f"t{number}.*", **of} if number % 5 == 1 else
+              {"type": "shared.*", "where": f'data.kind == "k{number}" && data.v >= 0', **of} for name in "abcz"}  # fmt: skip
     return {"id": f"r{number}", "events": events, "correlation": {"events": ["a", "b", "c"], **correlation}}
 
 
-def _views(count: int, rules: int) -> list[RecordView]:
+def views(count: int, rules: int) -> list[RecordView]:
+    """Records of which 1 % match one of the rules 0 to `rules`."""
     found = []
     for number in range(count):
         hit = number % 100 == 0
@@ -148,16 +150,16 @@ def _views(count: int, rules: int) -> list[RecordView]:
 
 def rules() -> Iterator[tuple[str, float]]:
     for count in (1, 1000):
-        chain_rules = [ActiveRule(rule=parse_rule(_mixed(number + 2)), version=1, order=number) for number in range(count)]
+        chain_rules = [ActiveRule(rule=parse_rule(mixed(number + 2)), version=1, order=number) for number in range(count)]
 
         def measure(of: list[ActiveRule] = chain_rules, count: int = count) -> float:
-            chain, views = Chain(of), _views(RECORDS, count + 2)
+            chain, given = Chain(of), views(RECORDS, count + 2)
             started = time.process_time()
-            for arrival, view in enumerate(views):
+            for arrival, view in enumerate(given):
                 list(chain.record(None, view, arrival))
                 if arrival % 100 == 0:
                     list(chain.advance(view.plain["time"]))
-            return len(views) / (time.process_time() - started)
+            return len(given) / (time.process_time() - started)
 
         yield f"{count:,} rules of mixed types, 1 % matching", best(measure)
 

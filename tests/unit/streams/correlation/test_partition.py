@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 
 from streams.correlation.partition import CorrelatePartition
 from streams.records import CompositeEvent
@@ -23,7 +24,8 @@ def rule(**correlation: Any) -> dict[str, Any]:
 class Partition:
     """Feeds records as plain fields."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, batched: bool = True) -> None:
+        self.batched = batched  #: or a `Match` each, as earlier versions of the product wrote them
         self.state = CorrelatePartition()
         self.offset = 0
 
@@ -44,6 +46,12 @@ class Partition:
             "tenant": "default", "correlation_id": "c", "data": "{}", "rule_id": "r", "rule_version": order, "names": ["e"],
             "group_key": '["ann"]', "topic": "t", "partition": 0, "offset": self.offset, "ordinal": ordinal,
         }  # fmt: skip
+        if self.batched:
+            rule = [plain["rule_id"], order, plain["names"]]
+            row = [0, self.offset, ordinal, *(plain[name] for name in ("time", "id", "type", "source", "tenant", "correlation_id")),
+                   plain["group_key"], "{}", None]  # fmt: skip
+            data = orjson.dumps({"rules": [rule], "rows": [row]}).decode()
+            return self.state.apply("MatchBatch", {"topic": "t", "partition": 0, "data": data}, T0)
         return self.state.apply("Match", plain, T0)
 
     def watermark(self, seconds: float, *, offset: int = 0) -> list[CompositeEvent]:
@@ -51,8 +59,9 @@ class Partition:
         return self.state.apply("Watermark", {"level": 0, "marks": marks, "data": '{"partitions": {"t": 1}}'}, T0)
 
 
-def test_a_match_that_is_written_twice_counts_once() -> None:
-    partition = Partition()
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_match_that_is_written_twice_counts_once(batched: bool) -> None:
+    partition = Partition(batched=batched)
     partition.change(0, rule())
     assert partition.match(0, offset=5) == []
     assert partition.match(0, offset=5, id="another id, same place") == []
@@ -61,8 +70,9 @@ def test_a_match_that_is_written_twice_counts_once() -> None:
     assert [composite.event_count for composite in partition.match(1, offset=5, ordinal=1, id="b")] == [2]
 
 
-def test_matches_of_other_versions_are_ignored_and_told_apart() -> None:
-    partition = Partition()
+@pytest.mark.parametrize("batched", [True, False])
+def test_matches_of_other_versions_are_ignored_and_told_apart(batched: bool) -> None:
+    partition = Partition(batched=batched)
     assert partition.match(0, order=7) == []
     assert partition.state.counters.unknown == 1
     partition.change(7, rule(), version=2)
@@ -118,3 +128,27 @@ def test_dumped_and_loaded_it_goes_on_the_same() -> None:
     loaded.offset = partition.offset
     assert loaded.match(1, order=2, offset=1) == partition.match(1, order=2, offset=1) == []  # below the last of its source
     assert loaded.match(1, order=2) == partition.match(1, order=2) != []
+
+
+def test_a_batch_is_its_matches_one_after_the_other() -> None:
+    """Of two versions and a rule that is not known, with repeats."""
+    rules = [["r", 7, ["e"]], ["r", 3, ["e"]], ["unknown", 1, ["e"]]]
+    places = [(0, 1, 0), (0, 2, 0), (0, 2, 0), (1, 2, 1), (2, 3, 0), (0, 1, 5), (0, 4, 0)]
+    rows = [[rule_, offset, ordinal, T0 + number, f"e{number}", "x", "s", "default", "c", '["ann"]', "{}", None]
+            for number, (rule_, offset, ordinal) in enumerate(places)]  # fmt: skip
+    once, apart = Partition(), Partition()
+    for partition in (once, apart):
+        partition.change(7, rule(condition={"gte": 3}))
+    data = orjson.dumps({"rules": rules, "rows": rows}).decode()
+    said = once.state.apply("MatchBatch", {"topic": "t", "partition": 0, "data": data}, T0)
+    assert [composite.event_ids for composite in said] == [("e0", "e1", "e6")]
+    assert said == [
+        composite
+        for row in rows
+        for composite in apart.state.apply(
+            "MatchBatch", {"topic": "t", "partition": 0, "data": orjson.dumps({"rules": rules, "rows": [row]}).decode()}, T0
+        )
+    ]
+    counters = once.state.counters
+    assert counters == apart.state.counters
+    assert (counters.matches, counters.repeated, counters.outdated, counters.unknown) == (7, 2, 1, 1)

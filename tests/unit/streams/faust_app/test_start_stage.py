@@ -10,6 +10,7 @@ import pytest
 from streams import limits
 from streams.codec.avro import Codec, SchemaIds
 from streams.faust_app.start_stage import StartStage
+from streams.matching.matchers import RecordView
 from streams.matching.starts import Editions, StartIndex
 from streams.records import SystemEvent
 from streams.topics import COMMANDS, DEPTH_HEADER, SYSTEM_EVENTS
@@ -40,6 +41,6 @@ def test_a_start_or_a_refusal_is_noted(headers: Any, target: str) -> None:
     stage, codec = stage_and_codec()
     value = codec.encode(SystemEvent(type="ping", source="shop", subject="s", data={}))
     _, plain = codec.decode_raw(value)
-    stage.take(SYSTEM_EVENTS, SimpleNamespace(value=value, timestamp=5, offset=0, headers=headers), plain)
+    stage.take(SYSTEM_EVENTS, SimpleNamespace(value=value, timestamp=5, offset=0, headers=headers), RecordView(plain))
     assert [topic for topic, _, _ in stage._pending] == [target]
     assert (stage.started, stage.refused) == ((1, 0) if target == COMMANDS else (0, 1))
