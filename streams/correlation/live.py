@@ -47,12 +47,13 @@ async def live_state(bus: Bus, partition: int, rule_id: str, rules: Collection[s
             sequences = _load(state, loaded, rule_id, rules)
         end = int(ends[TopicPartition(matches, partition)])
         async for stored in read_range(consumer, matches, partition, start, end):
-            if stored.value is None or not _concerns_match(stored.key or b"", rules):
+            if stored.value is None:
                 continue
             try:
                 name, plain = bus.codec.decode_raw(stored.value)
             except InvalidInput:
                 continue  # the workers report it
+            # Of a batch of matches those of other rules are passed over: no version of theirs is in use here.
             if name != "RuleChange" or plain["rule_id"] in rules:
                 state.apply(name, plain, stored.timestamp_ms * 1000)
     return Live(partition=partition, offset=end, state=state, sequences=sequences)
@@ -65,12 +66,6 @@ def _concerns_checkpoint(key: str, partition: int, rules: Collection[str]) -> bo
         return True
     parts = rest.split("/", 4)
     return len(parts) == 5 and parts[0] == "correlate" and parts[1] == str(partition) and parts[3] in rules
-
-
-def _concerns_match(key: bytes, rules: Collection[str]) -> bool:
-    """Whether a record is a match of these rules, or none at all (a watermark)."""
-    rule_id, slash, _ = key.decode(errors="replace").partition("/")
-    return not slash or rule_id in rules
 
 
 def _load(state: CorrelatePartition, loaded: Loaded, rule_id: str, rules: Collection[str]) -> dict[str, int]:
