@@ -15,6 +15,7 @@ from streams.correlation.rule_changes import Version, text_of
 from streams.correlation.tallies import Tally
 from streams.correlation.workers import living
 from streams.records import from_micros, iso
+from streams.topics import COMPOSITES, DEAD_LETTER_SUFFIX
 
 
 @frame.command
@@ -62,6 +63,9 @@ def figures_text(tally: Tally) -> list[str]:
         said.append(f"{tally.ahead} ahead of their arrival: {', '.join(tally.ahead_ids)}")
     if tally.errors:
         said.append(f"{tally.errors} records on which an expression failed; the last: {tally.last_error}")
+    if tally.performed or tally.given_up or tally.waiting:
+        dead = f" (see {COMPOSITES}{DEAD_LETTER_SUFFIX})" if tally.given_up else ""
+        said.append(f"{tally.performed} actions performed, {tally.given_up} given up{dead}, {tally.waiting} waiting")
     others = ("duplicates", "evicted", "overflowed")
     counted = [f"{getattr(tally, name)} {name}" for name in others if getattr(tally, name)]
     return said + ([", ".join(counted)] if counted else [])

@@ -57,6 +57,8 @@ class RuleCollector(Collector):
     _COUNTERS: Mapping[str, tuple[str, str]] = {
         "mplp_rule_composites": ("composites", "Composites that a rule said, each counted once."),
         "mplp_rule_composites_revised": ("revised", "Composites that a rule said again or took back."),
+        "mplp_rule_actions_performed": ("performed", "Actions of a rule that were performed."),
+        "mplp_rule_actions_given_up": ("given_up", "Actions of a rule that are among the dead letters."),
         "mplp_rule_groups_evicted": ("evicted", "Groups of a rule that were forgotten because there were too many."),
     }
     _OUTCOMES = ("matched", "late", "duplicates", "ahead", "errors", "overflowed")
@@ -78,12 +80,15 @@ class RuleCollector(Collector):
             labels=("rule", "outcome"),
         )  # fmt: skip
         groups = GaugeMetricFamily("mplp_rule_groups", "Groups of a rule that are kept.", labels=("rule",))
+        waiting = GaugeMetricFamily("mplp_rule_actions_waiting", "Actions of a rule that are not done yet.", labels=("rule",))
         for rule_id, figures in sorted(by_rule.items()):
             for outcome in self._OUTCOMES:
                 records.add_metric((rule_id, outcome), figures[outcome])
             groups.add_metric((rule_id,), figures["groups"])
+            waiting.add_metric((rule_id,), figures["waiting"])
         yield records
         yield groups
+        yield waiting
         for name, (figure, text) in self._COUNTERS.items():
             family = CounterMetricFamily(name, text, labels=("rule",))
             for rule_id, figures in sorted(by_rule.items()):

@@ -21,7 +21,10 @@ EXAMPLES_MAX = 5
 #: Characters of an error that are told.
 _ERROR_CHARACTERS_MAX = 300
 
-_SUMMED = ("matched", "late", "duplicates", "evicted", "overflowed", "composites", "revised", "groups", "errors", "ahead")
+_SUMMED = (
+    "matched", "late", "duplicates", "evicted", "overflowed", "composites", "revised", "groups", "errors", "ahead", "performed", "given_up",
+    "waiting",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,9 @@ class Tally:
     groups: int = 0  #: kept now
     errors: int = 0  #: records on which an expression of the rule failed
     ahead: int = 0  #: records too far ahead of their arrival
+    performed: int = 0  #: actions
+    given_up: int = 0  #: actions that are among the dead letters
+    waiting: int = 0  #: actions in memory that are not done yet
     names: Mapping[str, int] = field(default_factory=dict)  #: matcher → records that satisfied it
     last_us: Mapping[str, int] = field(default_factory=dict)  #: matcher → time of the newest of them, microseconds
     last_matched_us: int | None = None

@@ -7,6 +7,7 @@ for what an earlier owner left, and by lanes that are behind.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -65,6 +66,7 @@ class ActionPartition:
         self._finished = asyncio.Event()  # something was finished, perhaps a lane
         self._tasks: set[asyncio.Task[None]] = set()
         self._refilling: set[str] = set()
+        self._performed, self._given_up = Counter[str](), Counter[str]()  # by rule
 
     # --- what the owner of the partition calls ---
 
@@ -96,6 +98,17 @@ class ActionPartition:
                 self._start(self._offer_rest())
                 return
         lanes.position = end
+
+    def figures(self) -> dict[str, dict[str, int]]:
+        """Rule → how many of its actions were performed and given up here since `begin`, and how many wait in memory."""
+        rules = self._performed.keys() | self._given_up.keys()
+        waiting = Counter[str]()
+        for lane in self._lanes.lanes.values() if self._lanes is not None else ():
+            waiting.update(item.errand.task.cause.composite.rule_id for item in lane.todo.values())
+        return {
+            rule: {"performed": self._performed[rule], "given_up": self._given_up[rule], "waiting": waiting[rule]}
+            for rule in sorted(rules | waiting.keys())
+        }
 
     def dump(self) -> Json:
         """Where a successor goes on; None before `begin`."""
@@ -199,6 +212,7 @@ class ActionPartition:
         given_up = [self._give_up(item, item.errand.task, item.errand.failed, 1, 0.0) for item in items if isinstance(item.errand, Undone)]
         for (item, write), failed in zip(wanted, failures, strict=True):
             if failed is None:
+                self._performed[write.task.cause.composite.rule_id] += 1
                 told.append(delivery(write.task, 1, None, retries=False, latency_ms=latency_ms, at=now()))
             else:
                 given_up.append(self._give_up(item, write.task, failed, 1, latency_ms))
@@ -211,6 +225,7 @@ class ActionPartition:
         while True:
             outcome, latency_ms = await self._ports.post(call)
             if isinstance(outcome, Delivered):
+                self._performed[call.task.cause.composite.rule_id] += 1
                 await self._tell(delivery(call.task, attempt, None, retries=False, latency_ms=latency_ms, at=now()))
                 break
             if not outcome.retryable or attempt >= self._ports.attempts_max:
@@ -223,6 +238,7 @@ class ActionPartition:
 
     async def _give_up(self, item: Item, task: Task, failed: Failed, attempts: int, latency_ms: float) -> None:
         """Tells it in three places: the composite among the dead letters, an event, and the deliveries."""
+        self._given_up[task.cause.composite.rule_id] += 1
         _log.warning(
             "action.dead", rule=task.cause.composite.rule_id, action=task.action, index=task.index, composite=task.cause.composite.id,
             code=failed.code, message=failed.message, attempts=attempts,

@@ -19,6 +19,7 @@ from streams.correlation.checkpoint import CheckpointReader, CheckpointWriter, E
 from streams.correlation.intentions import Headers
 from streams.correlation.partition import CorrelatePartition
 from streams.correlation.rules import aggregate_of
+from streams.correlation.tallies import engine_figures
 from streams.errors import Defect, InvalidInput, TooLarge
 from streams.faust_app.action_partition import ActionPartition
 from streams.faust_app.action_stage import has_actions
@@ -90,6 +91,14 @@ class Owner:
         self._checkpointed_at = 0.0  # by the event loop's clock
         self._checkpointed_position = 0
         self._checkpointed_matches = 0
+
+    def figures(self) -> dict[str, Json]:
+        """What happened to the records and actions of each rule."""
+        found = engine_figures(self.state.engine)
+        for rule_id, counted in (self._actions.figures() if self._actions is not None else {}).items():
+            if rule_id in found:
+                found[rule_id] |= counted
+        return found
 
     # --- takeover ---
 

@@ -17,7 +17,6 @@ from streams import limits
 from streams.codec.avro import Codec
 from streams.correlation.index import RuleIndex
 from streams.correlation.rule_figures import MATCHING
-from streams.correlation.tallies import engine_figures
 from streams.errors import BackboneError, Defect
 from streams.faust_app.action_stage import ActionStage
 from streams.faust_app.control import Change, RulesReader, StartsReader
@@ -83,7 +82,7 @@ class Worker:
 
     def rule_figures(self) -> dict[str, dict[str, Json]]:
         """What has happened to the records of each rule, by place: the match stage, and each partition of matches."""
-        places = {str(partition): engine_figures(owner.state.engine) for partition, owner in self._owners.items()}
+        places = {str(partition): owner.figures() for partition, owner in self._owners.items()}
         return places if self._stage is None else {MATCHING: self._stage.tallies.figures(), **places}
 
     # --- life ---

@@ -186,6 +186,7 @@ async def test_what_cannot_be_done_is_given_up_at_once_and_stops_nothing(owner: 
     owner.say(broken, emit("e"), IntendedEvent(key="big", type="too.large", subject="s", data={}))
     await until(owner.idle)
     world = owner.world
+    assert owner.partition.figures() == {"r": {"performed": 1, "given_up": 2, "waiting": 0}}
     assert world.events() == ["e"]
     assert sorted(world.buried) == [("big", "payload.too-large", 1), ("u", "action.unrendered", 1)]
     assert world.statuses("u") == world.statuses("big") == ["dead"]
@@ -205,6 +206,7 @@ async def test_a_dead_server_stops_no_other_takes_bounded_memory_and_gets_everyt
         await until(lambda number=number: f"l{number}" in world.delivered and f"e{number}" in world.events())
         most = max(most, len(lanes_of(owner).lanes["https://dead"].todo))
     assert most <= 5
+    assert owner.partition.figures() == {"r": {"performed": 600, "given_up": 0, "waiting": 5}}
     assert owner.partition.dump() == {"position": 300, "lanes": {"https://dead": [0, 0]}}
     assert len([key for key in world.calls if key.startswith("d")]) == 5
     world.down = set()
