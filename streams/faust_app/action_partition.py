@@ -36,7 +36,7 @@ class Ports(Protocol):
     retry_ms: int  #: wait after the first
 
     def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
-        """The valid composites of [start, end) that have actions, in order."""
+        """The valid composites of [start, end) that have actions, in order. Raises `BackboneError`: these were not all."""
 
     def items_of(self, stored: Stored) -> list[Item]:
         """What is to be done for a composite."""
@@ -145,7 +145,7 @@ class ActionPartition:
         assert lanes is not None
         while lanes.position < self._end:
             self._finished.clear()
-            if not await self._offer_to(lanes, self._end):
+            if not await self._persistently(lambda: self._offer_to(lanes, self._end)):
                 await self._finished.wait()
         self._live = True
 
@@ -171,15 +171,17 @@ class ActionPartition:
         lanes = self._lanes
         assert lanes is not None
         try:
-            while name in lanes.lanes and (behind := lanes.lanes[name].behind) is not None:
-                if not await self._read_lane(lanes, name, behind[0], lanes.position):
+            while name in lanes.lanes and lanes.lanes[name].behind is not None:
+                if not await self._persistently(lambda: self._read_lane(lanes, name)):
                     return
         finally:
             self._refilling.discard(name)
 
-    async def _read_lane(self, lanes: Lanes, name: str, start: int, end: int) -> bool:
-        """Whether the lane has read to `end`, and was not full before."""
-        async with aclosing(self._ports.read(self._partition, start, end)) as records:
+    async def _read_lane(self, lanes: Lanes, name: str) -> bool:
+        """Whether the lane has read all that had been offered when it began, and was not full before."""
+        behind, end = lanes.lanes[name].behind, lanes.position
+        assert behind is not None
+        async with aclosing(self._ports.read(self._partition, behind[0], end)) as records:
             async for stored in records:
                 taken, full = lanes.refill(name, self._ports.items_of(stored))
                 self._begin_items(taken)
@@ -266,7 +268,7 @@ class ActionPartition:
         self._finished.set()
 
     async def _persistently(self, send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """What Kafka does not take is offered until it does: nothing is finished before it is told."""
+        """What Kafka does not take or give is asked for until it does: nothing is finished before it is told."""
         while True:
             try:
                 return await send()

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from streams.bus.handling import DeadLetters
 from streams.bus.outgoing import Outgoing, outgoing
-from streams.bus.publisher import Publisher
+from streams.bus.publisher import Publisher, translated
 from streams.bus.validate import check_record
 from streams.causation import depth_of
 from streams.codec.avro import Codec
@@ -68,13 +69,16 @@ class ActionStage:
 
     async def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
         """See `Ports.read`."""
-        async with self._readers, self._kafka.consumer(**RANGE_OPTIONS) as consumer:
-            rule = ReadersRule(await epoch_at(self._kafka, self._codec, COMPOSITES, partition, start))
-            async for stored in read_range(consumer, self._kafka.names.physical(COMPOSITES), partition, start, end):
-                if rule.judge_headers(stored.headers) is Verdict.VALID and has_actions(stored):
-                    if not self._codec.knows(int.from_bytes((stored.value or b"")[1:5], "big")):
-                        self._codec.learn(await load_schemas(self._kafka))  # written by a newer version of this product
-                    yield stored
+        try:
+            async with self._readers, self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+                rule = ReadersRule(await epoch_at(self._kafka, self._codec, COMPOSITES, partition, start))
+                async for stored in read_range(consumer, self._kafka.names.physical(COMPOSITES), partition, start, end):
+                    if rule.judge_headers(stored.headers) is Verdict.VALID and has_actions(stored):
+                        if not self._codec.knows(int.from_bytes((stored.value or b"")[1:5], "big")):
+                            self._codec.learn(await load_schemas(self._kafka))  # written by a newer version of this product
+                        yield stored
+        except (KafkaError, OSError) as error:
+            raise translated(error, COMPOSITES) from error
 
     def items_of(self, stored: Stored) -> list[Item]:
         """See `Ports.items_of`."""

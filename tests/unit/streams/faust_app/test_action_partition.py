@@ -41,6 +41,7 @@ class World:
         self.down: set[str] = set()  # origins
         self.kafka_away = False
         self.reads = 0
+        self.reads_lost = 0  # readings that break off in the middle
 
     def append(self, *intended: Intended) -> Stored:
         offset = len(self.log)
@@ -52,6 +53,9 @@ class World:
         self.reads += 1
         for stored, intended in self.log[start:end]:
             await asyncio.sleep(0)
+            if self.reads_lost and stored.offset % 3 == 2:
+                self.reads_lost -= 1
+                raise Unavailable("kafka.failed", "away")
             if intended:
                 yield stored
 
@@ -285,6 +289,23 @@ async def test_a_successor_does_what_is_not_known_as_done(owner: Owner) -> None:
     await owner.succeed()
     await until(owner.idle)
     assert world.events()[-1] == "e2"
+
+
+async def test_a_reading_that_breaks_off_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action_partition, "_AGAIN_S", 0.001)
+    monkeypatch.setattr(action_lanes, "CALLS_MAX", 4)
+    world = World()
+    for number in range(20):
+        world.append(emit(f"e{number}"), call(f"c{number}"))
+    world.reads_lost = 6
+    owner = Owner(world)
+    await owner.begin()
+    await until(owner.idle)
+    await owner.partition.close()
+    assert owner.faults == []
+    assert world.reads_lost == 0
+    assert world.events() == [f"e{number}" for number in range(20)]
+    assert Counter(world.delivered) == Counter(f"c{number}" for number in range(20))
 
 
 async def test_the_same_owner_goes_on_where_it_was_when_it_claims_the_partition_anew(owner: Owner) -> None:
