@@ -35,6 +35,7 @@ class Chain:
         self.index = RuleIndex(rules)
         self._chained = any(active.rule.upstream for active in rules)
         self._rules = {active.id: active for active in rules}
+        self.made_from: Draft | None = None  #: of the composite given last
 
     def record(self, topic: str | None, view: RecordView, arrival: int) -> Iterator[CompositeEvent]:
         """The next record to arrive, after `advance` to its time."""
@@ -65,6 +66,7 @@ class Chain:
     def _said(self, drafts: Iterable[Draft]) -> Iterator[CompositeEvent]:
         for draft in drafts:
             said = composite(self._rules[draft.rule_id], draft)
+            self.made_from = draft
             yield said
             if self._chained:
                 yield from self._said(self._chain(draft, said))

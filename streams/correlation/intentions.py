@@ -51,7 +51,7 @@ def packed(intended: Sequence[Intended]) -> bytes:
     room = limits.PAYLOAD_BYTES_MAX
     for index, each in enumerate(intended):
         try:
-            text = orjson.dumps(_packed(each))
+            text = orjson.dumps(described(each))
         except orjson.JSONEncodeError as error:
             text = _unrendered(each, index, "action.unrendered", f"What templates gave is no JSON: {error}")
         if len(text) > room:
@@ -64,7 +64,7 @@ def packed(intended: Sequence[Intended]) -> bytes:
 
 
 def _unrendered(intended: Intended, index: int, code: str, message: str) -> bytes:
-    return orjson.dumps(_packed(Unrendered(key=intended.key, index=index, action=_kind(intended), code=code, message=message)))
+    return orjson.dumps(described(Unrendered(key=intended.key, index=index, action=_kind(intended), code=code, message=message)))
 
 
 def unpacked(value: bytes, composite: CompositeEvent) -> list[Intended]:
@@ -96,7 +96,8 @@ def _kind(intended: Intended) -> str:
             assert_never(intended)
 
 
-def _packed(intended: Intended) -> Mapping[str, Json]:
+def described(intended: Intended) -> Mapping[str, Json]:
+    """An action as JSON: `action` (its kind), and its fields as in the rule; `code` and `message` of one that cannot be performed."""
     fields: dict[str, Json]
     match intended:
         case IntendedEvent(type=type_):

@@ -13,7 +13,9 @@ from typing import Any
 import orjson
 
 from streams import limits
+from streams.correlation.actions import Intended, Unrendered, render
 from streams.correlation.chain import Chain
+from streams.correlation.confidence import event_values
 from streams.correlation.rules import ActiveRule, Rule
 from streams.errors import InvalidInput
 from streams.matching.matchers import RecordView
@@ -35,16 +37,20 @@ class Summary:
     broken_count: int = 0
     broken: list[tuple[int, str]] = field(default_factory=list)  #: the first broken lines: number from 1, reason
     composites: int = 0
+    actions: int = 0  #: what composites would bring about
+    unrendered: dict[str, int] = field(default_factory=dict)  #: why actions could not be performed, and how many: the first reasons
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "records": self.records, "matched": self.matched, "late": self.late, "duplicates": self.duplicates, "errors": self.errors,
-            "composites": self.composites, "broken": [{"line": number, "message": reason} for number, reason in self.broken],
+            "composites": self.composites, "actions": self.actions, "unrendered": dict(self.unrendered),
+            "broken": [{"line": number, "message": reason} for number, reason in self.broken],
         }  # fmt: skip
 
 
 _BROKEN_NAMED_MAX = 100
+_UNRENDERED_NAMED_MAX = 20
 
 
 #: Lines between two looks for what groups have put off (`Engine.flush`).
@@ -58,6 +64,8 @@ class Trial:
         active = [ActiveRule(rule=rule, version=1, order=0) for rule in rules]
         self._chain = Chain(active)
         self._rules = [rule.rule for rule in active]
+        self._by_id = {rule.id: rule for rule in self._rules}
+        self._actions: list[Intended] = []
         self._last_us: int | None = None
         self._lines = 0
         self.summary = Summary()
@@ -100,10 +108,25 @@ class Trial:
             self.summary.duplicates += counters.duplicates
         self.summary.errors += sum(self._chain.index.errors.values())
 
+    def actions(self) -> list[Intended]:
+        """What the composite given last would bring about."""
+        return self._actions
+
     def _counted(self, composites: Iterable[CompositeEvent]) -> Iterator[CompositeEvent]:
         for composite in composites:
             self.summary.composites += 1
+            draft, rule = self._chain.made_from, self._by_id[composite.rule_id]
+            self._actions = [] if draft is None or not rule.actions else render(rule, composite, event_values(draft.found.records))
+            for each in self._actions:
+                self.summary.actions += 1
+                if isinstance(each, Unrendered):
+                    self._unrendered(f"{rule.id}/{each.index} ({each.action}): {each.message}")
             yield composite
+
+    def _unrendered(self, reason: str) -> None:
+        known = self.summary.unrendered
+        if reason in known or len(known) < _UNRENDERED_NAMED_MAX:
+            known[reason] = known.get(reason, 0) + 1
 
 
 def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict[str, Any]]:

@@ -43,6 +43,29 @@ def test_one_json_object_per_composite_and_a_summary_on_stderr(rule: str) -> Non
     assert "2 records, 2 matched, 0 late, 0 duplicates, 1 errors, 1 composites" in done.stderr
 
 
+ACTIONS = """
+actions:
+  - emit: order.trouble
+  - start-workflow: {id: review, input: {who: '{{group["data.customer"]}}'}}
+  - signal-workflow: {execution: "{{events[0].subject}}", name: stop}
+"""
+
+
+def test_what_a_composite_would_bring_about_is_said_if_asked_and_what_could_not_be_done_always(rule: str) -> None:
+    Path(rule).write_text(RULE + ACTIONS)
+    asked = mplp("test", rule, "--events", "-", "--actions", stdin=event(0) + event(1))
+    silent = mplp("test", rule, "--events", "-", stdin=event(0) + event(1))
+    (composite,) = [json.loads(line) for line in asked.stdout.splitlines()]
+    emit, start, signal = composite.pop("actions")
+    assert emit == {"action": "emit", "type": "order.trouble"}
+    assert start == {"action": "start-workflow", "id": "review", "input": {"who": "ann"}}
+    assert (signal["action"], signal["code"]) == ("signal-workflow", "action.unrendered")
+    assert json.loads(silent.stdout) == composite
+    for done in (asked, silent):
+        assert "action failing/2 (signal-workflow): " in done.stderr
+        assert "1 composites, 3 actions" in done.stderr
+
+
 def test_json_makes_the_summary_json_too(rule: str) -> None:
     done = mplp("test", rule, "--events", "-", "--json", stdin=event(0))
     assert done.exit_code == 0
