@@ -17,6 +17,8 @@ def parsed(text: str | bytes, *, levels: int = limits.PAYLOAD_DEPTH_MAX) -> Json
     A whole number beyond 64 bits comes as the nearest float, as in JavaScript.
     """
     value = orjson.loads(text)
+    if len(text) < 2 * levels:  # too short for so many pairs of brackets
+        return value
     brackets = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
     # A guess that is quick and never wrong in its no; only then the value is walked.
     if brackets > levels and depth(value) > levels:

@@ -83,6 +83,7 @@ class Codec:
 
     def __init__(self, ids: SchemaIds) -> None:
         self._writers: dict[int, _WriterSchema] = {}
+        self._by_frame: dict[bytes, _WriterSchema] = {}  # first bytes of a record → the schema that they name
         self._ids_by_record: dict[str, int] = {}
         self._frames: dict[str, bytes] = {}
         self._own: dict[int, CompiledRecord] = {}
@@ -149,7 +150,10 @@ class Codec:
 
         Raises as `decode_raw`; but what comes behind the envelope is only looked at if it is short.
         """
-        _, writer, value = self._writer_of(value)
+        writer = None if value is None else self._by_frame.get(value[: _FRAME.size])
+        if writer is None or value is None:
+            _, writer, value = self._writer_of(value)
+            self._by_frame[value[: _FRAME.size]] = writer
         if not writer.enveloped:
             return None
         try:

@@ -47,6 +47,7 @@ class _Candidate:
     matcher: CompiledMatcher
     group: tuple[Path | None, ...]  #: None: an alias that does not speak of this matcher
     names: tuple[str, ...]  #: the matcher's, alone
+    field: str | None  #: of the payload, if that is all that the group consists of
 
     def group_key(self, view: RecordView) -> str | None:
         """The group's canonical text; None if the record lacks a value.
@@ -55,22 +56,23 @@ class _Candidate:
         """
         if not self.group:
             return "[]"
+        if self.field is not None:  # most groups: by one field of the payload
+            data = view.data
+            value = data.get(self.field) if type(data) is dict else None
+            if value is None:
+                return None
+            return f"[{value}]" if type(value) is int else _key_of([value])
         found = []
         for path in self.group:
             value = MISSING if path is None else path.within(view.root(path.root))
             if value is MISSING:
                 return None
-            if type(value) is not str and type(value) is not int:
-                value = orjson.Fragment(_text(value))
             found.append(value)
-        text = orjson.dumps(found).decode()
-        if len(text) > limits.GROUP_KEY_CHARACTERS_MAX:
-            raise ExpressionFailed(f"the text of the group has more than {limits.GROUP_KEY_CHARACTERS_MAX} characters")
-        return text
+        return _key_of(found)
 
 
 @dataclass(slots=True)
-class _Bucket:
+class Bucket:
     """The candidates of a topic and type."""
 
     open: list[_Candidate] = field(default_factory=list)  #: those that require no text
@@ -96,8 +98,8 @@ class RuleIndex:
         for candidate in self._candidates:
             self._place(candidate)
         self._values = {active.id: _value_path(active.rule) for active in rules}
-        self._by_type: dict[tuple[str | None, str], _Bucket] = {}
-        self._buckets: dict[tuple[int, ...], _Bucket] = {}  # candidates → their bucket: many types share one
+        self._by_type: dict[tuple[str | None, str], Bucket] = {}
+        self._buckets: dict[tuple[int, ...], Bucket] = {}  # candidates → their bucket: many types share one
         self._errors: Counter[str] = Counter()
         self._last_errors: dict[str, str] = {}
         self.rules = tuple(rules)
@@ -134,7 +136,7 @@ class RuleIndex:
             else:
                 self._any.append(candidate.number)
 
-    def candidates(self, topic: str | None, record_type: str) -> _Bucket:
+    def candidates(self, topic: str | None, record_type: str) -> Bucket:
         """What records of this type in this topic can concern; empty: the record need not be read any further."""
         key = (topic, record_type)
         found = self._by_type.get(key)
@@ -152,8 +154,10 @@ class RuleIndex:
     def hits(self, topic: str | None, view: RecordView) -> list[Hit]:
         """What the record satisfies, in the order of the rules; one hit per rule and group. A failing expression is counted, no hit."""
         bucket = self.candidates(topic, view.type)
-        if not bucket:
-            return []
+        return self.hits_of(bucket, view) if bucket else []
+
+    def hits_of(self, bucket: Bucket, view: RecordView) -> list[Hit]:
+        """As `hits`, given the candidates for records of this topic and type."""
         found: dict[tuple[int, str], tuple[str, ...]] = {}
         failed: dict[str, str] = {}
         for candidate in self._concerned(bucket, view, failed):
@@ -184,7 +188,7 @@ class RuleIndex:
             self._last_errors.update(failed)
         return hits
 
-    def _concerned(self, bucket: _Bucket, view: RecordView, failed: dict[str, str]) -> Iterable[_Candidate]:
+    def _concerned(self, bucket: Bucket, view: RecordView, failed: dict[str, str]) -> Iterable[_Candidate]:
         if not bucket.keyed:
             return bucket.open
         try:
@@ -219,14 +223,14 @@ def _compiled(first: int, place: int, active: ActiveRule) -> list[_Candidate]:
     return [
         _Candidate(
             number, place, active, CompiledMatcher(matcher),
-            tuple(_group_path(rule, entry, matcher.name) for entry in rule.group_by), (matcher.name,),
+            paths := tuple(_group_path(rule, entry, matcher.name) for entry in rule.group_by), (matcher.name,), _field(paths),
         )
         for number, matcher in enumerate(used, first)
     ]  # fmt: skip
 
 
-def _bucket(candidates: Sequence[_Candidate]) -> _Bucket:
-    bucket = _Bucket()
+def _bucket(candidates: Sequence[_Candidate]) -> Bucket:
+    bucket = Bucket()
     of_rule = Counter(candidate.place for candidate in candidates)
     for candidate in candidates:
         required = candidate.matcher.required
@@ -246,8 +250,23 @@ def _group_path(rule: Rule, entry: str, name: str) -> Path | None:
     return compile_path(paths[name]) if name in paths else None
 
 
+def _field(paths: tuple[Path | None, ...]) -> str | None:
+    if len(paths) != 1 or paths[0] is None or paths[0].root != "data" or len(paths[0].steps) != 1:
+        return None
+    step = paths[0].steps[0]
+    return step if isinstance(step, str) else None
+
+
 def _value_path(rule: Rule) -> Path | None:
     return None if rule.condition.field is None else compile_path(rule.condition.field)
+
+
+def _key_of(values: list[Any]) -> str:
+    alike = [value if type(value) is str or type(value) is int else orjson.Fragment(_text(value)) for value in values]
+    text = orjson.dumps(alike).decode()
+    if len(text) > limits.GROUP_KEY_CHARACTERS_MAX:
+        raise ExpressionFailed(f"the text of the group has more than {limits.GROUP_KEY_CHARACTERS_MAX} characters")
+    return text
 
 
 def _text(value: Any) -> str:

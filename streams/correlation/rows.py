@@ -49,9 +49,9 @@ class RowsWriter:
     def add(self, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int = 0) -> bool:
         """One more match of a record of this depth; False: it is too large to be carried, and was not added."""
         active, names, group_key, value = hit
-        record_id, record_type, source, tenant, correlation_id, data = view.essentials()
+        record_id, record_type, source, tenant, correlation_id, data, before = view.essentials()
         data, truncated = payload_of(active.rule, data, lambda: view.data)
-        characters = len(record_id) + len(record_type) + len(source) + len(tenant) + len(correlation_id) + len(group_key) + len(data) + 64
+        characters = before + len(group_key) + len(data) + 64
         if characters > ROW_CHARACTERS_MAX:
             return False
         rules = self._rules

@@ -23,7 +23,7 @@ from streams.causation import depth_of
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.correlation.clock import UNKNOWN_US
-from streams.correlation.index import RuleIndex
+from streams.correlation.index import Bucket, RuleIndex
 from streams.correlation.rules import aggregate_of
 from streams.correlation.tallies import MatchTallies
 from streams.errors import InvalidInput
@@ -192,9 +192,11 @@ class MatchStage:
             for hit in self._index.hits(topic, view):
                 self.tallies.ahead(hit.active.id, record_id)
             return None
-        if self._index.candidates(topic, view.type):
-            self._match(topic, chunk, record, view, matches)
-        self.starts.take(topic, record, view)
+        bucket = self._index.candidates(topic, view.type)
+        if bucket:
+            self._match(bucket, topic, chunk, record, view, matches)
+        if self.starts.index:
+            self.starts.take(topic, record, view)
         self.counters.records += 1
         return view.time_us
 
@@ -228,8 +230,8 @@ class MatchStage:
             await letters.write(chunk.placed(record), route="", stage="match", attempts=1, first_time=now(), error=error)
         return None
 
-    def _match(self, topic: str, chunk: Chunk, record: Fetched, view: RecordView, matches: MatchBatches) -> None:
-        hits = self._index.hits(topic, view)
+    def _match(self, bucket: Bucket, topic: str, chunk: Chunk, record: Fetched, view: RecordView, matches: MatchBatches) -> None:
+        hits = self._index.hits_of(bucket, view)
         depth = depth_of(record.headers) if hits else 0
         for ordinal, hit in enumerate(hits):
             key = aggregate_of(hit.active.rule.id, hit.group_key)

@@ -19,7 +19,7 @@ _TEXTS = frozenset(_AT) - {"causation_id", "data"}
 class EncodedView(RecordView):
     """See the module. Everything that reads a field raises `InvalidInput` (`avro.invalid`) if the bytes there are none."""
 
-    __slots__ = ("_decode", "_places", "_value")
+    __slots__ = ("_decode", "_places", "_text", "_value")
 
     def __init__(self, value: bytes, places: Places, decode: Callable[[bytes], tuple[str, dict[str, Any]]]) -> None:
         """`places` of the envelope in `value`; `decode` gives the name and all fields of the whole record."""
@@ -28,7 +28,11 @@ class EncodedView(RecordView):
         self._decode = decode
         self._plain = self._values = None
         self._data = MISSING
-        self.type = self.text("type")
+        self._text: str | None = None
+        try:
+            self.type = value[places[2] : places[3]].decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput("avro.invalid", f"type is no text: {error}") from error
         self.time_us = places[8]
 
     @property
@@ -40,19 +44,24 @@ class EncodedView(RecordView):
 
     def text(self, name: str) -> str:
         """See `RecordView.text`."""
+        if name == "data" and self._text is not None:
+            return self._text
         at = _AT[name]
         try:
-            return self._value[self._places[at] : self._places[at + 1]].decode()
+            text = self._value[self._places[at] : self._places[at + 1]].decode()
         except UnicodeDecodeError as error:
             raise InvalidInput("avro.invalid", f"{name} is no text: {error}") from error
+        if name == "data":
+            self._text = text
+        return text
 
-    def essentials(self) -> tuple[str, str, str, str, str, str]:
+    def essentials(self) -> tuple[str, str, str, str, str, str, int]:
         """See `RecordView.essentials`."""
-        value, at = self._value, self._places
+        value, at, text = self._value, self._places, self._text
         try:
             return (
                 value[at[0] : at[1]].decode(), self.type, value[at[4] : at[5]].decode(), value[at[9] : at[10]].decode() or "default",
-                value[at[11] : at[12]].decode(), value[at[15] : at[16]].decode(),
+                value[at[11] : at[12]].decode(), value[at[15] : at[16]].decode() if text is None else text, at[15],
             )  # fmt: skip
         except UnicodeDecodeError as error:
             raise InvalidInput("avro.invalid", f"A field of the envelope is no text: {error}") from error

