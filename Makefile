@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types tests simulate bench chaos lock clean
+.PHONY: help setup demo up test check lint types tests simulate bench bench-nab chaos lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1|/' | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ simulate: setup ## Run the log kernel under SEEDS=1000 seeds, FROM=0 on, in JOBS
 
 bench: setup ## Run the benchmarks, or with ONLY="decision" one; results go to docs/benchmarks/
 	$(BIN)/python -m tests.benchmarks $(ONLY)
+
+bench-nab: setup ## Score the rule type anomaly on the Numenta Anomaly Benchmark, DATA=folder with its data and labels
+	@test -n "$(DATA)" || { echo "error: say where the benchmark is: make bench-nab DATA=folder (with data/ and labels/)." >&2; exit 2; }
+	$(BIN)/python -m tests.benchmarks.nab "$(DATA)"
 
 chaos: setup ## Run 1,000 random workflows for 3 minutes while processes are killed and stopped (ARGS="--seconds 60 --seed 7")
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -53,8 +53,11 @@ def evidence(rule: Rule, found: Found) -> float:
     Of figures 1 − bound / (2 · figure), least over the tests: 0.5 where the threshold is just met, 0.75 at twice its value, towards 1
     beyond; with upper bounds figure and bound change places; 1 where there is nothing to measure (`eq`, `neq`, a bound or figure of
     zero or less). Of patterns 1 − span / (2 · timespan): 1 if all happened at once, towards 0.5 if they only just belong together. Of
-    what did not happen 1: there is no more or less of nothing.
+    what did not happen 1: there is no more or less of nothing. Of anomalies 1 − (1 − score) / (2 · (1 − threshold)): 0.5 at the
+    threshold, towards 1 beyond.
     """
+    if rule.type == "anomaly":
+        return round(max(_LEAST, 1.0 - (1.0 - found.value) / (2.0 * (1.0 - (rule.condition.threshold or 0.0)))), 6)
     if rule.type not in WINDOWED:
         if rule.timed:
             return 1.0

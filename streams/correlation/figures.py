@@ -19,7 +19,7 @@ from streams.correlation.rules import Rule
 from streams.matching.paths import MISSING, canonical
 
 #: Types whose field holds numbers; `value_count` takes any JSON value.
-NUMERIC = frozenset({"value_sum", "value_avg", "value_min", "value_max", "value_percentile"})
+NUMERIC = frozenset({"value_sum", "value_avg", "value_min", "value_max", "value_percentile", "anomaly"})
 #: The most of a double; what is beyond is said as this.
 _MOST = sys.float_info.max
 

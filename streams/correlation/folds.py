@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+from streams.correlation.anomaly_fold import fold_for
 from streams.correlation.patterns import Absence, Together
 from streams.correlation.rules import WINDOWED, Rule
 from streams.correlation.seen import Found, Seen
@@ -64,6 +65,8 @@ def new_fold(rule: Rule, *, journaled: bool) -> Fold:
             return Ordered(rule, journaled=journaled)
         case "absence":
             return Absence(rule)
+        case "anomaly":
+            return fold_for(rule, journaled=journaled)
         case _:
             raise AssertionError(f"no fold for {rule.type}")
 

@@ -13,7 +13,7 @@ import orjson
 
 from streams.correlation.figures import rank_of
 from streams.correlation.payload import read_payload
-from streams.correlation.seen import SAMPLES_MAX, Found, Seen
+from streams.correlation.seen import SAMPLES_MAX, Found, Judged, Seen
 from streams.records import Insight
 
 #: Fields and values named in an insight.
@@ -30,7 +30,7 @@ def insights(found: Found) -> tuple[Insight, ...]:
     """What the records share and their sequence; numbers unlike those before them, if there are; gaps, rate and durations."""
     samples = found.records[-SAMPLES_MAX:]
     payloads = [payload if isinstance(payload := read_payload(seen.data), dict) else {} for seen in samples]
-    unlike = _anomaly(samples, payloads)
+    unlike = _anomaly(samples, payloads) if found.judged is None else _judged(found.judged, found)
     return (_pattern(samples, payloads), *([] if unlike is None else [unlike]), _performance(found, payloads))
 
 
@@ -89,6 +89,17 @@ def _anomaly(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Ins
     more = f", and {len(unlike) - 1} more" if len(unlike) > 1 else ""
     summary = f"{first} is {told['value']:.6g} in the last record, {told['usual']:.6g} in those before{more}."
     return Insight(type="anomaly", summary=summary, data={"record": samples[-1].id, "fields": unlike, "of": len(samples) - 1})
+
+
+def _judged(judged: Judged, found: Found) -> Insight:
+    """What the value was held against, of a rule that looks for anomalies."""
+    usual = f"{judged.low:.6g} to {judged.high:.6g} is usual"
+    summary = f"{judged.value:.6g}, where about {judged.expected:.6g} was expected and {usual}; unusual by its {judged.kind}."
+    data = {
+        "value": judged.value, "expected": judged.expected, "low": judged.low, "high": judged.high, "score": judged.score,
+        "kind": judged.kind, "record": found.records[-1].id if found.records else None,
+    }  # fmt: skip
+    return Insight(type="anomaly", summary=summary, data=data)
 
 
 def _performance(found: Found, payloads: Sequence[dict[str, Any]]) -> Insight:

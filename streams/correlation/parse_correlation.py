@@ -7,7 +7,7 @@ from typing import Any
 
 from streams import limits
 from streams.correlation.reading import Fields
-from streams.correlation.rules import TYPES, WINDOWED, WITH_FIELD, Condition, Step
+from streams.correlation.rules import THRESHOLD_DEFAULT, TYPES, WINDOWED, WITH_FIELD, Condition, Step
 from streams.correlation.templates import escaped
 
 _TESTS = ("gt", "gte", "lt", "lte", "eq", "neq")
@@ -16,8 +16,6 @@ _FIELDS = (
 )  # fmt: skip
 _CONDITION_FIELDS = (*_TESTS, "field", "percentile", "baseline", "threshold")
 _GRACE_DEFAULT_MS = 10_000
-#: Types of the language that do not run: `rule.type-unsupported`. `streams.correlation.folds.new_fold` lacks them.
-UNSUPPORTED = frozenset({"anomaly"})
 #: Windows that `rate_change` may compare with.
 _BASELINE_MAX = 10_000
 #: Records of a sequence: each costs a step for every record.
@@ -32,16 +30,16 @@ class CorrelationFields(Fields):
         at = "/correlation"
         self.known(content, _FIELDS, at)
         kind = self.one_of(content, "type", at, TYPES, default=None, required=True, code="rule.type-unknown")
-        if kind in UNSUPPORTED:
-            self.fault("rule.type-unsupported", f"{at}/type", f"{kind} does not run in this version.")
         window = self._window(content, kind)
-        timespan = self.duration(content, "timespan", at, default=0, least=1, most=limits.TIMESPAN_MS_MAX, required=window != "session")
+        condition = self._condition(content, kind, window)
+        alone = kind == "anomaly" and condition.field is not None and content.get("window") is None  # each value by itself
+        spanned = window != "session" and not alone
+        timespan = self.duration(content, "timespan", at, default=0, least=1, most=limits.TIMESPAN_MS_MAX, required=spanned)
         gap = self.duration(content, "gap", at, default=0, least=1, most=limits.TIMESPAN_MS_MAX, required=window == "session")
         if window != "session" and content.get("gap") is not None:
             self.fault("rule.option-refused", f"{at}/gap", "gap belongs to session windows.")
         grace = self.duration(content, "grace", at, default=_GRACE_DEFAULT_MS, most=limits.TIMESPAN_MS_MAX)
         aliases = self._aliases(content, names)
-        condition = self._condition(content, kind, window)
         after_match = self.one_of(content, "after-match", at, ("reset", "continue"), default="reset")
         return {
             "type": kind, **self._events(content, kind, names), "group_by": self._group_by(content, aliases), "aliases": aliases,
@@ -52,7 +50,11 @@ class CorrelationFields(Fields):
     def _window(self, content: dict[str, Any], kind: str | None) -> str:
         at = "/correlation/window"
         window: str | None = self.one_of(content, "window", "/correlation", ("sliding", "tumbling", "session"), default=None)
-        if window is not None and kind is not None and kind not in WINDOWED and kind not in UNSUPPORTED:
+        if kind == "anomaly":
+            if window not in (None, "tumbling"):
+                self.fault("rule.window-refused", at, "anomaly judges each record, or tumbling windows of timespan.")
+            return "tumbling"
+        if window is not None and kind is not None and kind not in WINDOWED:
             self.fault("rule.option-refused", at, f"{kind} has no windows; its timespan says how far records may be apart.")
             return "sliding"
         if kind == "rate_change":
@@ -171,14 +173,16 @@ class CorrelationFields(Fields):
         windowed = kind in WINDOWED
         condition = self.section(content, "condition", "/correlation", required=windowed)
         if condition is None:
-            return Condition()
-        if kind is not None and not windowed and kind not in UNSUPPORTED:
+            return Condition(threshold=THRESHOLD_DEFAULT if kind == "anomaly" else None)
+        if kind is not None and not windowed and kind != "anomaly":
             self.fault("rule.option-refused", at, f"{kind} has no condition: its events and timespan say it all.")
             return Condition()
         self.known(condition, _CONDITION_FIELDS, at)
         tests = [(name, number) for name in _TESTS if (number := self.number(condition, name, at)) is not None]
         if windowed and not any(condition.get(name) is not None for name in _TESTS):
             self.fault("rule.field-missing", at, f"A condition needs one of {', '.join(_TESTS)}.")
+        if kind == "anomaly" and tests:
+            self.fault("rule.option-refused", at, "anomaly is tested with threshold alone.")
         found = Condition(tests=tuple(tests), **self._measured(condition, kind))
         if windowed and window == "sliding" and not found.only_lower_bounds:
             message = "Sliding windows are judged at each record, so only gt and gte have a meaning there."
@@ -187,12 +191,12 @@ class CorrelationFields(Fields):
 
     def _measured(self, condition: Mapping[str, Any], kind: str | None) -> dict[str, Any]:
         at = "/correlation/condition"
-        if kind is not None and kind not in UNSUPPORTED:
+        if kind is not None:
             of = {
-                "field": kind in WITH_FIELD,
+                "field": kind in WITH_FIELD or kind == "anomaly",
                 "percentile": kind == "value_percentile",
                 "baseline": kind == "rate_change",
-                "threshold": False,
+                "threshold": kind == "anomaly",
             }
             for name, fits in of.items():
                 if condition.get(name) is not None and not fits:
@@ -206,4 +210,9 @@ class CorrelationFields(Fields):
         elif percentile is not None and not 0 <= percentile <= 100:
             self.fault("rule.value-invalid", f"{at}/percentile", "A percentile is between 0 and 100.")
         baseline = self.whole(condition, "baseline", at, least=1, most=_BASELINE_MAX, required=kind == "rate_change")
-        return {"field": field, "percentile": percentile, "baseline": baseline}
+        threshold = self.number(condition, "threshold", at)
+        if threshold is not None and not 0 < threshold < 1:
+            self.fault("rule.value-invalid", f"{at}/threshold", "threshold is a score: above 0 and below 1, e.g. 0.99.")
+        if threshold is None and kind == "anomaly":
+            threshold = THRESHOLD_DEFAULT
+        return {"field": field, "percentile": percentile, "baseline": baseline, "threshold": threshold}

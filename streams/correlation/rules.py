@@ -23,6 +23,8 @@ WINDOWED = frozenset(TYPES[:8])
 WITH_FIELD = frozenset(TYPES[1:7])
 #: Figures that satisfy a lower bound for good once they satisfy it as records are added, so that the firing record is the first.
 _GROWING = frozenset({"event_count", "value_count", "value_sum", "value_max"})
+#: Score that `anomaly` asks for if its rule does not say.
+THRESHOLD_DEFAULT = 0.99
 
 Window: TypeAlias = Literal["sliding", "tumbling", "session"]
 
@@ -44,6 +46,7 @@ class Condition:
     field: str | None = None  #: path of the figure's values
     percentile: float | None = None
     baseline: int | None = None  #: windows before this one that `rate_change` compares with
+    threshold: float | None = None  #: score that `anomaly` must exceed
 
     def holds(self, figure: float) -> bool:
         """Whether the figure satisfies every test."""
@@ -111,11 +114,13 @@ class Rule:
         """Whether it speaks when a window closes or a deadline is reached; else it speaks at records."""
         if self.type in WINDOWED:
             return self.window != "sliding" and not (self.type in _GROWING and self.condition.only_lower_bounds)
-        return self.type == "absence" or bool(self.barred_last)
+        return self.type == "absence" or bool(self.barred_last) or (self.type == "anomaly" and bool(self.timespan_us))
 
     @property
     def kept_us(self) -> int:
         """How long after its time a record can matter at most."""
+        if self.type == "anomaly":
+            return self.timespan_us or 1  # a record that is judged by itself has no span, and is still one record
         return self.gap_us if self.type in WINDOWED and self.window == "session" else self.timespan_us
 
     @property

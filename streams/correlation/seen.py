@@ -45,6 +45,18 @@ def thinned(seen: Seen) -> Seen:
     return Seen(seen.time_us, "", value=seen.value, depth=seen.depth)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What a value was held against: what its group's own history led to expect (`streams.correlation.anomaly`)."""
+
+    value: float
+    score: float  #: in [0, 1)
+    expected: float
+    low: float  #: of the usual range
+    high: float
+    kind: str  #: what is unusual about it, e.g. `level`
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a fold found: the rule's pattern is satisfied, with these records. `count` may exceed `records` (limits)."""
@@ -56,12 +68,14 @@ class Found:
     count: int
     value: float  #: the figure that the condition was tested with; of patterns the number of records
     suppressed: int = 0  #: matches kept silent since the last composite that was said
+    judged: Judged | None = None  #: of `anomaly`
 
     def says(self, other: Found) -> bool:
         """Whether both lead to the same composite; payloads that are no longer kept make no difference."""
         return (
             (self.firing, self.window_start_us, self.window_end_us, self.count, self.value, self.suppressed)
             == (other.firing, other.window_start_us, other.window_end_us, other.count, other.value, other.suppressed)
+            and self.judged == other.judged
             and [seen.id for seen in self.records] == [seen.id for seen in other.records]
             and [seen.data for seen in self.records[-SAMPLES_MAX:]] == [seen.data for seen in other.records[-SAMPLES_MAX:]]
         )  # fmt: skip

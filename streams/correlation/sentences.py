@@ -7,7 +7,7 @@ from datetime import datetime
 
 from streams.correlation.insights import seconds
 from streams.correlation.rules import Rule, Step
-from streams.correlation.seen import Found
+from streams.correlation.seen import Found, Judged
 from streams.durations import format_duration
 from streams.records import FIRST_US, LAST_US, from_micros, iso
 
@@ -42,6 +42,9 @@ def _said(rule: Rule, where: str, found: Found) -> str:
             opened, answer = rule.names[0], rule.names[-1]
             waited = f"No further {opened}" if opened == answer else f"No {answer}"
             return f"{waited} followed {opened}{where} within {within} {when}"
+        case "anomaly" if found.judged is not None:
+            at = when if rule.timespan_us else f"at {iso(instant(found.window_end_us))}"
+            return f"{_measured(rule, found.judged, found.count)}{where} {at}; {_judged(rule, found.judged)}"
         case _:
             asked = f"the rule asks for {rule.condition.text()} {scope(rule)}"
             return f"{figure(rule, found.value, found.count)}{where} in {span} {when}; {asked}"
@@ -65,6 +68,25 @@ def figure(rule: Rule, value: float, count: int) -> str:
         case _:
             name = {"value_sum": "sum", "value_avg": "mean", "value_min": "least", "value_max": "greatest"}[rule.type]
             return f"the {name} of {field} is {value:.15g} over {records}"
+
+
+def _measured(rule: Rule, judged: Judged, count: int) -> str:
+    field, records = rule.condition.field, f"{count} {'record' if count == 1 else 'records'} of {listed(rule.names, 'or')}"
+    if field is None:
+        return f"{records} in {format_duration(rule.timespan_us // 1000)}"
+    return f"the mean of {field} is {judged.value:.6g} over {records}" if rule.timespan_us else f"{field} is {judged.value:.15g}"
+
+
+def _judged(rule: Rule, judged: Judged) -> str:
+    """The value against its history: `about 120 was expected, 100 to 140 is usual; it stands out by its level: score 0.9990, …`."""
+    usual = f"about {judged.expected:.6g} was expected, {judged.low:.6g} to {judged.high:.6g} is usual"
+    # As many digits as it takes to see that the score is above the threshold.
+    score = next((text for digits in range(4, 17) if float(text := f"{judged.score:.{digits}f}") > _bound(rule)), repr(judged.score))
+    return f"{usual}; it stands out by its {judged.kind}: score {score}, the rule asks for more than {_bound(rule):.15g}"
+
+
+def _bound(rule: Rule) -> float:
+    return rule.condition.threshold or 0.0
 
 
 def scope(rule: Rule) -> str:

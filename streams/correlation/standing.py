@@ -64,7 +64,7 @@ def standing(active: ActiveRule, group_key: str, group: Group | None, watermark_
     records, value = ((), 0.0) if group is None else group.standing()
     deadline_us = None if group is None else group.fold.deadline_us
     missing = _missing(rule, records, value)
-    until_us = deadline_us if rule.timed or not records else _over_us(rule, records)
+    until_us = deadline_us if rule.timed or rule.type == "anomaly" or not records else _over_us(rule, records)
     silent_us, suppressed = (None, 0) if group is None else group.silence
     silent_us = silent_us if silent_us is not None and silent_us > watermark_us else None
     names = group_of(rule, group_key)
@@ -74,7 +74,8 @@ def standing(active: ActiveRule, group_key: str, group: Group | None, watermark_
         seen=tuple(
             SeenRecord(id=seen.id, type=seen.type, time=instant(seen.time_us), names=seen.names) for seen in records[-_RECORDS_MAX:]
         ),
-        count=len(records), value=value if rule.type in WINDOWED and records else None, waiting=waiting, missing=missing,
+        count=len(records), value=value if records and (rule.type in WINDOWED or rule.type == "anomaly") else None,
+        waiting=waiting, missing=missing,
         until=None if until_us is None else instant(until_us), silent_until=None if silent_us is None else instant(silent_us),
         suppressed=suppressed,
         sentences=tuple(_sentences(rule, names, records, value, missing, until_us, waiting, silent_us, suppressed)),
@@ -92,10 +93,16 @@ def _missing(rule: Rule, records: tuple[Seen, ...], value: float) -> tuple[str, 
             return () if records else (rule.names[0],)
         case _ if rule.timed:
             return () if records else (listed(rule.names, "or"),)
+        case "anomaly":
+            return (_above(rule),)
         case _:
             return tuple(
                 _lacking(name, bound, value, rule) for name, bound in rule.condition.tests if not rule.condition.test_holds(name, value)
             )
+
+
+def _above(rule: Rule) -> str:
+    return f"a score above {rule.condition.threshold:.15g}"
 
 
 def _lacking(name: str, bound: float, value: float, rule: Rule) -> str:
@@ -145,6 +152,8 @@ def _wanted(rule: Rule) -> str:
             return f"{sequence(rule.steps)} within {format_duration(rule.timespan_us // 1000)}"
         case "absence":
             return rule.names[0]
+        case "anomaly":
+            return f"{_above(rule)}, of {listed(rule.names, 'or')}"
         case _:
             return f"{rule.condition.text()} {scope(rule)}, of {listed(rule.names, 'or')}"
 
@@ -164,6 +173,11 @@ def _seen(rule: Rule, records: tuple[Seen, ...], value: float) -> str:
             return (
                 f"Seen: {len(records)} {'record' if len(records) == 1 else 'records'} of {listed(rule.names, 'or')} in this window, {last}"
             )
+        case "anomaly" if rule.timespan_us:
+            count = f"{len(records)} {'record' if len(records) == 1 else 'records'} of {listed(rule.names, 'or')}"
+            return f"Seen: {count} in this window, {last}; the window before scored {value:.4f}"
+        case "anomaly":
+            return f"Seen: {listed(rule.names, 'or')}, {last}, which scored {value:.4f}"
         case _:
             return f"Seen: {figure(rule, value, len(records))}, {last}"
 
@@ -174,5 +188,7 @@ def _pending(rule: Rule) -> str:
             return f"It fires if no {rule.names[-1]} comes"
         case "temporal_ordered":
             return f"It fires if no {listed(sorted(rule.barred_last), 'or')} comes"
+        case "anomaly":
+            return f"It is judged ({_above(rule)}) when the window closes:"
         case _:
             return f"It is judged ({rule.condition.text()}) when the window closes:"

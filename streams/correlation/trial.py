@@ -100,7 +100,7 @@ class Trial:
             yield from self._counted(self._chain.finish(to_micros(until)))
         elif self._last_us is not None:
             longest = max((rule.timespan_us + rule.gap_us + rule.grace_us for rule in self._rules), default=0)
-            yield from self._counted(self._chain.finish(self._last_us + longest))
+            yield from self._counted(self._chain.finish(self._last_us + max(1, longest)))
         for rule in self._rules:
             counters = self._chain.engine.counters(rule.id)
             self.summary.matched += counters.matched

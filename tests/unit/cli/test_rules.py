@@ -82,14 +82,14 @@ def test_strict_is_not_content_with_broken_lines(rule: str) -> None:
 
 def test_rules_are_checked_all_at_once(tmp_path: Path, rule: str) -> None:
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text("id: x\nevents: {a: {kind: 1}}\ncorrelation: {type: anomaly, timespan: 1s}\n---\nid: Y\n")
+    wrong.write_text("id: x\nevents: {a: {kind: 1}}\ncorrelation: {type: anomaly, timespan: 1s, gap: 1s}\n---\nid: Y\n")
     done = mplp("test", rule, str(wrong), "--events", "-", "--json", stdin="")
     assert done.exit_code == 1
     assert done.stdout == "", "stdout has composites and nothing else"
     faults = [line.split(": ")[0].split(" at ") for line in done.stderr.splitlines() if line.startswith("  ")]
     assert {(code.strip(), pointer) for code, pointer in faults} == {
         ("rule.field-unknown", "/1/events/a/kind"),
-        ("rule.type-unsupported", "/1/correlation/type"),
+        ("rule.option-refused", "/1/correlation/gap"),
         ("rule.id-invalid", "/2/id"),
         ("rule.field-missing", "/2/events"),
         ("rule.field-missing", "/2/correlation"),

@@ -116,7 +116,16 @@ def test_sliding_windows_have_lower_bounds_only(operator: str) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"type": "anomaly"}, ("rule.type-unsupported", "/correlation/type")),
+        ({"type": "anomaly"}, ("rule.option-refused", "/correlation/condition")),
+        ({"type": "anomaly", "condition": {"threshold": 1}}, ("rule.value-invalid", "/correlation/condition/threshold")),
+        ({"type": "anomaly", "condition": {"threshold": 0}}, ("rule.value-invalid", "/correlation/condition/threshold")),
+        ({"type": "anomaly", "condition": {"percentile": 95}}, ("rule.option-refused", "/correlation/condition/percentile")),
+        ({"type": "anomaly", "condition": {}, "timespan": None}, ("rule.field-missing", "/correlation/timespan")),
+        ({"type": "anomaly", "condition": {}, "window": "sliding"}, ("rule.window-refused", "/correlation/window")),
+        (
+            {"type": "anomaly", "condition": {"field": "data.v"}, "timespan": None, "window": "tumbling"},
+            ("rule.field-missing", "/correlation/timespan"),
+        ),
         ({"type": "nonsense"}, ("rule.type-unknown", "/correlation/type")),
         ({"window": "session"}, ("rule.field-missing", "/correlation/gap")),
         ({"gap": "1m"}, ("rule.option-refused", "/correlation/gap")),
