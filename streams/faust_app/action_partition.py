@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -38,6 +38,9 @@ class Ports(Protocol):
     def read(self, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
         """The valid composites of [start, end) that have actions, in order. Raises `BackboneError`: these were not all."""
 
+    async def done_since(self, time_ms: int) -> Collection[str]:
+        """Keys of actions known as done or given up, from about this moment on (Unix time). Raises `BackboneError`."""
+
     def items_of(self, stored: Stored) -> list[Item]:
         """What is to be done for a composite."""
 
@@ -61,6 +64,9 @@ class ActionPartition:
         self._lanes: Lanes | None = None
         self._end = 0  # of the log, as far as it is ours
         self._live = False  # everything before the end has been offered
+        self._inherited_to = 0  # what lies before it was appended by others, or before the hold was lost
+        self._done: Collection[str] = ()
+        self._done_since_ms: int | None = None
         # Each has one who waits for it, who clears it before he looks: what happens while he looks is not missed.
         self._to_write = asyncio.Event()  # there is something for Kafka's lane
         self._finished = asyncio.Event()  # something was finished, perhaps a lane
@@ -79,6 +85,7 @@ class ActionPartition:
         kept = None if self._lanes is None else self._lanes.dump()
         lanes = self._lanes = Lanes(state if kept is None else kept, position=position)
         self._end, self._live = end, lanes.position >= end
+        self._inherited_to, self._done, self._done_since_ms = end, (), None
         self._start(self._write_on())
         if not self._live:
             self._start(self._offer_rest())
@@ -92,7 +99,7 @@ class ActionPartition:
         if not self._live or lanes is None:
             return
         for stored in records:
-            if not self._offer(lanes, stored):
+            if not self._offer(lanes, self._ports.items_of(stored)):
                 self._live = False
                 lanes.position = stored.offset
                 self._start(self._offer_rest())
@@ -125,8 +132,18 @@ class ActionPartition:
 
     # --- offering ---
 
-    def _offer(self, lanes: Lanes, stored: Stored) -> bool:
-        taken = lanes.offer(self._ports.items_of(stored))
+    async def _left_of(self, stored: Stored) -> list[Item]:
+        """What is to be done for a composite that was read, less what an earlier owner is known to have done."""
+        items = self._ports.items_of(stored)
+        if stored.offset >= self._inherited_to:
+            return items
+        if self._done_since_ms is None or stored.timestamp_ms < self._done_since_ms:
+            self._done = await self._ports.done_since(stored.timestamp_ms)
+            self._done_since_ms = stored.timestamp_ms
+        return [item for item in items if item.errand.task.key not in self._done]
+
+    def _offer(self, lanes: Lanes, items: Sequence[Item]) -> bool:
+        taken = lanes.offer(items)
         if taken is None:
             return False
         self._begin_items(taken)
@@ -153,7 +170,7 @@ class ActionPartition:
         """Whether all that the log has before `end` has been offered; else there are too many lanes."""
         async with aclosing(self._ports.read(self._partition, lanes.position, end)) as records:
             async for stored in records:
-                if not self._offer(lanes, stored):
+                if not self._offer(lanes, await self._left_of(stored)):
                     lanes.position = stored.offset
                     return False
                 lanes.position = stored.offset + 1
@@ -183,7 +200,7 @@ class ActionPartition:
         assert behind is not None
         async with aclosing(self._ports.read(self._partition, behind[0], end)) as records:
             async for stored in records:
-                taken, full = lanes.refill(name, self._ports.items_of(stored))
+                taken, full = lanes.refill(name, await self._left_of(stored))
                 self._begin_items(taken)
                 if full:
                     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -17,6 +17,7 @@ from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.correlation.intentions import unpacked
 from streams.errors import BackboneError, InvalidInput, TooLarge
+from streams.faust_app.action_history import Done
 from streams.faust_app.action_lanes import Item
 from streams.faust_app.action_partition import ActionPartition
 from streams.faust_app.action_plan import Call, Cause, Task, Write, plan, unreadable
@@ -27,7 +28,7 @@ from streams.log.ports import Stored
 from streams.log.reader import epoch_at
 from streams.log.rule import ReadersRule, Verdict
 from streams.records import CompositeEvent, now
-from streams.topics import ACTIONS_HEADER, COMPOSITES
+from streams.topics import ACTIONS_HEADER, COMPOSITES, DELIVERIES
 from streams.webhooks.client import WebhookClient
 from streams.webhooks.outcomes import Failed, Outcome
 
@@ -54,6 +55,7 @@ class ActionStage:
         self._letters = DeadLetters(kafka, self._publisher, COMPOSITES)
         self._webhooks: WebhookClient | None = None  # of those who have none, nobody reads certificates
         self._readers = asyncio.Semaphore(_READERS_MAX)
+        self._done = Done(kafka, codec)
 
     def partition(self, partition: int) -> ActionPartition:
         """The actions of a partition of composites."""
@@ -79,6 +81,10 @@ class ActionStage:
                         yield stored
         except (KafkaError, OSError) as error:
             raise translated(error, COMPOSITES) from error
+
+    async def done_since(self, time_ms: int) -> Collection[str]:
+        """See `Ports.done_since`."""
+        return await self._done.since(time_ms, await self._publisher.partitions(DELIVERIES))
 
     def items_of(self, stored: Stored) -> list[Item]:
         """See `Ports.items_of`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +58,12 @@ class World:
                 raise Unavailable("kafka.failed", "away")
             if intended:
                 yield stored
+
+    async def done_since(self, time_ms: int) -> Collection[str]:
+        await asyncio.sleep(0)
+        over = [write.record for write in self.written if isinstance(write.record, Delivery) and write.record.status != "retrying"]
+        said_ms = {f"c{stored.offset}": stored.timestamp_ms for stored, _ in self.log}
+        return {row.data["key"] for row in over if said_ms[row.event_id] >= time_ms}
 
     def items_of(self, stored: Stored) -> list[Item]:
         composite = CompositeEvent(
@@ -289,6 +295,21 @@ async def test_a_successor_does_what_is_not_known_as_done(owner: Owner) -> None:
     await owner.succeed()
     await until(owner.idle)
     assert world.events()[-1] == "e2"
+
+
+async def test_what_deliveries_tell_as_done_is_not_done_again_though_no_checkpoint_knows_it(owner: Owner) -> None:
+    world = owner.world
+    broken = Unrendered(key="u", index=0, action="emit", code="action.unrendered", message="no value")
+    owner.say(emit("e0"), call("c0"), broken)
+    owner.say(call("c1"))
+    await until(owner.idle)
+    world.append(emit("e2"), call("c2"))  # appended, and nothing of it was done
+    assert owner.checkpoint is None
+    await owner.succeed()
+    await until(owner.idle)
+    assert world.events() == ["e0", "e2"]
+    assert world.delivered == ["c0", "c1", "c2"]
+    assert [key for key, _, _ in world.buried] == ["u"]
 
 
 async def test_a_reading_that_breaks_off_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
