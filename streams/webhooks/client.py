@@ -31,6 +31,8 @@ RESPONSE_BYTES_MAX = 64 * 1024
 _EXCERPT_CHARACTERS = 200
 #: Names that are looked up at a time, in threads of their own: a name server that hangs must not hold up the clients of Kafka.
 _LOOKUPS_MAX = 16
+#: How long one of several addresses is tried, seconds.
+_CONNECT_S = 3.0
 _IDLE_S = 15.0
 _IDLE_MAX = 64
 
@@ -64,7 +66,7 @@ class _Guarded(httpcore.AsyncNetworkBackend):
             raise AddressRefused("webhook.address-refused", f"{host}: {'; '.join(why for why in refused.values() if why)}.")
         for address in open_to_us[:-1]:
             try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._backend.connect_tcp(address, port, _CONNECT_S, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue  # a host may have addresses of a family that does not work here
         return await self._backend.connect_tcp(open_to_us[-1], port, timeout, local_address, socket_options)
