@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ async def backtest_rules(
     With --json one object per composite on stdout, and the summary on stderr. Only records of the period take part: what began
     before it is not known, and what is open at its end is not said.
     """
+    _settle_memory()
     try:
         async with connect() as bus:
             documents, ids = _given(rules)
@@ -56,6 +58,12 @@ async def backtest_rules(
         frame.progress(frame.json_text(running.summary.to_dict()))
     else:
         frame.write("\n".join(lines(running.summary)))
+
+
+def _settle_memory() -> None:
+    """What a backtest keeps has no cycles: walks over millions of records that find none would cost a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def _given(rules: Sequence[str]) -> tuple[list[Json], list[str]]:

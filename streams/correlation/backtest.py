@@ -14,10 +14,12 @@ from typing import Any
 import orjson
 
 from streams.correlation.chain import Chain
-from streams.correlation.history_queries import STRUCTURED, Selection, alias
+from streams.correlation.engine import BEGINNING_US
+from streams.correlation.history_queries import BASE, STRUCTURED, Selection, alias
 from streams.correlation.rules import ActiveRule
 from streams.errors import Defect
 from streams.matching.matchers import RecordView
+from streams.matching.paths import MISSING
 from streams.records import CompositeEvent
 
 #: Groups of a rule that the summary counts; beyond it those with the fewest composites are forgotten.
@@ -26,6 +28,8 @@ _GROUPS_MAX = 20_000
 GROUPS_TOLD = 20
 #: Records between two looks for what groups have put off (`Engine.flush`).
 _FLUSH_RECORDS = 1000
+#: Steps of event time, as of the workers' clocks: what a rule says does not depend on them, what it costs does.
+_STEP_US = 100_000
 
 Columns = Mapping[str, Sequence[Any]]  #: answers of the history: column → its values
 
@@ -66,22 +70,27 @@ class Backtest:
         self._chain = Chain(rules)
         self._silent = frozenset(silent)
         self._layouts = _layouts(selection)
-        self._last_us: int | None = None
+        self._fields = selection.fields
+        self._last_us = BEGINNING_US
+        self._advance_us = BEGINNING_US
         self.records = 0
         self.rules = {active.id: RuleSummary() for active in rules if active.id not in self._silent}
 
     def block(self, columns: Columns) -> Iterator[CompositeEvent]:
         """The next records, none before the last; the composites that they lead to."""
         chain = self._chain
-        for topic, plain in _plains(self._layouts, columns):
+        for topic, view in _views(self._layouts, self._fields, columns):
             self.records += 1
-            time_us = plain["time"]
-            if time_us != self._last_us:
-                if self._last_us is not None and time_us < self._last_us:
-                    raise Defect("backtest.order", "The history gave records out of their order.")
-                self._last_us = time_us
+            time_us = view.time_us
+            if time_us >= self._advance_us:
                 yield from self._told(chain.advance(time_us))
-            yield from self._told(chain.record(topic, RecordView(plain), self.records))
+                self._advance_us = time_us + _STEP_US
+            elif time_us < self._last_us:
+                raise Defect("backtest.order", "The history gave records out of their order.")
+            self._last_us = time_us
+            said = chain.record(topic, view, self.records)
+            if said:
+                yield from self._told(said)
             if self.records % _FLUSH_RECORDS == 0:
                 yield from self._told(chain.flush())
 
@@ -104,23 +113,67 @@ class Backtest:
                 yield said
 
 
-_Layout = list[tuple[str, str, bool]]  # (field, column, whether it is JSON text) of the records of a table
+class _RowView(RecordView):
+    """A record of the most common kind, seen without a mapping of its fields: only who asks for one has it made."""
+
+    __slots__ = ("_names", "_row")
+
+    def __init__(self, names: Sequence[str], row: tuple[Any, ...]) -> None:
+        self._names = names
+        self._row = row
+        self._plain = self._values = None
+        self._data = MISSING
+        self.type = row[1]
+        self.time_us = row[3]
+
+    @property
+    def plain(self) -> Mapping[str, Any]:
+        """See `RecordView.plain`."""
+        if self._plain is None:
+            self._plain = dict(zip(self._names, self._row, strict=True))
+        return self._plain
+
+    def essentials(self) -> tuple[str, str, str, str, str, str]:
+        """See `RecordView.essentials`."""
+        row = self._row
+        return row[0], row[1], row[2], row[4] or "default", row[5], row[6]
+
+    def text(self, name: str) -> str:
+        """See `RecordView.text`."""
+        return self._row[6] if name == "data" else super().text(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the records of a table lie in the answers' columns."""
+
+    names: tuple[str, ...]  #: of the record's fields
+    places: tuple[int, ...]  #: where they are among the columns
+    structured: frozenset[str]  #: of those: what comes as JSON text
+    whole: bool  #: whether they are all of the columns, as they come
 
 
 def _layouts(selection: Selection) -> list[_Layout]:
-    return [[(name, alias(name), name in STRUCTURED) for name in selection.fields_of(table)] for table in selection.tables]
+    assert selection.fields[: len(BASE)] == BASE, "what every match keeps comes first"
+    found = []
+    for table in selection.tables:
+        names = selection.fields_of(table)
+        places = tuple(selection.fields.index(name) for name in names)
+        structured = frozenset(names) & STRUCTURED
+        found.append(_Layout(names, places, structured, not structured and names == selection.fields))
+    return found
 
 
-def _plains(layouts: Sequence[_Layout], columns: Columns) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(topic, fields) of the rows. A record has the fields of its own kind, so that an expression finds what it would find live."""
-    if len(layouts) == 1 and not any(structured for _, _, structured in layouts[0]):
-        names = [name for name, _, _ in layouts[0]]
-        rows = zip(*(columns[column] for _, column, _ in layouts[0]), strict=True)
-        yield from zip(columns["_topic"], (dict(zip(names, row, strict=True)) for row in rows), strict=True)
-        return
-    for number, (table, topic) in enumerate(zip(columns["_table"], columns["_topic"], strict=True)):
-        plain = {}
-        for name, column, structured in layouts[table]:
-            value = columns[column][number]
-            plain[name] = orjson.loads(value) if structured and value is not None else value
-        yield topic, plain
+def _views(layouts: Sequence[_Layout], fields: Sequence[str], columns: Columns) -> Iterator[tuple[str, RecordView]]:
+    """(topic, record) of the rows. A record has the fields of its own kind, so that an expression finds what it would find live."""
+    rows = zip(*(columns[alias(name)] for name in fields), strict=True)
+    for table, topic, row in zip(columns["_table"], columns["_topic"], rows, strict=True):
+        layout = layouts[table]
+        yield topic, _RowView(layout.names, row) if layout.whole else RecordView(_plain(layout, row))
+
+
+def _plain(layout: _Layout, row: tuple[Any, ...]) -> dict[str, Any]:
+    plain = {name: row[place] for name, place in zip(layout.names, layout.places, strict=True)}
+    for name in layout.structured:
+        plain[name] = None if plain[name] is None else orjson.loads(plain[name])
+    return plain

@@ -37,15 +37,15 @@ class Chain:
         self._rules = {active.id: active for active in rules}
         self.made_from: Draft | None = None  #: of the composite given last
 
-    def record(self, topic: str | None, view: RecordView, arrival: int) -> Iterator[CompositeEvent]:
-        """The next record to arrive, after `advance` to its time."""
+    def record(self, topic: str | None, view: RecordView, arrival: int) -> Iterable[CompositeEvent]:
+        """The next record to arrive, after `advance` to its time. Few records say something: then it gives no iterator at all."""
         hits = self.index.hits(topic, view)
         if not hits:
-            return
+            return ()
         drafts: list[Draft] = []
         for hit in hits:
             drafts += self.engine.feed(hit.active.id, hit.group_key, seen_of(view, hit), arrival)
-        yield from self._said(drafts)
+        return self._said(drafts) if drafts else ()
 
     def advance(self, clock_us: int) -> Iterator[CompositeEvent]:
         """Event time has come to `clock_us`."""
@@ -101,9 +101,6 @@ def composite_plain(said: CompositeEvent) -> dict[str, Any]:
 
 def seen_of(view: RecordView, hit: Hit) -> Seen:
     """What the engine keeps of a record for the rule that it hit."""
-    plain = view.plain
-    data, _ = payload_of(hit.active.rule, plain["data"], lambda: view.values["data"])
-    return Seen(
-        plain["time"], plain["id"], plain["type"], plain.get("source") or "", plain.get("tenant") or "default",
-        plain.get("correlation_id") or "", hit.names, data, hit.value,
-    )  # fmt: skip
+    record_id, type_, source, tenant, correlation_id, text = view.essentials()
+    data, _ = payload_of(hit.active.rule, text, lambda: view.data)
+    return Seen(view.time_us, record_id, type_, source, tenant, correlation_id, hit.names, data, hit.value)

@@ -34,8 +34,8 @@ _TABLES = {
     MESSAGES: ("module_messages", "system_events"), REQUESTS: ("module_messages",), RESPONSES: ("module_messages",),
     COMPOSITES: ("composite_events",), DELIVERIES: ("deliveries",),
 }  # fmt: skip
-#: What a match keeps of every record.
-_BASE = ("id", "type", "source", "time", "tenant", "correlation_id", "data")
+#: What a match keeps of every record; first among the columns.
+BASE = ("id", "type", "source", "time", "tenant", "correlation_id", "data")
 _TIMES = frozenset({"time", "deadline", "window_start", "window_end"})
 #: Fields that are no single value; they come as JSON texts.
 STRUCTURED = frozenset({"input", "error", "group_key", "event_ids", "insights"})
@@ -161,7 +161,7 @@ def _tables_of(topic: str) -> tuple[str, ...]:
 
 def _fields(rules: Sequence[Rule], matchers: Sequence[Matcher]) -> tuple[str, ...]:
     """The fields of records that the rules read, and those that every match keeps."""
-    wanted = set(_BASE)
+    wanted = set(BASE)
     for matcher in matchers:
         wanted |= {name for name, part in (("subject", matcher.subjects), ("severity", matcher.severities)) if part is not None}
         if matcher.where is not None:
@@ -172,7 +172,7 @@ def _fields(rules: Sequence[Rule], matchers: Sequence[Matcher]) -> tuple[str, ..
             paths.append(rule.condition.field)
         wanted |= {compile_path(path).root for path in paths}
     known = [name for record in _RECORDS.values() for name in RECORDS[record].__dataclass_fields__]
-    return tuple(name for name in dict.fromkeys((*_BASE, *known)) if name in wanted)
+    return tuple(name for name in dict.fromkeys((*BASE, *known)) if name in wanted)
 
 
 def alias(name: str) -> str:
