@@ -9,8 +9,10 @@ import asyncio
 import os
 
 from services.processes.runtime import Alive, connected, process_name, run_process, say_ready, send_heartbeats
+from streams.bus.bus import Bus
 from streams.codec.avro import Codec
 from streams.faust_app.rule_figures import RuleFigures
+from streams.faust_app.rule_guard import RuleGuard
 from streams.faust_app.worker import Worker
 from streams.kafka import Kafka
 from streams.settings import Settings
@@ -22,7 +24,8 @@ async def serve(settings: Settings) -> None:
     name = process_name("worker")
     # A name that the supervisor gave survives a restart, so the group need not wait for the lost member's session to end.
     worker = Worker(kafka, codec, name=name, static="MPLP_PROCESS_NAME" in os.environ)
-    tasks = [asyncio.create_task(each) for each in (worker.run(), _live(kafka, codec, worker, name), _tell(kafka, codec, worker, name))]
+    beside = (_live(kafka, codec, worker, name), _tell(kafka, codec, worker, name), _guard(kafka, codec, worker, name))
+    tasks = [asyncio.create_task(each) for each in (worker.run(), *beside)]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -42,6 +45,14 @@ async def _live(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
 async def _tell(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
     await worker.ready.wait()
     await RuleFigures(kafka, codec, name, worker.rule_figures).run()
+
+
+async def _guard(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
+    bus = Bus(kafka, codec)
+    try:
+        await RuleGuard(bus, name, worker.too_dear).run()
+    finally:
+        await bus.close()
 
 
 def main() -> None:

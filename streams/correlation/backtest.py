@@ -133,10 +133,10 @@ class _RowView(RecordView):
             self._plain = dict(zip(self._names, self._row, strict=True))
         return self._plain
 
-    def essentials(self) -> tuple[str, str, str, str, str, str]:
-        """See `RecordView.essentials`."""
+    def essentials(self) -> tuple[str, str, str, str, str, str, int]:
+        """See `RecordView.essentials`; nobody asks for the last here."""
         row = self._row
-        return row[0], row[1], row[2], row[4] or "default", row[5], row[6]
+        return row[0], row[1], row[2], row[4] or "default", row[5], row[6], 0
 
     def text(self, name: str) -> str:
         """See `RecordView.text`."""

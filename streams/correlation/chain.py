@@ -101,6 +101,6 @@ def composite_plain(said: CompositeEvent) -> dict[str, Any]:
 
 def seen_of(view: RecordView, hit: Hit) -> Seen:
     """What the engine keeps of a record for the rule that it hit."""
-    record_id, type_, source, tenant, correlation_id, text = view.essentials()
+    record_id, type_, source, tenant, correlation_id, text, _ = view.essentials()
     data, _ = payload_of(hit.active.rule, text, lambda: view.data)
     return Seen(view.time_us, record_id, type_, source, tenant, correlation_id, hit.names, data, hit.value)

@@ -7,8 +7,9 @@ new index.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -187,6 +188,21 @@ class RuleIndex:
             self._errors.update(failed.keys())
             self._last_errors.update(failed)
         return hits
+
+    def costs(self, topic: str | None, view: RecordView, clock: Callable[[], float]) -> dict[str, float]:
+        """What each rule's matchers cost on this record, by `clock`; nothing is counted. For records that turned out to be slow."""
+        spent: dict[str, float] = {}
+        for candidate in self._concerned(self.candidates(topic, view.type), view, {}):
+            began = clock()
+            with contextlib.suppress(ExpressionFailed):
+                if candidate.matcher.holds(view):
+                    candidate.group_key(view)
+            spent[candidate.active.id] = spent.get(candidate.active.id, 0.0) + clock() - began
+        return spent
+
+    def without(self, rule_ids: Collection[str]) -> RuleIndex:
+        """An index of the other rules."""
+        return RuleIndex([active for active in self.rules if active.id not in rule_ids])
 
     def _concerned(self, bucket: Bucket, view: RecordView, failed: dict[str, str]) -> Iterable[_Candidate]:
         if not bucket.keyed:

@@ -24,6 +24,7 @@ from streams.errors import Defect, InvalidInput, TooLarge
 from streams.faust_app.action_partition import ActionPartition
 from streams.faust_app.action_stage import has_actions
 from streams.faust_app.batches import Raw, send_batches
+from streams.faust_app.owner_costs import OwnerCosts
 from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka
@@ -69,6 +70,7 @@ class Owner:
         self.position = 0  #: next offset of the matches partition
         self.state = CorrelatePartition()
         self.emitted = 0
+        self.costs = OwnerCosts(asyncio.get_running_loop().time)
         self._kafka = kafka
         self._codec = codec
         self._snapshots_producer = snapshots_producer
@@ -240,12 +242,18 @@ class Owner:
 
     async def _handle(self, chunk: Chunk) -> None:
         emissions: list[Emission] = []
-        for number, record in enumerate(chunk.records):
-            if number % _SLICE_RECORDS == _SLICE_RECORDS - 1:
+        self.costs.slices.begin()
+        for record in chunk.records:
+            if self.costs.over(self.state.engine):
                 await asyncio.sleep(0)
+                self.costs.slices.begin()
             if record.offset < self.position:
                 continue  # fetched again after a rebalance, or replayed
-            emissions += self._apply(record.value, record.timestamp, record.offset)
+            began_s = time.thread_time()
+            found = self._apply(record.value, record.timestamp, record.offset)
+            if found:
+                self.costs.spent([each.composite for each in found], began_s)
+                emissions += found
         await self._emit(emissions)
         self.position = max(self.position, chunk.end)
 

@@ -23,14 +23,16 @@ from streams.causation import depth_of
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.correlation.clock import UNKNOWN_US
+from streams.correlation.costs import RuleCosts, TooDear
 from streams.correlation.index import Bucket, RuleIndex
-from streams.correlation.rules import aggregate_of
+from streams.correlation.rules import ActiveRule, aggregate_of
 from streams.correlation.tallies import MatchTallies
 from streams.errors import InvalidInput
 from streams.faust_app.batches import Raw, send_batches
 from streams.faust_app.control import Change
 from streams.faust_app.match_batches import MatchBatches
 from streams.faust_app.prefix import Chunk, Fetched
+from streams.faust_app.slices import PROBED, Slices
 from streams.faust_app.start_stage import StartStage
 from streams.kafka import Kafka
 from streams.log.reader import epoch_at
@@ -41,8 +43,6 @@ from streams.matching.starts import StartIndex
 from streams.records import derived_id, now
 from streams.topics import BY_NAME, MATCHES, partition_of
 
-#: Records handled between two pauses in which other tasks of the process run.
-_SLICE_RECORDS = 100
 #: How long a partition has been read to its end when it is idle, seconds.
 IDLE_AFTER_S = 1.0
 #: Least time between two looks into the registry for schemas that are not known, seconds.
@@ -94,6 +94,9 @@ class MatchStage:
         self._learned = 0.0
         self.counters = MatchCounters()
         self.tallies = MatchTallies()
+        self.too_dear: dict[str, tuple[ActiveRule, TooDear]] = {}  #: no longer matched here, to be disabled for all workers
+        self._slices = Slices(asyncio.get_running_loop().time)
+        self._costs = RuleCosts("matching")
 
     @property
     def index(self) -> RuleIndex:
@@ -115,6 +118,14 @@ class MatchStage:
                 await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
             self._index = index
             self.tallies.use(index)
+
+    def _judge_costs(self) -> None:
+        """A rule that costs too much is not matched any more, at once: the chunk at hand may hold many more of its records."""
+        found = {each.rule_id: each for each in self._costs.judge(asyncio.get_running_loop().time())}
+        if found:
+            self.too_dear |= {active.id: (active, found[active.id]) for active in self._index.rules if active.id in found}
+            self._index = self._index.without(found)
+            self.tallies.use(self._index)
 
     async def use_starts(self, index: StartIndex) -> None:
         """From the next chunk on events start what this index says."""
@@ -147,9 +158,12 @@ class MatchStage:
             source = await self._source(topic, chunk)
             matches = MatchBatches(self._codec, topic, chunk.partition, worker=self._name)
             time_us = source.time_us
-            for number, record in enumerate(chunk.records):
-                if number % _SLICE_RECORDS == _SLICE_RECORDS - 1:
+            self._slices.begin()
+            for record in chunk.records:
+                if self._slices.over():
+                    self._judge_costs()
                     await asyncio.sleep(0)
+                    self._slices.begin()
                 if record.offset < source.position:
                     continue  # fetched again after a rebalance
                 try:
@@ -195,6 +209,9 @@ class MatchStage:
         bucket = self._index.candidates(topic, view.type)
         if bucket:
             self._match(bucket, topic, chunk, record, view, matches)
+            if self._slices.probing:
+                for rule_id, seconds in self._index.costs(topic, view, time.thread_time).items():
+                    self._costs.spent(rule_id, PROBED * seconds, records=PROBED)
         if self.starts.index:
             self.starts.take(topic, record, view)
         self.counters.records += 1

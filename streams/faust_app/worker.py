@@ -15,8 +15,10 @@ from aiokafka.errors import KafkaError
 
 from streams import limits
 from streams.codec.avro import Codec
+from streams.correlation.costs import TooDear
 from streams.correlation.index import RuleIndex
 from streams.correlation.rule_figures import MATCHING
+from streams.correlation.rules import ActiveRule
 from streams.errors import BackboneError, Defect
 from streams.faust_app.action_stage import ActionStage
 from streams.faust_app.control import Change, RulesReader, StartsReader
@@ -84,6 +86,13 @@ class Worker:
         """What has happened to the records of each rule, by place: the match stage, and each partition of matches."""
         places = {str(partition): owner.figures() for partition, owner in self._owners.items()}
         return places if self._stage is None else {MATCHING: self._stage.tallies.figures(), **places}
+
+    def too_dear(self) -> dict[str, tuple[ActiveRule, TooDear]]:
+        """The rules that cost more here than rules may."""
+        found = {} if self._stage is None else dict(self._stage.too_dear)
+        for owner in self._owners.values():
+            found |= owner.costs.too_dear
+        return found
 
     # --- life ---
 
