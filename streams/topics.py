@@ -60,6 +60,8 @@ DEAD_LETTER_SUFFIX = ".dlq"
 
 #: Header that carries the epoch of a log event.
 EPOCH_HEADER = "mplp_epoch"
+#: Header of a composite that rules read: what they need besides (`streams.correlation.composites`).
+CHAIN_HEADER = "mplp_chain"
 #: Header of a record that was forwarded to the partition of its home once.
 FORWARDED_HEADER = "mplp_forwarded"
 #: Header of what came about by itself: how many triggers and actions of rules led to it (`streams.causation`).

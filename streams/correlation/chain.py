@@ -7,22 +7,15 @@ the rules that read it are asked what the clock allows them. When it is revised,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-import orjson
-
-from streams.correlation.actions import as_json
+from streams.correlation.composites import Link, Read, Reading, composite_plain, link_of, readings, seen_of
 from streams.correlation.engine import Engine
 from streams.correlation.explain import composite
-from streams.correlation.index import Hit, RuleIndex
-from streams.correlation.payload import payload_of
+from streams.correlation.index import RuleIndex
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Draft, Seen
 from streams.matching.matchers import RecordView
-from streams.records import CompositeEvent, to_micros
-from streams.topics import COMPOSITES
-
-_Read = dict[tuple[str, str], Seen]  # (rule, group) → the composite as that rule reads it
+from streams.records import CompositeEvent
 
 
 class Chain:
@@ -44,7 +37,7 @@ class Chain:
             return ()
         drafts: list[Draft] = []
         for hit in hits:
-            drafts += self.engine.feed(hit.active.id, hit.group_key, seen_of(view, hit), arrival)
+            drafts += self.engine.feed(hit.active.id, hit.group_key, seen_of(view, hit), (arrival,))
         return self._said(drafts) if drafts else ()
 
     def advance(self, clock_us: int) -> Iterator[CompositeEvent]:
@@ -72,35 +65,15 @@ class Chain:
                 yield from self._said(self._chain(draft, said))
 
     def _chain(self, draft: Draft, said: CompositeEvent) -> list[Draft]:
-        after = {} if draft.retracted else self._read(draft, said)
-        before: _Read = {}
-        if draft.before is not None:
-            earlier = Draft(draft.rule_id, draft.group_key, draft.composite_id, draft.before, place=draft.place)
-            before = self._read(earlier, composite(self._rules[draft.rule_id], earlier))
+        link = link_of(self.engine, draft, said)
+        if link is None:
+            return []
         drafts: list[Draft] = []
-        for rule_id, key in dict.fromkeys((*before, *after)):
-            was, now = before.get((rule_id, key)), after.get((rule_id, key))
-            drafts += self.engine.revise(rule_id, None if was is None else (key, was), None if now is None else (key, now), draft.place[0])
+        for reading in readings(self.index, composite_plain(said), link, retracted=said.retracted):
+            was, now = self._fed(reading, reading.before, link), self._fed(reading, reading.after, link)
+            drafts += self.engine.revise(reading.rule_id, was, now, link.place[0])
         return drafts
 
-    def _read(self, draft: Draft, said: CompositeEvent) -> _Read:
-        level = self.engine.level(draft.rule_id)
-        view = RecordView(composite_plain(said))
-        after = (*draft.place, level)
-        return {
-            (hit.active.id, hit.group_key): seen_of(view, hit)._replace(after=after)
-            for hit in self.index.hits(COMPOSITES, view)
-            if self.engine.level(hit.active.id) > level
-        }
-
-
-def composite_plain(said: CompositeEvent) -> dict[str, Any]:
-    """A composite as matching sees it: its fields, `data` as JSON text, `time` in microseconds."""
-    return {**as_json(said), "source": said.source, "time": to_micros(said.time), "data": orjson.dumps(said.data).decode()}
-
-
-def seen_of(view: RecordView, hit: Hit) -> Seen:
-    """What the engine keeps of a record for the rule that it hit."""
-    record_id, type_, source, tenant, correlation_id, text, _ = view.essentials()
-    data, _ = payload_of(hit.active.rule, text, lambda: view.data)
-    return Seen(view.time_us, record_id, type_, source, tenant, correlation_id, hit.names, data, hit.value)
+    @staticmethod
+    def _fed(reading: Reading, read: Read | None, link: Link) -> tuple[str, Seen] | None:
+        return None if read is None else (reading.group_key, seen_of(*read)._replace(after=(*link.place, link.level)))

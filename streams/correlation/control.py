@@ -154,7 +154,6 @@ async def _changed(
 def _checked_plan(stock: Stock, documents: Sequence[Json]) -> list[Change]:
     given = {document["id"] for document in documents}
     check(documents, [each.document for id_, each in stock.newest.items() if id_ not in given and not each.record.deleted])
-    check_service(documents)
     return planned(stock, documents)
 
 
@@ -195,21 +194,6 @@ def check(documents: Sequence[Json], in_force: Iterable[Json] = ()) -> None:
     if faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise InvalidDocument("rule.invalid", f"The rules have {count}." if several else f"The rule has {count}.", faults)
-
-
-def check_service(documents: Sequence[Json]) -> None:
-    """What rules may say and the workers do not do: refused rather than accepted without effect. Raises `InvalidDocument`."""
-    faults: list[Violation] = []
-    for index, document in enumerate(documents):
-        at = f"/{index}" if len(documents) > 1 else ""
-        rule = parse_rule(document)
-        for matcher in rule.matchers:
-            if matcher.rules:
-                message = "The workers of this version do not match composites of other rules. `rules test` takes the rule."
-                pointer = f"{at}/events/{escaped(matcher.name)}/rule"
-                faults.append(Violation(code="rule.chaining-unsupported", pointer=pointer, message=message))
-    if faults:
-        raise InvalidDocument("rule.invalid", "The workers cannot do what the rules ask for.", faults)
 
 
 def _circles(documents: Sequence[Json], in_force: Iterable[Json]) -> list[Violation]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from streams.correlation.group import Base, Entry, place_of
 from streams.correlation.rules import ActiveRule
-from streams.correlation.seen import Draft, Found, Seen
+from streams.correlation.seen import BEFORE_ALL, Arrival, Draft, Found, Place, Seen
 from streams.records import Json
 
 #: Steps that a record may cost which arrives out of order.
@@ -55,7 +55,7 @@ class EagerGroup(Base):
 
     # --- records ---
 
-    def add(self, seen: Seen, arrival: int, watermark_us: int) -> list[Draft]:
+    def add(self, seen: Seen, arrival: Arrival, watermark_us: int) -> list[Draft]:
         """See `Group.add`."""
         self._hold(seen, watermark_us)
         entry, pending = self._entry(seen, arrival), self._pending
@@ -111,7 +111,7 @@ class EagerGroup(Base):
         for composite_id in undone.keys() - set(found_ids):
             said = self._said[composite_id]
             if said.found is not None:
-                drafts.append(self._draft_of(composite_id, said.found, (-1, ""), retracted=True))
+                drafts.append(self._draft_of(composite_id, said.found, BEFORE_ALL, retracted=True))
         drafts.sort(key=lambda draft: (draft.found.window_end_us, draft.composite_id))
         for composite_id, (found, entry) in zip(found_ids, findings, strict=True):
             before = self._said.get(composite_id)
@@ -119,7 +119,7 @@ class EagerGroup(Base):
                 drafts.append(self._draft_of(composite_id, found, place_of(entry)))
         return drafts
 
-    def _draft_of(self, composite_id: str, found: Found, place: tuple[int, str], *, retracted: bool = False) -> Draft:
+    def _draft_of(self, composite_id: str, found: Found, place: Place, *, retracted: bool = False) -> Draft:
         before = self._said.get(composite_id)
         revision = 0 if before is None else before.revision + 1
         self._said[composite_id] = _Said(revision, found.window_end_us, None if retracted else found)
@@ -212,11 +212,6 @@ class EagerGroup(Base):
     def waiting(self) -> int:
         """See `Group.waiting`."""
         return len(self._deferred)
-
-    @property
-    def arrivals(self) -> int:
-        """See `Group.arrivals`."""
-        return max((entry.arrival for entry in (*self._pending[self._first :], *self._deferred)), default=0)
 
     def dump(self) -> Json:
         """See `Group.dump`."""

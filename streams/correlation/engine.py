@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from streams import limits
 from streams.correlation.counters import Counters
@@ -19,7 +19,7 @@ from streams.correlation.eager import EagerGroup
 from streams.correlation.group import Group, SettledGroup
 from streams.correlation.levels import lags, levels
 from streams.correlation.rules import ActiveRule
-from streams.correlation.seen import Draft, Seen
+from streams.correlation.seen import Arrival, Draft, Seen
 from streams.records import Json
 
 #: Before every event time.
@@ -53,7 +53,7 @@ class Engine:
         self._groups_max = groups_max
         self._due: list[_Due] = [[]]  # by level
         self._clocks: list[int] = [BEGINNING_US]  # by level
-        self._arrivals = 0
+        self._readers: dict[str, dict[str, int]] = {}  # rule → the rules that read its composites, with their order
         self._deferred: set[tuple[str, str]] = set()
         self.changed: set[tuple[str, str]] = set()  #: (rule, group) touched since the caller last cleared it; also those gone
 
@@ -89,6 +89,15 @@ class Engine:
         """The level of a rule in use."""
         return self._rules[rule_id].level
 
+    @property
+    def chained(self) -> bool:
+        """Whether a rule in use reads the composites of another."""
+        return bool(self._readers)
+
+    def readers(self, rule_id: str) -> Mapping[str, int]:
+        """The rules in use that read the composites of this one, on levels above it: id → order of the version."""
+        return self._readers.get(rule_id, {})
+
     def use(self, active: ActiveRule) -> None:
         """Starts a version of a rule, with empty state; a version that is not newer than the one in use is ignored."""
         running = self._rules.get(active.id)
@@ -96,8 +105,9 @@ class Engine:
             if running.active.order >= active.order:
                 return
             self._forget(active.id)
-        self._rules[active.id] = _Running(active)
+        self._rules[active.id] = made = _Running(active)
         self._order()
+        made.floor_us = BEGINNING_US  # it was on no level before
 
     def drop(self, rule_id: str) -> None:
         """Ends a rule: its state is gone."""
@@ -112,14 +122,20 @@ class Engine:
     def _order(self) -> None:
         """Levels and lags, after a change of the rules."""
         if not any(running.active.rule.upstream or running.level for running in self._rules.values()):
+            self._readers = {}
             return
         rules = [running.active.rule for running in self._rules.values()]
         level = levels(rules)
         lag = lags(rules, level)
         depth = max(level.values(), default=0) + 1
         while len(self._clocks) < depth:
-            self._clocks.append(self._clocks[-1])
+            self._clocks.append(BEGINNING_US)
             self._due.append([])
+        self._readers = {}
+        for rule in rules:
+            for before in rule.upstream:
+                if before in level and level[before] < level[rule.id]:
+                    self._readers.setdefault(before, {})[rule.id] = self._rules[rule.id].active.order
         for running in self._rules.values():
             rule_id = running.active.id
             if (running.level, running.lag_us) == (level[rule_id], lag[rule_id]):
@@ -136,17 +152,15 @@ class Engine:
         """Up to where the rule's records are settled."""
         return max(running.floor_us, self._clocks[running.level] - running.lag_us)
 
-    def feed(self, rule_id: str, group_key: str, seen: Seen, arrival: int | None = None) -> list[Draft]:
+    def feed(self, rule_id: str, group_key: str, seen: Seen, arrival: Arrival) -> list[Draft]:
         """A record that matched the rule in use; what it changes.
 
-        `arrival` orders records of equal time; by default the order of the calls. A composite (`seen.after`) is never late.
+        `arrival` orders records of equal time. A composite (`seen.after`) is never late.
         """
         running = self._rules[rule_id]
         counters = running.counters
         counters.matched += 1
         counters.last_us = seen.time_us
-        if arrival is None:
-            arrival = self._arrivals = self._arrivals + 1
         watermark_us = self._settled_us(running)
         group = running.groups.get(group_key)
         if group is not None and group.holds(seen.id, watermark_us):
@@ -178,9 +192,7 @@ class Engine:
             self._after(running, group_key, group)
         return drafts
 
-    def revise(
-        self, rule_id: str, before: tuple[str, Seen] | None, after: tuple[str, Seen] | None, arrival: int | None = None
-    ) -> list[Draft]:
+    def revise(self, rule_id: str, before: tuple[str, Seen] | None, after: tuple[str, Seen] | None, arrival: Arrival) -> list[Draft]:
         """A composite that the rule has read says something else, or nothing, or was not read: (group, record) as it was and is."""
         if before is None:
             return [] if after is None else self.feed(rule_id, *after, arrival)
@@ -214,6 +226,11 @@ class Engine:
     def clock_us(self) -> int:
         """The clock of the records (level 0)."""
         return self._clocks[0]
+
+    @property
+    def clocks_us(self) -> tuple[int, ...]:
+        """The clock of each level; `BEGINNING_US`: it has not moved yet."""
+        return tuple(self._clocks)
 
     def advance(self, clock_us: int, level: int | None = None) -> list[Draft]:
         """Event time has come to `clock_us` (never back) for the rules of a level, or all; what is true now.
@@ -323,12 +340,18 @@ class Engine:
             return
         group = running.groups[group_key] = self._group(running, group_key)
         group.load(state["group"])
-        self._arrivals = max(self._arrivals, group.arrivals)
         self._after(running, group_key, group)
 
-    def resume(self, clock_us: int) -> None:
-        """Sets the clock of a loaded state, before its rules and groups are loaded."""
-        self._clocks = [clock_us] * len(self._clocks)
+    def floors_us(self) -> dict[str, int]:
+        """Up to where the records of each rule were settled when it was last moved to another level."""
+        return {rule_id: running.floor_us for rule_id, running in self._rules.items()}
+
+    def resume(self, clocks_us: Sequence[int], floors_us: Mapping[str, int]) -> None:
+        """Sets the clocks and floors of a loaded state, after its rules and before its groups are loaded."""
+        self._clocks = [*clocks_us, *self._clocks[len(clocks_us) :]]
+        self._due += [[] for _ in range(len(self._clocks) - len(self._due))]
+        for rule_id, floor_us in floors_us.items():
+            self._rules[rule_id].floor_us = floor_us
 
 
 def _count_dropped(running: _Running, group: Group) -> None:

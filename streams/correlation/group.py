@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from streams.correlation.folds import Fold, Silence, new_fold
 from streams.correlation.rules import ActiveRule
-from streams.correlation.seen import Draft, Found, Seen
+from streams.correlation.seen import BEFORE_ALL, Arrival, Draft, Found, Place, Seen
 from streams.records import Json, derived_id
 
 #: Ids remembered before those that are over are looked for.
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
     time_us: int
     tie: Any  #: the arrival (eager) or the id (final); where composites are read, with what orders them behind their record
-    arrival: int
+    arrival: Arrival
     seen: Seen
 
     def dump(self) -> Json:
@@ -42,7 +42,7 @@ _new_entry = tuple.__new__
 _time_of = itemgetter(0)
 
 
-def place_of(entry: Entry) -> tuple[int, str]:
+def place_of(entry: Entry) -> Place:
     """The arrival and id of the source record that this is, or that fired this."""
     after = entry.seen.after
     return (entry.arrival, entry.seen.id) if after is None else after[:2]
@@ -87,7 +87,7 @@ class Base:
             self._ids = {record_id: at for record_id, at in ids.items() if at > limit}
             self._sweep_at = max(_SWEEP, 2 * len(self._ids))
 
-    def _entry(self, seen: Seen, arrival: int) -> Entry:
+    def _entry(self, seen: Seen, arrival: Arrival) -> Entry:
         tie: Any
         if not self._chained:
             tie = arrival if self._eager else seen.id
@@ -117,7 +117,7 @@ class Base:
             ends.append(self._silence.until_us)
         return max(ends, default=None) if not self.fold.lasting else None
 
-    def _draft(self, found: Found, place: tuple[int, str]) -> Draft:
+    def _draft(self, found: Found, place: Place) -> Draft:
         return Draft(self._active.id, self._key, self._id(found), found, place=place)
 
     def _id(self, found: Found) -> str:
@@ -137,7 +137,7 @@ class Base:
         self._silence.restore((until_us, suppressed))
 
     def _loaded(self, items: Json) -> list[Entry]:
-        return [self._entry(Seen.load(item), arrival) for arrival, item in items]
+        return [self._entry(Seen.load(item), tuple(arrival)) for arrival, item in items]
 
 
 class Group(Protocol):
@@ -153,7 +153,7 @@ class Group(Protocol):
     def holds(self, record_id: str, watermark_us: int) -> bool:
         """See `Base.holds`."""
 
-    def add(self, seen: Seen, arrival: int, watermark_us: int) -> list[Draft]:
+    def add(self, seen: Seen, arrival: Arrival, watermark_us: int) -> list[Draft]:
         """A record that is neither late nor a duplicate, after `settle` with this watermark."""
 
     def remove(self, seen: Seen) -> list[Draft]:
@@ -189,10 +189,6 @@ class Group(Protocol):
     def waiting(self) -> int:
         """Records that are folded later."""
 
-    @property
-    def arrivals(self) -> int:
-        """The greatest arrival among the pending records."""
-
     def dump(self) -> Json:
         """As JSON, for checkpoints. Findings are not in it: they follow from the records."""
 
@@ -210,7 +206,7 @@ class SettledGroup(Base):
     def __init__(self, active: ActiveRule, key: str) -> None:
         super().__init__(active, key, journaled=False)
 
-    def add(self, seen: Seen, arrival: int, watermark_us: int) -> list[Draft]:
+    def add(self, seen: Seen, arrival: Arrival, watermark_us: int) -> list[Draft]:
         """See `Group.add`."""
         self._hold(seen, watermark_us)
         entry, pending = self._entry(seen, arrival), self._pending
@@ -256,7 +252,7 @@ class SettledGroup(Base):
         if deadline_us is not None and deadline_us <= until_us:
             for found in self.fold.close(until_us):
                 if (said := self._silence.said(found)) is not None:
-                    drafts.append(self._draft(said, (-1, "")))
+                    drafts.append(self._draft(said, BEFORE_ALL))
 
     def flush(self) -> list[Draft]:
         """See `Group.flush`."""
@@ -282,11 +278,6 @@ class SettledGroup(Base):
     def waiting(self) -> int:
         """See `Group.waiting`."""
         return len(self._pending)
-
-    @property
-    def arrivals(self) -> int:
-        """See `Group.arrivals`."""
-        return max((entry.arrival for entry in self._pending), default=0)
 
     def dump(self) -> Json:
         """See `Group.dump`."""

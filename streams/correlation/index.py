@@ -104,6 +104,9 @@ class RuleIndex:
         self._errors: Counter[str] = Counter()
         self._last_errors: dict[str, str] = {}
         self.rules = tuple(rules)
+        read = frozenset(before for active in rules for before in active.rule.upstream)
+        #: Rules that read composites, and rules whose composites are read.
+        self.chained = frozenset(active.id for active in rules if active.rule.upstream or active.id in read)
         self.topics = frozenset(topic for candidate in self._candidates for topic in candidate.matcher.topics or DEFAULT_TOPICS)
 
     @property

@@ -12,16 +12,19 @@ from typing import Any
 
 import orjson
 
-from streams.correlation.clock import Clocks
+from streams.correlation.clock import UNKNOWN_US, Clocks
+from streams.correlation.composites import fed_of, link_of
 from streams.correlation.engine import Engine
 from streams.correlation.explain import composite
 from streams.correlation.intentions import Headers, headers_of_said
+from streams.correlation.level_clocks import LevelClocks, LevelMark
 from streams.correlation.parse import parse_rule
 from streams.correlation.rows import read_rows, seen_of_row, value_of_json
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Draft, Seen
 from streams.errors import InvalidDocument
 from streams.records import CompositeEvent, Json
+from streams.topics import CHAIN_HEADER, COMPOSITES
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class CorrelatePartition:
         self.engine = Engine()
         self.counters = PartitionCounters()
         self._clocks = Clocks()
+        self._level_clocks = LevelClocks()
         self._last: dict[tuple[str, int], tuple[int, int]] = {}  # source partition → (offset, ordinal) of its last match
         self._ended: dict[str, int] = {}  # rule → order of the version that deleted or disabled it
         self._headers: dict[tuple[str, int], Headers] = {}  # (composite, revision) of the last `apply` → what goes along with it
@@ -52,26 +56,50 @@ class CorrelatePartition:
         """
         self._headers = {}
         if name == "MatchBatch":
-            return self._composites(self._batch(plain))
+            return self._composites(self._batch(plain, timestamp_us))
         if name == "Match":
-            return self._composites(self._match(plain))
+            return self._composites(self._match(plain, timestamp_us))
         if name == "Watermark":
-            partitions = orjson.loads(plain["data"]).get("partitions", {})
-            clock_us = self._clocks.update(partitions, plain["marks"], timestamp_us) if plain["level"] == 0 else None
-            drafts = [] if clock_us is None else self.engine.advance(clock_us)
-            return self._composites(drafts + self.engine.flush())
+            return self._composites(self._watermark(plain, timestamp_us))
         if name == "RuleChange":
             self._rule_changed(plain)
         return []
 
     def headers_of(self, composite: CompositeEvent) -> Headers:
-        """Headers of a composite that the last `apply` gave: its depth, and the actions of its rule."""
+        """Headers of a composite that the last `apply` gave: its depth, the actions of its rule, and what rules need that read it."""
         return self._headers.get((composite.id, composite.revision), ())
 
-    def _batch(self, plain: Mapping[str, Any]) -> list[Draft]:
+    def marks(self, partition: int, offset: int) -> list[LevelMark]:
+        """How far the levels that others wait for have come, once what was said is acknowledged, before `offset` of the composites."""
+        clocks_us = self.engine.clocks_us[:-1] if self.engine.chained else ()
+        return [LevelMark(partition, level, clock_us, offset) for level, clock_us in enumerate(clocks_us) if clock_us > UNKNOWN_US]
+
+    def _watermark(self, plain: Mapping[str, Any], timestamp_us: int) -> list[Draft]:
+        """Marks of sources (level 0), or of the rules of a level, numbered from 1."""
+        drafts: list[Draft] = []
+        if plain["level"] == 0:
+            content = orjson.loads(plain["data"])
+            sources = []
+            for mark in plain["marks"]:
+                if mark["topic"] == COMPOSITES:
+                    self._level_clocks.reached(mark["partition"], mark["offset"], partitions=content["composites"])
+                else:
+                    sources.append(mark)
+            clock_us = self._clocks.update(content.get("partitions", {}), sources, timestamp_us)
+            drafts = [] if clock_us is None else self.engine.advance(clock_us, 0)
+        else:
+            for mark in plain["marks"]:
+                self._level_clocks.told(LevelMark(mark["partition"], plain["level"] - 1, mark["time"], mark["offset"]))
+        for level in self.engine.levels[1:]:
+            clock_us = self._level_clocks.clock(level - 1)
+            if clock_us is not None:
+                drafts += self.engine.advance(clock_us, level)
+        return drafts + self.engine.flush()
+
+    def _batch(self, plain: Mapping[str, Any], timestamp_us: int) -> list[Draft]:
         rules, rows = read_rows(plain["data"])
         in_use = [self._in_use(rule_id, order) for rule_id, order, _ in rules]  # nothing changes them within a batch
-        source = (plain["topic"], plain["partition"])
+        topic, partition = source = (plain["topic"], plain["partition"])
         last = self._last.get(source, (-1, -1))
         drafts: list[Draft] = []
         feed, counters = self.engine.feed, self.counters
@@ -83,10 +111,14 @@ class CorrelatePartition:
                 continue
             last = place
             rule_id, order, names = rules[row[0]]
-            if in_use[row[0]]:
-                drafts += feed(rule_id, row[9], seen_of_row(row, names))
-            else:
+            if not in_use[row[0]]:
                 self._not_in_use(rule_id, order)
+            elif topic != COMPOSITES:
+                at_us = timestamp_us if row[11] is None else row[11].get("at", timestamp_us)
+                drafts += feed(rule_id, row[9], seen_of_row(row, names), (at_us, topic, partition, row[1]))
+            else:
+                before, after, arrival = fed_of(seen_of_row(row, names), row[9], row[11] or {})
+                drafts += self.engine.revise(rule_id, before, after, arrival)
         self._last[source] = last
         return drafts
 
@@ -101,7 +133,7 @@ class CorrelatePartition:
         else:
             self.counters.unknown += 1
 
-    def _match(self, plain: Mapping[str, Any]) -> list[Draft]:
+    def _match(self, plain: Mapping[str, Any], timestamp_us: int) -> list[Draft]:
         self.counters.matches += 1
         source, place = (plain["topic"], plain["partition"]), (plain["offset"], plain["ordinal"])
         if place <= self._last.get(source, (-1, -1)):
@@ -117,7 +149,7 @@ class CorrelatePartition:
             plain["time"], plain["id"], plain["type"], plain["source"], plain["tenant"], plain["correlation_id"], tuple(plain["names"]),
             plain["data"], value, depth=depth,
         )  # fmt: skip
-        return self.engine.feed(rule_id, plain["group_key"], seen)
+        return self.engine.feed(rule_id, plain["group_key"], seen, (timestamp_us, *source, plain["offset"]))
 
     def _rule_changed(self, plain: Mapping[str, Any]) -> None:
         rule_id, order = plain["rule_id"], plain["rule_version"]
@@ -148,7 +180,11 @@ class CorrelatePartition:
             else:
                 counters.composites += 1
             said = composite(active, draft)
-            if headers := headers_of_said(active.rule, said, draft):
+            headers = headers_of_said(active.rule, said, draft)
+            link = link_of(self.engine, draft, said)
+            if link is not None:
+                headers = (*headers, (CHAIN_HEADER, link.dump()))
+            if headers:
                 self._headers[said.id, said.revision] = headers
             found.append(said)
         return found
@@ -157,7 +193,9 @@ class CorrelatePartition:
         """Everything but the groups, as JSON, for checkpoints."""
         return {
             "clocks": self._clocks.dump(),
-            "clock_us": self.engine.clock_us,
+            "level_clocks": self._level_clocks.dump(),
+            "clocks_us": self.engine.clocks_us,
+            "floors_us": self.engine.floors_us(),
             "last": [[topic, partition, *place] for (topic, partition), place in self._last.items()],
             "rules": [
                 {
@@ -174,12 +212,13 @@ class CorrelatePartition:
     def load(self, state: Json) -> None:
         """Takes over what `dump` gave; then the groups (`engine.load_group`)."""
         self._clocks.load(state["clocks"])
-        self.engine.resume(state["clock_us"])
+        self._level_clocks.load(state["level_clocks"])
         self._last = {(topic, partition): (offset, ordinal) for topic, partition, offset, ordinal in state["last"]}
         self._ended = state["ended"]
         for item in state["rules"]:
             self.engine.use(ActiveRule(rule=parse_rule(item["document"]), version=item["version"], order=item["order"]))
             self.engine.restore(item["document"]["id"], item.get("counters", {}))
+        self.engine.resume(state["clocks_us"], state["floors_us"])
 
 
 def _of_fields(fields: str) -> tuple[Any, int]:

@@ -8,11 +8,13 @@ correlate. So a `MatchBatch` carries up to `ROWS_CHARACTERS` of them in its payl
 
 `group key` is the canonical text of the group's values, `data` the payload's JSON text, `extra` null or an object of what only some
 matches have: `value` (of the condition's field), `depth` (of the record, if it has one: `streams.causation`), `truncated`
-(`data` holds only what the rule reads).
+(`data` holds only what the rule reads), `at` (the record's Kafka timestamp, for rules that read composites or are read), and of
+composites `after`, `before`, `gone` (`streams.correlation.composites`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import orjson
@@ -46,8 +48,11 @@ class RowsWriter:
         """Whether the next match belongs into another batch."""
         return self.characters >= ROWS_CHARACTERS
 
-    def add(self, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int = 0) -> bool:
-        """One more match of a record of this depth; False: it is too large to be carried, and was not added."""
+    def add(self, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int = 0, more: Mapping[str, Any] | None = None) -> bool:
+        """One more match of a record of this depth; False: it is too large to be carried, and was not added.
+
+        `more`: what else is needed, by the names of `extra`.
+        """
         active, names, group_key, value = hit
         record_id, record_type, source, tenant, correlation_id, data, before = view.essentials()
         data, truncated = payload_of(active.rule, data, lambda: view.data)
@@ -57,8 +62,10 @@ class RowsWriter:
         rules = self._rules
         number = rules.setdefault((active.rule.id, active.order, names), len(rules))
         extra: dict[str, Any] | None = None
-        if value is not None or depth or truncated:
-            extra = {} if value is None else {"value": value}
+        if value is not None or depth or truncated or more is not None:
+            extra = {} if more is None else dict(more)
+            if value is not None:
+                extra["value"] = value
             if depth:
                 extra["depth"] = depth
             if truncated:

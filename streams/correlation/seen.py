@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from streams.records import Json
+
+#: Where a record stands among those that arrived: compared as it is. `()` is before every record.
+Arrival: TypeAlias = tuple[Any, ...]
+#: The arrival and id of the source record that fired a finding; of a deadline or a window before every record.
+Place: TypeAlias = tuple[Arrival, str]
+BEFORE_ALL: Place = ((), "")
 
 #: Records of a window, counted from its newest, whose payload is kept for insights.
 SAMPLES_MAX = 100
@@ -23,7 +29,7 @@ class Seen(NamedTuple):
     names: tuple[str, ...] = ()  #: the matchers that it satisfies
     data: str = "{}"  #: JSON text; "{}" once it is no longer among the samples
     value: Any = None  #: of the condition's field, as `streams.correlation.figures.value_of` gives it
-    after: tuple[int, str, int] | None = None  #: of a composite: arrival and id of the record that fired it, and the rule's level
+    after: tuple[Arrival, str, int] | None = None  #: of a composite: arrival and id of the record that fired it, and the rule's level
     depth: int = 0  #: see `streams.causation`
 
     def dump(self) -> Json:
@@ -36,7 +42,7 @@ class Seen(NamedTuple):
         values: list[Any] = list(state)
         values[6] = tuple(values[6])
         values[8] = tuple(values[8]) if isinstance(values[8], list) else values[8]
-        values[9] = None if values[9] is None else tuple(values[9])
+        values[9] = None if values[9] is None else (tuple(values[9][0]), *values[9][1:])
         return cls(*values)
 
 
@@ -91,5 +97,5 @@ class Draft:
     found: Found
     revision: int = 0
     retracted: bool = False
-    place: tuple[int, str] = (-1, "")  #: arrival and id of the source record that fired it; before every record: a deadline, a window
+    place: Place = BEFORE_ALL
     before: Found | None = None  #: what was said under this id until now and stands no more

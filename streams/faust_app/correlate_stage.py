@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from streams.codec.avro import Codec, headers_of
 from streams.correlation.checkpoint import CheckpointReader, CheckpointWriter, Entry, Loaded
 from streams.correlation.intentions import Headers
+from streams.correlation.level_clocks import LevelMark
 from streams.correlation.partition import CorrelatePartition
 from streams.correlation.rules import aggregate_of
 from streams.correlation.tallies import engine_figures
@@ -71,6 +72,8 @@ class Owner:
         self.state = CorrelatePartition()
         self.emitted = 0
         self.costs = OwnerCosts(asyncio.get_running_loop().time)
+        #: How far levels whose composites others read have come; nothing while the partition is not ours.
+        self.marks: Sequence[LevelMark] = ()
         self._kafka = kafka
         self._codec = codec
         self._snapshots_producer = snapshots_producer
@@ -114,8 +117,11 @@ class Owner:
         """The partition stayed ours over a rebalance; if somebody else had it in between, it is taken again."""
         async with self._lock:
             if self._taken and not self._closed and not await self._log.still_ours():
-                self._taken = False
-                await self._take()
+                await self._take_again()
+
+    async def _take_again(self) -> None:
+        self._taken, self.marks = False, ()
+        await self._take()
 
     async def _take(self) -> None:
         for attempt in range(_TAKEOVERS_MAX):
@@ -125,6 +131,7 @@ class Owner:
                 _log.warning("takeover.again", partition=self.partition, attempt=attempt, code=error.code)
                 continue
             self._taken = True
+            self._mark()
             return
         raise UnknownOutcome("log.contended", f"Partition {self.partition} of {COMPOSITES} could not be taken.")
 
@@ -235,8 +242,7 @@ class Owner:
                 await self._handle(chunk)
             except UnknownOutcome as error:
                 _log.warning("append.unknown", partition=self.partition, code=error.code, message=error.message)
-                self._taken = False
-                await self._take()  # the replay includes this chunk
+                await self._take_again()  # the replay includes this chunk
             if self._checkpoint_due():
                 await self._checkpoint()
 
@@ -256,6 +262,11 @@ class Owner:
                 emissions += found
         await self._emit(emissions)
         self.position = max(self.position, chunk.end)
+        self._mark()
+
+    def _mark(self) -> None:
+        """What was said is acknowledged: others may be told how far it goes."""
+        self.marks = self.state.marks(self.partition, self._log.next_offset)
 
     def _apply(self, value: bytes | None, timestamp_ms: int, offset: int) -> list[Emission]:
         if value is None:
@@ -359,7 +370,7 @@ class Owner:
         async with self._lock:
             if self._closed:
                 return
-            self._closed = True
+            self._closed, self.marks = True, ()
             if self._actions is not None:
                 await self._actions.close()
             if checkpoint and self._taken and self._log.held and self.position > self._checkpointed_position:

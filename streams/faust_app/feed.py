@@ -42,7 +42,7 @@ class Feed(Protocol):
         """Why it has crashed; None: it has not."""
 
     def place(self, topic: str, partition: int) -> tuple[int, bool] | None:
-        """The next offset to fetch, and whether the partition is read to its end with nothing under way; None: not known yet."""
+        """The offset before which everything is handled, and whether that is the partition's end; None: not known yet."""
 
     def is_current(self, chunk: Chunk) -> bool:
         """Whether acknowledging the chunk would count."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from streams.codec.avro import Codec
 from streams.correlation.index import Hit
@@ -17,20 +19,22 @@ class MatchBatches:
 
     def __init__(self, codec: Codec, topic: str, partition: int, *, worker: str) -> None:
         self._codec = codec
-        self._topic = topic
-        self._partition = partition
+        self.topic = topic
+        self.partition = partition
         self._worker = worker
         self._open: dict[int, RowsWriter] = {}
         self._full: dict[int, list[RowsWriter]] = {}
 
-    def add(self, target: int, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int) -> bool:
-        """One more match for a target, of a record of this depth; False: it is too large to be carried."""
+    def add(
+        self, target: int, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int, more: Mapping[str, Any] | None = None
+    ) -> bool:
+        """One more match for a target, of a record of this depth; False: it is too large to be carried. `more`: see `RowsWriter.add`."""
         writer = self._open.get(target)
         if writer is None or writer.full:
             if writer is not None:
                 self._full.setdefault(target, []).append(writer)
             writer = self._open[target] = RowsWriter()
-        return writer.add(hit, view, offset, ordinal, depth)
+        return writer.add(hit, view, offset, ordinal, depth, more)
 
     def raws(self) -> dict[int, list[Raw]]:
         """The records by target, in the order of their sources."""
@@ -43,12 +47,12 @@ class MatchBatches:
         return found
 
     def _raw(self, target: int, writer: RowsWriter, now_us: int) -> Raw:
-        place = f"{self._topic}/{self._partition}"
+        place = f"{self.topic}/{self.partition}"
         value = self._codec.encode_raw(
             "MatchBatch",
             {
                 "id": derived_id("matches", place, target, *writer.first()), "type": "matches.written", "source": f"mplp/{self._worker}",
-                "subject": place, "time": now_us, "data": writer.text(), "topic": self._topic, "partition": self._partition,
+                "subject": place, "time": now_us, "data": writer.text(), "topic": self.topic, "partition": self.partition,
                 "count": len(writer),
             },
         )  # fmt: skip

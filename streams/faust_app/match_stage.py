@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,10 @@ from streams.causation import depth_of
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.correlation.clock import UNKNOWN_US
+from streams.correlation.composites import Link, composite_rows
 from streams.correlation.costs import RuleCosts, TooDear
-from streams.correlation.index import Bucket, RuleIndex
+from streams.correlation.index import Bucket, Hit, RuleIndex
+from streams.correlation.level_clocks import LevelMark
 from streams.correlation.rules import ActiveRule, aggregate_of
 from streams.correlation.tallies import MatchTallies
 from streams.errors import InvalidInput
@@ -40,11 +42,13 @@ from streams.log.rule import ReadersRule, Verdict
 from streams.matching.encoded import EncodedView
 from streams.matching.matchers import RecordView
 from streams.matching.starts import StartIndex
-from streams.records import derived_id, now
-from streams.topics import BY_NAME, MATCHES, partition_of
+from streams.records import Json, derived_id, now
+from streams.topics import BY_NAME, CHAIN_HEADER, COMPOSITES, MATCHES, partition_of
 
 #: How long a partition has been read to its end when it is idle, seconds.
 IDLE_AFTER_S = 1.0
+#: Types of the product's own events about what is in force. They happen now, also while last month's events are read.
+_NOTES = ("rule.", "workflow.applied", "workflow.deleted")
 #: Least time between two looks into the registry for schemas that are not known, seconds.
 _LEARN_INTERVAL_S = 5.0
 
@@ -193,12 +197,15 @@ class MatchStage:
         return source
 
     def _take(self, topic: str, chunk: Chunk, source: _Source, record: Fetched, matches: MatchBatches) -> int | None:
-        """Matches a record; its time, None if it is no event, does not count or is ahead of its time. Raises `InvalidInput`."""
+        """Matches a record; its time, None if it moves no clock: no event, does not count, ahead of its time. Raises `InvalidInput`."""
         if source.rule is not None and source.rule.judge_headers(record.headers) is not Verdict.VALID:
             self.counters.void += 1
             return None
+        link = _link(record) if topic == COMPOSITES else None
+        if topic == COMPOSITES and link is None and topic not in self.starts.index.topics:
+            return None  # no rule reads it
         view = self._view(record.value)
-        if view.time_us > record.timestamp * 1000 + limits.AHEAD_MS_MAX * 1000:
+        if topic != COMPOSITES and view.time_us > record.timestamp * 1000 + limits.AHEAD_MS_MAX * 1000:
             self.counters.records += 1
             self.counters.ahead += 1
             record_id = view.text("id")
@@ -206,16 +213,17 @@ class MatchStage:
             for hit in self._index.hits(topic, view):
                 self.tallies.ahead(hit.active.id, record_id)
             return None
-        bucket = self._index.candidates(topic, view.type)
-        if bucket:
-            self._match(bucket, topic, chunk, record, view, matches)
+        if link is not None:
+            self._match_composite(link, record, view, matches)
+        elif topic != COMPOSITES and (bucket := self._index.candidates(topic, view.type)):
+            self._match(bucket, record, view, matches)
             if self._slices.probing:
                 for rule_id, seconds in self._index.costs(topic, view, time.thread_time).items():
                     self._costs.spent(rule_id, PROBED * seconds, records=PROBED)
         if self.starts.index:
             self.starts.take(topic, record, view)
         self.counters.records += 1
-        return view.time_us
+        return None if topic == COMPOSITES or _is_note(view) else view.time_us
 
     def _view(self, value: bytes | None) -> RecordView:
         places = self._codec.envelope(value)
@@ -247,39 +255,70 @@ class MatchStage:
             await letters.write(chunk.placed(record), route="", stage="match", attempts=1, first_time=now(), error=error)
         return None
 
-    def _match(self, bucket: Bucket, topic: str, chunk: Chunk, record: Fetched, view: RecordView, matches: MatchBatches) -> None:
+    def _match(self, bucket: Bucket, record: Fetched, view: RecordView, matches: MatchBatches) -> None:
         hits = self._index.hits_of(bucket, view)
         depth = depth_of(record.headers) if hits else 0
+        chained = self._index.chained
         for ordinal, hit in enumerate(hits):
-            key = aggregate_of(hit.active.rule.id, hit.group_key)
-            if not matches.add(partition_of(key, self._partitions), hit, view, record.offset, ordinal, depth):
-                self.counters.oversized += 1
-                _log.warning("match.oversized", rule=hit.active.id, topic=topic, partition=chunk.partition, offset=record.offset)
-                continue
-            self.counters.matches += 1
-            self.tallies.hit(hit, view.time_us)
+            more = {"at": record.timestamp * 1000} if chained and hit.active.rule.id in chained else None
+            self._add(hit, view, record.offset, ordinal, depth, more, matches)
+
+    def _match_composite(self, link: bytes, record: Fetched, view: RecordView, matches: MatchBatches) -> None:
+        depth = depth_of(record.headers)
+        plain = view.plain
+        rows = composite_rows(self._index, plain, Link.load(link), retracted=plain["retracted"])
+        for ordinal, (hit, read, extra) in enumerate(rows):
+            self._add(hit, read, record.offset, ordinal, depth, extra, matches)
+
+    def _add(
+        self, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int, more: Mapping[str, Any] | None, matches: MatchBatches
+    ) -> None:
+        key = aggregate_of(hit.active.rule.id, hit.group_key)
+        if not matches.add(partition_of(key, self._partitions), hit, view, offset, ordinal, depth, more):
+            self.counters.oversized += 1
+            _log.warning("match.oversized", rule=hit.active.id, topic=matches.topic, partition=matches.partition, offset=offset)
+            return
+        self.counters.matches += 1
+        self.tallies.hit(hit, view.time_us)
 
     # --- clocks ---
 
     async def write_watermark(self, assigned: Sequence[tuple[str, int, bool, int]], partitions: dict[str, int]) -> bool:
         """Says to every matches partition how far the source partitions are; whether all of them are idle.
 
-        `assigned`: (logical topic, partition, read to its end, next offset) of the source partitions held.
+        `assigned`: (logical topic, partition, read to its end, offset before which everything is handled) of the partitions held.
         """
         monotonic = asyncio.get_running_loop().time()
         marks = []
         for topic, partition, at_end, offset in assigned:
             source = self._sources.get((topic, partition))
             if source is None:
-                source = self._sources[topic, partition] = _Source(position=offset, rule=await self._rule(topic, partition, offset))
+                rule = await self._rule(topic, partition, offset)
+                source = self._sources.setdefault((topic, partition), _Source(position=offset, rule=rule))
             source.at_end_since = (source.at_end_since or monotonic) if at_end else None
             idle = source.at_end_since is not None and monotonic - source.at_end_since >= IDLE_AFTER_S
             marks.append({"topic": topic, "partition": partition, "time": source.time_us, "offset": source.position, "idle": idle})
-        self._watermarks += 1
-        envelope = self._envelope("watermark.written", f"watermark/{self._watermarks}", self._name, {"partitions": partitions})
-        value = self._codec.encode_raw("Watermark", {**envelope, "worker": self._name, "level": 0, "marks": marks})
-        await send_batches(self._producer, self._matches, {p: [(b"watermark", value, [])] for p in range(self._partitions)})
+        counts = {topic: count for topic, count in partitions.items() if topic != COMPOSITES}
+        await self._send_marks([(0, marks)], {"partitions": counts, "composites": partitions.get(COMPOSITES, 0)})
         return all(mark["idle"] for mark in marks)
+
+    async def write_levels(self, told: Sequence[LevelMark]) -> None:
+        """Says to every matches partition how far the rules have come whose composites others read, level by level."""
+        marks: dict[int, list[Json]] = {}
+        for mark in told:
+            place = {"topic": COMPOSITES, "partition": mark.partition, "offset": mark.offset}
+            marks.setdefault(mark.level + 1, []).append({**place, "time": mark.clock_us, "idle": False})
+        if marks:
+            await self._send_marks(sorted(marks.items()), {})
+
+    async def _send_marks(self, levels: Sequence[tuple[int, list[Json]]], content: Json) -> None:
+        raws: list[Raw] = []
+        for level, marks in levels:
+            self._watermarks += 1
+            envelope = self._envelope("watermark.written", f"watermark/{self._watermarks}", self._name, content)
+            value = self._codec.encode_raw("Watermark", {**envelope, "worker": self._name, "level": level, "marks": marks})
+            raws.append((b"watermark", value, []))
+        await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
 
     async def _rule(self, topic: str, partition: int, offset: int) -> ReadersRule | None:
         known = BY_NAME.get(topic)
@@ -298,3 +337,13 @@ class MatchStage:
             "id": derived_id(self._name, what, now_us), "type": type_, "source": f"mplp/{self._name}", "subject": subject, "time": now_us,
             "tenant": "default", "correlation_id": "", "causation_id": None, "data": orjson.dumps(data).decode(),
         }  # fmt: skip
+
+
+def _is_note(view: RecordView) -> bool:
+    """Whether it only says what was done to rules and workflows: that says nothing about how far the users' own events have come."""
+    return view.type.startswith(_NOTES) and view.text("source").startswith("mplp/")
+
+
+def _link(record: Fetched) -> bytes | None:
+    """What rules need that read this composite; None: when it was said, no rule read it."""
+    return next((value for name, value in record.headers if name == CHAIN_HEADER), None)

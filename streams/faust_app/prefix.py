@@ -144,6 +144,13 @@ class CommitPrefix(Generic[Partition]):
         state = self._partitions.get(partition)
         return state is not None and bool(state.outstanding)
 
+    def handled(self, partition: Partition) -> int | None:
+        """The offset before which everything delivered in this session was acknowledged; None: nothing was delivered."""
+        state = self._partitions.get(partition)
+        if state is None:
+            return None
+        return next(iter(state.outstanding)).start if state.outstanding else state.end
+
     def partitions(self) -> list[Partition]:
         """The partitions that are ours."""
         return list(self._partitions)

@@ -47,6 +47,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.prefix: CommitPrefix[TP] = CommitPrefix()
         self._fetched_end: dict[TP, int] = {}  # where the next fetch of a partition begins, once one is known
+        self._begun: dict[TP, int] = {}  # where a session begins in which nothing was fetched yet
         self._pacing = Pacing()
         super().__init__(*args, **kwargs)
 
@@ -65,7 +66,21 @@ class Consumer(driver.Consumer):
         return self.prefix.session(TP(chunk.topic, chunk.partition)) == chunk.session
 
     def place(self, partition: TP) -> tuple[int, bool] | None:
-        """The next offset to fetch, and whether the partition is read to its end with nothing under way; None: not known yet."""
+        """See `streams.faust_app.feed.Feed.place`.
+
+        The client's own position says what it has fetched, which is further than what is handled; it counts only as long as nothing
+        was delivered, and as it was before the fetch that goes on.
+        """
+        handled = self.prefix.handled(partition)
+        if handled is None:
+            handled = self._begun.get(partition)
+        position = self._position(partition)
+        if handled is None or position is None:
+            return None
+        return handled, position[1] and not self.prefix.waits(partition)
+
+    def _position(self, partition: TP) -> tuple[int, bool] | None:
+        """The next offset that the client fetches, and whether that is the end of the partition."""
         assignment = self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment
         aiokafka_partition = TopicPartition(partition.topic, partition.partition)
         if assignment is None or aiokafka_partition not in assignment.tps:
@@ -73,14 +88,14 @@ class Consumer(driver.Consumer):
         state = assignment.state_value(aiokafka_partition)
         if state is None or not state.has_valid_position:
             return None
-        at_end = state.highwater is not None and state.position >= state.highwater and not self.prefix.waits(partition)
-        return int(state.position), bool(at_end)
+        return int(state.position), state.highwater is not None and state.position >= state.highwater
 
     # --- sessions ---
 
     def _begin(self, partition: TP) -> None:
         self.prefix.begin(partition)
         self._fetched_end.pop(partition, None)
+        self._begun.pop(partition, None)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Faust's hook: the partitions are given back (eager protocol: all of them)."""
@@ -116,6 +131,7 @@ class Consumer(driver.Consumer):
         if pause_s:
             await asyncio.sleep(pause_s)
         sessions = {partition: self.prefix.session(partition) for partition in self.prefix.partitions()}
+        self._note_beginnings()
         records, _ = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -129,6 +145,12 @@ class Consumer(driver.Consumer):
             if self.flow_active and self.prefix.deliver(partition, chunk, monotonic()):
                 self.app.monitor.track_tp_end_offset(partition, self.highwater(partition))
                 yield partition, self._chunk_message(partition, chunk)
+
+    def _note_beginnings(self) -> None:
+        """Between two fetches: where partitions stand of which nothing was delivered."""
+        for partition in self.prefix.partitions():
+            if self.prefix.handled(partition) is None and (position := self._position(partition)) is not None:
+                self._begun[partition] = position[0]
 
     def _cut(self, partition: TP, fetched: list[Any], sessions: Mapping[TP, int | None]) -> list[Chunk]:
         session = sessions.get(partition)

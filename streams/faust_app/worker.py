@@ -30,7 +30,7 @@ from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka, start
 from streams.matching.matchers import DEFAULT_TOPICS
 from streams.records import Json, derived_id
-from streams.topics import CONTROL_RULES, CONTROL_WORKFLOWS, MATCHES
+from streams.topics import COMPOSITES, CONTROL_RULES, CONTROL_WORKFLOWS, MATCHES
 
 #: The rhythm of watermarks once all source partitions of this worker were idle for `QUIET_AFTER_S`: only the wall clock moves then.
 QUIET_INTERVAL_S = 1.0
@@ -123,7 +123,8 @@ class Worker:
             await self._starts.open()
             await stage.use(list(self._rules.latest.values()), RuleIndex(self._rules.active()))
             await stage.use_starts(self._starts.index())
-            sources = sorted({*DEFAULT_TOPICS, *await self._existing(stage.topics)})
+            # The composites, too, so that a rule that reads them is in force at once, from what is said now on.
+            sources = sorted({*DEFAULT_TOPICS, COMPOSITES, *await self._existing(stage.topics)})
             counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sources}
             feed = self._feed = self._ports.open_feed(self._subscription(stage, sources, new_owner))
             await feed.start()
@@ -269,6 +270,7 @@ class Worker:
                 if place is not None:
                     places.append((topic, partition, place[1], place[0]))
             idle = await stage.write_watermark(places, counts)
+            await stage.write_levels([mark for owner in self._owners.values() for mark in owner.marks])
             now = asyncio.get_running_loop().time()
             quiet_since = (quiet_since or now) if idle else None
             quiet = quiet_since is not None and now - quiet_since > QUIET_AFTER_S

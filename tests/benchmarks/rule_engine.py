@@ -86,7 +86,7 @@ def engine_rate(of: Rule, given: list[tuple[str, Seen]], *, every: int = 100) ->
     started = time.process_time()
     clock = T0
     for number, (group, seen) in enumerate(given):
-        engine.feed("r", group, seen)
+        engine.feed("r", group, seen, (number,))
         clock = max(clock, seen.time_us)
         if number % every == 0:
             engine.advance(clock)

@@ -124,11 +124,11 @@ def test_a_group_that_is_silent_for_long_rests() -> None:
     engine = Engine()
     engine.use(ActiveRule(rule=of, version=1, order=0))
     for number in range(100):
-        engine.feed("unusual", "[]", Seen(T0 + number * 6 * SECOND, f"r{number}", names=("call",)))
+        engine.feed("unusual", "[]", Seen(T0 + number * 6 * SECOND, f"r{number}", names=("call",)), (number,))
     year_us = 365 * 86400 * SECOND
     engine.advance(T0 + year_us)
     assert engine.next_due_us() is None
-    engine.feed("unusual", "[]", Seen(T0 + year_us, "again", names=("call",)))
+    engine.feed("unusual", "[]", Seen(T0 + year_us, "again", names=("call",)), (10**6,))
     engine.advance(T0 + year_us + of.grace_us + SECOND)
     assert engine.next_due_us() == T0 + year_us + MINUTE + of.grace_us
 
@@ -162,11 +162,11 @@ def fed(of: Rule, seen: Iterable[Seen], *, save_every: int | None = None) -> dic
     for number, each in enumerate(seen):
         clock = max(clock, each.time_us)
         drafts += engine.advance(clock)
-        drafts += engine.feed("unusual", "[]", each, number)
+        drafts += engine.feed("unusual", "[]", each, (number,))
         if save_every is not None and number % save_every == 0:
             state = orjson.loads(orjson.dumps(engine.dump_group("unusual", "[]")))
             engine = engine_of()
-            engine.resume(clock)
+            engine.resume([clock], {})
             engine.load_group("unusual", "[]", state)
     drafts += engine.flush()
     drafts += engine.flush()
@@ -231,7 +231,7 @@ def test_standing(condition: dict[str, Any], timespan: dict[str, Any], sentence:
     engine.use(active)
     for number in range(300):
         engine.advance(T0 + number * SECOND)
-        engine.feed("unusual", "[]", Seen(T0 + number * SECOND, f"r{number}", type="call.served", names=("call",), value=5.0))
+        engine.feed("unusual", "[]", Seen(T0 + number * SECOND, f"r{number}", type="call.served", names=("call",), value=5.0), (number,))
     engine.advance(T0 + 299 * SECOND + 1)
     group, watermark_us = engine.group("unusual", "[]") or (None, 0)
     found = standing(active, "[]", group, watermark_us)

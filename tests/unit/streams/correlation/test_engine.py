@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from streams.correlation.seen import Draft, Seen
 
 SECOND = 1_000_000
 T0 = 1_700_000_000 * SECOND
+ARRIVALS = count()
 
 
 def rule(**correlation: object) -> Rule:
@@ -37,7 +39,7 @@ def run(made: Engine, arrivals: Iterable[Seen], group: str = "[]") -> list[Draft
     drafts = []
     for record in arrivals:
         drafts += made.advance(max(made.clock_us, record.time_us))
-        drafts += made.feed("r", group, record)
+        drafts += made.feed("r", group, record, (next(ARRIVALS),))
     return drafts
 
 
@@ -263,8 +265,8 @@ def test_a_state_dumped_and_loaded_anywhere_goes_on_the_same(data: st.DataObject
     dumped = {key: whole.dump_group(*key) for key in whole.groups()}
 
     resumed = Engine()
-    resumed.resume(whole.clock_us)
     resumed.use(ActiveRule(rule=of, version=1, order=0))
+    resumed.resume(whole.clocks_us, whole.floors_us())
     for key, state in dumped.items():
         resumed.load_group(*key, state)
     after = run(resumed, arrived[cut:]) + resumed.finish(T0 + 3600 * SECOND)

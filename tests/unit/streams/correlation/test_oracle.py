@@ -91,7 +91,7 @@ def test_a_state_dumped_and_loaded_anywhere_goes_on_the_same(monkeypatch: pytest
     said = feed(chain, arrived[:cut])
     dumped = {key: orjson.dumps(chain.engine.dump_group(*key)) for key in chain.engine.groups()}
     resumed = chain_of(of)
-    resumed.engine.resume(chain.engine.clock_us)
+    resumed.engine.resume(chain.engine.clocks_us, chain.engine.floors_us())
     for key, state in dumped.items():
         resumed.engine.load_group(*key, orjson.loads(state))
     assert {key: orjson.dumps(resumed.engine.dump_group(*key)) for key in resumed.engine.groups()} == dumped

@@ -37,7 +37,7 @@ def view(**data: Any) -> RecordView:
 
 def fed(engine: Engine, *seconds: int) -> Engine:
     for number, second in enumerate(seconds):
-        engine.feed("r", '["k"]', Seen(T0 + second * SECOND, f"e{number}", names=("a",)))
+        engine.feed("r", '["k"]', Seen(T0 + second * SECOND, f"e{number}", names=("a",)), (number,))
     return engine
 
 
