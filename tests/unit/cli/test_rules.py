@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.cli.main import app
+from services.cli.rules_show import figures_text
+from streams.correlation.tallies import Tally
 
 RULE = """
 id: failing
@@ -64,6 +66,12 @@ def test_what_a_composite_would_bring_about_is_said_if_asked_and_what_could_not_
     for done in (asked, silent):
         assert "action failing/2 (signal-workflow): " in done.stderr
         assert "1 composites, 3 actions" in done.stderr
+
+
+def test_what_became_of_actions_is_among_the_figures() -> None:
+    assert not any("actions" in line for line in figures_text(Tally(matched=1)))
+    (line,) = [line for line in figures_text(Tally(performed=3, given_up=1, waiting=2)) if "actions" in line]
+    assert line == "3 actions performed, 1 given up (see mplp.composite.events.dlq), 2 waiting"
 
 
 def test_json_makes_the_summary_json_too(rule: str) -> None:
