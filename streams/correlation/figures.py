@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
 from sortedcontainers import SortedList
@@ -168,6 +169,7 @@ def quotient(numerator: int, denominator: int) -> float:
         return _MOST if (numerator < 0) == (denominator < 0) else -_MOST
 
 
+@lru_cache(maxsize=256)
 def rank_of(percentile: float) -> Callable[[int], int]:
     """Nearest rank: ⌈p/100·n⌉, at least 1, without the rounding of floats (7 of 100 is 7, not 8)."""
     exact = Fraction(str(percentile)) / 100

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
 import orjson
@@ -50,17 +49,16 @@ def _shared_fields(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) 
     """Fields (of the payload's first level, and the source) that have one value in all samples, if there are several samples."""
     if len(samples) < 2:
         return {}
-    shared: dict[str, Any] | None = None
-    for seen, payload in zip(samples, payloads, strict=True):
-        fields = {f"data.{name}": value for name, value in payload.items() if _is_scalar(value)}
-        if seen.source:
-            fields["source"] = seen.source
-        shared = (
-            fields if shared is None else {name: value for name, value in shared.items() if name in fields and _same(fields[name], value)}
-        )
+    source = samples[0].source
+    if any(seen.source != source for seen in samples):
+        source = ""
+    shared = {name: value for name, value in payloads[0].items() if _is_scalar(value)}
+    for payload in payloads[1:]:
         if not shared:
             break
-    return dict(sorted((shared or {}).items())[:_FIELDS_MAX])
+        shared = {name: value for name, value in shared.items() if name in payload and _same(payload[name], value)}
+    named = {f"data.{name}": value for name, value in shared.items()} | ({"source": source} if source else {})
+    return dict(sorted(named.items())[:_FIELDS_MAX])
 
 
 def _anomaly(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Insight | None:
@@ -69,11 +67,13 @@ def _anomaly(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Ins
         return None
     unlike: dict[str, Any] = {}
     for name, value in payloads[-1].items():
-        past = [payload[name] for payload in payloads[:-1] if _is_number(payload.get(name))]
-        if not _is_number(value) or len(past) < _PAST_LEAST:
+        if not _is_number(value):
             continue
-        usual = median(past)
-        spread = _MAD_SCALE * median(abs(number - usual) for number in past)
+        past = sorted(payload[name] for payload in payloads[:-1] if _is_number(payload.get(name)))
+        if len(past) < _PAST_LEAST:
+            continue
+        usual = _middle(past)
+        spread = _MAD_SCALE * _middle(sorted([abs(number - usual) for number in past]))
         if spread > 0 and abs(value - usual) > _SPREADS * spread:
             unlike[f"data.{name}"] = {
                 "value": value,
@@ -126,10 +126,11 @@ def _performance(found: Found, payloads: Sequence[dict[str, Any]]) -> Insight:
 def _durations(payloads: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Median and p95 of the payloads' numbers whose name says that they are milliseconds."""
     found: dict[str, list[float]] = {}
-    for payload in payloads:
-        for name, value in payload.items():
-            if (name == "ms" or name.endswith("_ms")) and _is_number(value):
-                found.setdefault(f"data.{name}", []).append(value)
+    for name in set().union(*payloads):
+        if name == "ms" or name.endswith("_ms"):
+            values = [payload[name] for payload in payloads if _is_number(payload.get(name))]
+            if values:
+                found[f"data.{name}"] = values
     ordered = {name: sorted(values) for name, values in sorted(found.items())[:_FIELDS_MAX]}
     return {name: {"median": nearest_rank(values, 50), "p95": nearest_rank(values, 95)} for name, values in ordered.items()}
 
@@ -144,8 +145,15 @@ def seconds(microseconds: float) -> str:
     return f"{microseconds / 1_000_000:.3f}".rstrip("0").rstrip(".") + " s"
 
 
+def _middle(ordered: Sequence[float]) -> float:
+    """The median of values in ascending order, as `statistics.median` has it."""
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    kind = type(value)  # of JSON: no subclasses
+    return kind is int or (kind is float and math.isfinite(value))
 
 
 def _is_scalar(value: Any) -> bool:
