@@ -229,3 +229,20 @@ async def test_a_rule_that_reads_what_it_brings_about_is_stopped(kafka: Kafka, c
     assert sorted(each.data.get("trigger_depth", 0) for each in begun) == list(range(limits.TRIGGER_DEPTH_MAX + 1))
     assert dead.data["code"] == "rule.loop"
     assert derived_id("action", dead.event_id, 0) == dead.data["key"]
+
+
+async def test_a_circle_through_a_rule_that_reads_composites_is_stopped_too(bus: Bus, settings: Settings) -> None:
+    seen = count_rule("seen", condition={"gte": 1})
+    seen["events"]["failed"] = {"type": "order.failed.**"}
+    echo = {
+        "id": "echo", "events": {"seen": {"rule": "seen"}}, "actions": [{"emit": "order.failed.again"}],
+        "correlation": {"type": "event_count", "group-by": ["data.count"], "timespan": "1m", "condition": {"gte": 1}},
+    }  # fmt: skip
+    seen["correlation"].pop("group-by")
+    async with worker(settings):
+        await control.apply(bus, [seen, echo], who="test")
+        await bus.publish(failed("ann"))
+        (stopped,) = await first(bus, SYSTEM_EVENTS, lambda each: each.type == "rule.loop-stopped")
+        emitted = [each.record async for each in bus.read(SYSTEM_EVENTS, type="order.failed.again", since="beginning", until_end=True)]
+    assert (stopped.data["rule"], stopped.data["depth"]) == ("echo", limits.TRIGGER_DEPTH_MAX)
+    assert len(emitted) == limits.TRIGGER_DEPTH_MAX
