@@ -8,11 +8,11 @@ from datetime import datetime
 
 from streams.correlation.engine import BEGINNING_US
 from streams.correlation.rules import WINDOWED, Rule
-from streams.correlation.sentences import ago, instant, listed
+from streams.correlation.sentences import ago, listed, moment
 from streams.correlation.standing import Standing
 from streams.correlation.tallies import Tally
 from streams.durations import format_duration
-from streams.records import iso, to_micros
+from streams.records import to_micros
 
 #: Records that workers may be behind, and time that event time may be, microseconds, before it is worth telling.
 _BEHIND_MAX = 1000
@@ -41,7 +41,7 @@ def hints(rule: Rule, facts: Facts, standing: Standing | None) -> Iterator[str]:
     if not facts.enabled:
         by = f" by {facts.who}" if facts.who else ""
         why = f": {facts.why}" if facts.why else ""
-        yield f"The rule has been disabled since {iso(facts.since)}{by}{why}. Apply it with enabled: true to run it."
+        yield f"The rule has been disabled since {moment(to_micros(facts.since))}{by}{why}. Apply it with enabled: true to run it."
         return
     yield from _running(facts)
     if facts.tally is not None:
@@ -60,7 +60,7 @@ def _running(facts: Facts) -> Iterator[str]:
         yield "Event time has not begun: a partition that the rule may depend on was not read to its end yet."
     elif facts.workers and to_micros(facts.now) - facts.clock_us > _CLOCK_BEHIND_US:
         yield (
-            f"Event time stands at {iso(instant(facts.clock_us))}, {ago(to_micros(facts.now) - facts.clock_us)} behind: windows and "
+            f"Event time stands at {moment(facts.clock_us)}, {ago(to_micros(facts.now) - facts.clock_us)} behind: windows and "
             "deadlines wait for it. The workers may be catching up, or one producer may be writing old records."
         )
     if facts.behind > _BEHIND_MAX:
@@ -76,7 +76,7 @@ def _matching(rule: Rule, tally: Tally, facts: Facts, standing: Standing | None)
             yield f"No record has satisfied {name}{_types(rule, name)} in any group since the workers started: {ask}"
         elif standing is not None:
             past = ago(to_micros(facts.now) - last_us)
-            yield f"In any group, {name} was last satisfied by a record of {iso(instant(last_us))} ({past} ago)."
+            yield f"In any group, {name} was last satisfied by a record of {moment(last_us)} ({past} ago)."
     if tally.errors:
         yield f"An expression of the rule failed on {tally.errors} records, which therefore do not match; the last: {tally.last_error}."
 

@@ -37,10 +37,15 @@ def _pattern(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Ins
     shared = _shared_fields(samples, payloads)
     types = Counter(seen.type for seen in samples)
     sequence = [seen.type for seen in samples[:10]]
-    kinds = " and ".join(f"{count} {name}" for name, count in types.most_common(3)) or "no records"
-    named = ", ".join(f"{name}={_brief(value)}" for name, value in list(shared.items())[:3])
+    kinds = [f"{count} {name}" for name, count in types.most_common(3)] or ["no records"]
+    if len(types) > len(kinds):
+        kinds.append(f"{len(samples) - sum(count for _, count in types.most_common(3))} others")
+    told = ", ".join(kinds[:-1]) + (" and " if len(kinds) > 1 else "") + kinds[-1]
+    # Of a single record nothing is shared: what it says itself helps.
+    alone = {f"data.{name}": value for name, value in payloads[0].items() if _is_scalar(value)} if len(samples) == 1 else {}
+    named = ", ".join(f"{name}={_brief(value)}" for name, value in list((shared or alone).items())[:3])
     return Insight(
-        type="pattern", summary=f"{kinds}{f'; all with {named}' if named else ''}.",
+        type="pattern", summary=f"{told}{f'; all with {named}' if shared else f' with {named}' if named else ''}.",
         data={"shared": shared, "types": dict(types), "sequence": sequence, "of": len(samples)},
     )  # fmt: skip
 
@@ -106,7 +111,7 @@ def _performance(found: Found, payloads: Sequence[dict[str, Any]]) -> Insight:
     gaps = sorted(later.time_us - earlier.time_us for earlier, later in pairwise(found.records))
     span_us = found.window_end_us - found.window_start_us
     data: dict[str, Any] = {"span_ms": span_us / 1000, "suppressed": found.suppressed}
-    summary = f"{found.count} in {seconds(span_us)}"
+    summary = f"{found.count} in {seconds(span_us)}" if span_us else f"{found.count} at one instant"
     if gaps:
         middle, high = nearest_rank(gaps, 50), nearest_rank(gaps, 95)
         data["gap_ms"] = {"median": middle / 1000, "p95": high / 1000}

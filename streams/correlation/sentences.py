@@ -9,7 +9,7 @@ from streams.correlation.insights import seconds
 from streams.correlation.rules import Rule, Step
 from streams.correlation.seen import Found, Judged
 from streams.durations import format_duration
-from streams.records import FIRST_US, LAST_US, from_micros, iso
+from streams.records import FIRST_US, LAST_US, from_micros
 
 
 def instant(microseconds: int) -> datetime:
@@ -27,27 +27,28 @@ def explanation(rule: Rule, group: Mapping[str, str], found: Found, *, retracted
 
 
 def _said(rule: Rule, where: str, found: Found) -> str:
-    span = seconds(found.window_end_us - found.window_start_us)
-    when = f"(from {iso(instant(found.window_start_us))} to {iso(instant(found.window_end_us))})"
+    when = period(found.window_start_us, found.window_end_us)
+    took = f"in {span(found.window_end_us - found.window_start_us)} ({when})" if found.window_end_us > found.window_start_us else when
     within = format_duration(rule.timespan_us // 1000)
     match rule.type:
         case "temporal":
-            return f"{listed(rule.names, 'and')} all occurred{where} in {span} {when}; the rule asks for all of them within {within}"
+            return f"{listed(rule.names, 'and')} all occurred{where} {took}; the rule asks for all of them within {within}"
         case "temporal_ordered" if rule.barred_last:
             none = f"and then no {listed(sorted(rule.barred_last), 'or')}"
-            return f"{sequence(rule.steps)}, {none}{where} until {within} after the first {when}"
+            return f"{sequence(rule.steps)}, {none}{where} within {within} of the first ({when})"
         case "temporal_ordered":
-            return f"{sequence(rule.steps)}{where} in {span} {when}; the rule asks for this order within {within}"
+            return f"{sequence(rule.steps)}{where} {took}; the rule asks for this order within {within}"
         case "absence":
             opened, answer = rule.names[0], rule.names[-1]
             waited = f"No further {opened}" if opened == answer else f"No {answer}"
-            return f"{waited} followed {opened}{where} within {within} {when}"
+            return f"{waited} followed {opened}{where} within {within} ({when})"
         case "anomaly" if found.judged is not None:
-            at = when if rule.timespan_us else f"at {iso(instant(found.window_end_us))}"
+            at = f"({when})" if rule.timespan_us else f"at {moment(found.window_end_us)}"
             return f"{_measured(rule, found.judged, found.count)}{where} {at}; {_judged(rule, found.judged)}"
         case _:
             asked = f"the rule asks for {rule.condition.text()} {scope(rule)}"
-            return f"{figure(rule, found.value, found.count)}{where} in {span} {when}; {asked}"
+            figured = figure(rule, found.value, found.count)
+            return f"{figured[0].upper()}{figured[1:]}{where} {took}; {asked}"
 
 
 def figure(rule: Rule, value: float, count: int) -> str:
@@ -62,9 +63,9 @@ def figure(rule: Rule, value: float, count: int) -> str:
         case "rate_change":
             mean = count / value if value else 0.0
             windows = rule.condition.baseline
-            return f"{records}, {value:.6g} times the mean of the {windows} windows before ({mean:.6g})"
+            return f"{records}, {value:.3g} times the mean of the {windows} windows before ({mean:.3g}),"
         case "value_percentile":
-            return f"percentile {rule.condition.percentile:g} of {field} is {value:.15g} over {records}"
+            return f"the {rule.condition.percentile:g}th percentile of {field} is {value:.15g} over {records}"
         case _:
             name = {"value_sum": "sum", "value_avg": "mean", "value_min": "least", "value_max": "greatest"}[rule.type]
             return f"the {name} of {field} is {value:.15g} over {records}"
@@ -103,15 +104,49 @@ def scope(rule: Rule) -> str:
 
 
 def sequence(steps: Sequence[Step]) -> str:
-    """The steps in words: `login, then without mfa transfer`, `failed 5 times, then success`."""
-    runs: list[tuple[str, int]] = []
+    """The steps in words: `login, then transfer with no mfa in between`, `failed 5 times, then success`."""
+    runs: list[tuple[Step, int]] = []
     for step in steps:
-        without = f"without {listed(sorted(step.barred), 'or')}, " if step.barred else ""
-        if runs and runs[-1][0].endswith(step.name) and not step.barred and runs[-1][0].split()[-1] == step.name:
+        if runs and runs[-1][0].name == step.name and not step.barred:
             runs[-1] = (runs[-1][0], runs[-1][1] + 1)
         else:
-            runs.append((without + step.name, 1))
-    return ", then ".join(name if times == 1 else f"{name} {times} times" for name, times in runs)
+            runs.append((step, 1))
+    return ", then ".join(
+        step.name
+        + (f" {times} times" if times > 1 else "")
+        + (f" with no {listed(sorted(step.barred), 'or')} in between" if step.barred else "")
+        for step, times in runs
+    )
+
+
+def moment(microseconds: int) -> str:
+    """An instant for a person: `2026-01-05 09:00:00 UTC`, with as many digits behind the second as it has."""
+    return f"{_clock(microseconds)} UTC"
+
+
+def period(first_us: int, last_us: int) -> str:
+    """`from 2026-01-05 09:00:00 to 09:00:52 UTC`, the day said once; `at …` if it is an instant."""
+    first, last = _clock(first_us), _clock(last_us)
+    if first == last:
+        return f"at {first} UTC"
+    return f"from {first} to {last.removeprefix(first[:11])} UTC"
+
+
+def _clock(microseconds: int) -> str:
+    text = instant(microseconds).strftime("%H:%M:%S.%f").rstrip("0").rstrip(".")
+    return f"{instant(microseconds).date().isoformat()} {text}"
+
+
+def span(microseconds: int) -> str:
+    """How long something took: `0.25 s`, `52 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if microseconds < 60_000_000:
+        return seconds(microseconds)
+    whole = microseconds // 1_000_000
+    for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")
+    raise AssertionError(whole)
 
 
 def ago(microseconds: int) -> str:

@@ -10,7 +10,7 @@ from streams.correlation.explain import group_of
 from streams.correlation.group import Group
 from streams.correlation.rules import WINDOWED, ActiveRule, Rule, Step
 from streams.correlation.seen import Seen
-from streams.correlation.sentences import figure, group_text, instant, listed, scope, sequence
+from streams.correlation.sentences import figure, group_text, instant, listed, moment, scope, sequence
 from streams.durations import format_duration
 from streams.records import iso
 
@@ -128,19 +128,19 @@ def _sentences(
     waiting: int, silent_us: int | None, suppressed: int,
 ) -> list[str]:  # fmt: skip
     where = f" for {group_text(rule, group)}" if group else ""
-    until = "" if until_us is None else f" until {iso(instant(until_us))}"
     said = []
     if not records:
-        said.append(f"Nothing has been seen{where} that is not over: the next match needs {_wanted(rule)}.")
+        said.append(f"Nothing that still counts has been seen{where}: the next match needs {_wanted(rule)}.")
     elif rule.timed:
-        said.append(f"{_seen(rule, records, value)}{where}. {_pending(rule)}{until}.")
+        said.append(f"{_seen(rule, records, value)}{where}. {_pending(rule, until_us)}.")
     else:
-        said.append(f"{_seen(rule, records, value)}{where}. Missing: {', '.join(missing) or 'nothing'}{until}.")
+        before = "" if until_us is None else f" before {moment(until_us)}"
+        said.append(f"{_seen(rule, records, value)}{where}. Missing: {', '.join(missing) or 'nothing'}{before}.")
     if waiting:
         said.append(f"{waiting} {'record waits' if waiting == 1 else 'records wait'} for the watermark.")
     if silent_us is not None:
         kept = f"; {suppressed} so far" if suppressed else ""
-        said.append(f"Matches are kept silent until {iso(instant(silent_us))}{kept}.")
+        said.append(f"Matches are kept silent until {moment(silent_us)}{kept}.")
     return said
 
 
@@ -159,7 +159,7 @@ def _wanted(rule: Rule) -> str:
 
 
 def _seen(rule: Rule, records: tuple[Seen, ...], value: float) -> str:
-    last = f"the last at {iso(instant(records[-1].time_us))}"
+    last = f"the last at {moment(records[-1].time_us)}"
     match rule.type:
         case "temporal":
             return f"Seen: {', '.join(dict.fromkeys(name for seen in records for name in seen.names if name in rule.names))}, {last}"
@@ -167,7 +167,7 @@ def _seen(rule: Rule, records: tuple[Seen, ...], value: float) -> str:
             steps: tuple[Step, ...] = rule.steps[: len(records)]
             return f"Seen: {sequence(steps)}, {last}"
         case "absence":
-            first = f"the first at {iso(instant(records[0].time_us))}"
+            first = f"the first at {moment(records[0].time_us)}"
             return f"{len(records)} {'record' if len(records) == 1 else 'records'} of {rule.names[0]} without an answer, {first}"
         case "rate_change":
             return (
@@ -182,13 +182,14 @@ def _seen(rule: Rule, records: tuple[Seen, ...], value: float) -> str:
             return f"Seen: {figure(rule, value, len(records))}, {last}"
 
 
-def _pending(rule: Rule) -> str:
+def _pending(rule: Rule, until_us: int | None) -> str:
+    before, at = ("", "") if until_us is None else (f" before {moment(until_us)}", f", at {moment(until_us)}")
     match rule.type:
         case "absence":
-            return f"It fires if no {rule.names[-1]} comes"
+            return f"It fires if no {rule.names[-1]} comes{before}"
         case "temporal_ordered":
-            return f"It fires if no {listed(sorted(rule.barred_last), 'or')} comes"
+            return f"It fires if no {listed(sorted(rule.barred_last), 'or')} comes{before}"
         case "anomaly":
-            return f"It is judged ({_above(rule)}) when the window closes:"
+            return f"It is judged ({_above(rule)}) when the window closes{at}"
         case _:
-            return f"It is judged ({rule.condition.text()}) when the window closes:"
+            return f"It is judged ({rule.condition.text()}) when the window closes{at}"

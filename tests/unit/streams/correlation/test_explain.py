@@ -38,7 +38,7 @@ def test_a_composite_says_what_was_seen_with_the_numbers() -> None:
     assert (said.event_ids, said.event_count, said.causation_id, said.correlation_id) == (("e0", "e1", "e4"), 3, "e4", "story")
     assert said.data == {"group": said.group_key, "count": 3, "value": 3, "confidence": said.confidence, "severity": "error"}
     assert said.explanation == (
-        "3 records of failed for data.u=ann, type=7.5 in 4 s (from 2023-11-14T22:13:20.000000Z to 2023-11-14T22:13:24.000000Z); "
+        "3 records of failed for data.u=ann, type=7.5 in 4 s (from 2023-11-14 22:13:20 to 22:13:24 UTC); "
         "the rule asks for at least 3 within 10m; 2 more matches were kept silent before."
     )
     pattern, performance = said.insights

@@ -46,12 +46,12 @@ def test_where_all_is_well_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"enabled": False}, ["disabled since 2026-01-01T12:00:00.000000Z by ann: because", "enabled: true"]),
+        ({"enabled": False}, ["disabled since 2026-01-01 12:00:00 UTC by ann: because", "enabled: true"]),
         ({"workers": ()}, ["No worker is running", "mplp up"]),
         ({"waiting": ("w1",)}, ["w1 has not read this version"]),
         ({"unused": True}, ["not begun to use this version"]),
         ({"clock_us": BEGINNING_US}, ["Event time has not begun"]),
-        ({"clock_us": NOW_US - 3_600_000_000}, ["Event time stands at 2026-01-01T11:00:00.000000Z, 60 min behind"]),
+        ({"clock_us": NOW_US - 3_600_000_000}, ["Event time stands at 2026-01-01 11:00:00 UTC, 60 min behind"]),
         ({"behind": 5000}, ["5000 records behind"]),
     ],
 )
@@ -107,5 +107,5 @@ def test_a_missing_record_of_a_group_is_looked_for_in_the_others() -> None:
     assert stands.missing == ("login", "transfer")
     late = replace(WELL, tally=Tally(last_us={"login": NOW_US - 60_000_000}))
     first, second = hints(rule(), late, stands)
-    assert first == "In any group, login was last satisfied by a record of 2026-01-01T11:59:00.000000Z (60 s ago)."
+    assert first == "In any group, login was last satisfied by a record of 2026-01-01 11:59:00 UTC (60 s ago)."
     assert second.startswith("No record has satisfied transfer")

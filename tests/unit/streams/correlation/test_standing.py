@@ -9,8 +9,9 @@ import pytest
 from streams.correlation.chain import Chain
 from streams.correlation.parse import parse_rule
 from streams.correlation.rules import ActiveRule
+from streams.correlation.sentences import moment
 from streams.correlation.standing import Standing, standing
-from streams.records import iso
+from streams.records import iso, to_micros
 from tests.unit.streams.correlation.oracle import Record
 from tests.unit.streams.correlation.strategies import feed
 
@@ -55,27 +56,31 @@ def test_what_was_seen_what_is_missing_and_until_when(
     assert found.until is not None
     assert iso(found.until) == at(until)
     assert found.to_dict()["until"] == at(until)
-    assert at(until) in found.sentences[0]
+    assert moment(to_micros(found.until)) in found.sentences[0]
 
 
 def test_nothing_seen_says_what_the_next_match_needs() -> None:
     found = stand("", type="event_count", events=["a"], condition={"gte": 5})
     assert (found.count, found.until) == (0, None)
-    assert found.sentences == ("Nothing has been seen that is not over: the next match needs at least 5 within 10s, of a.",)
+    assert found.sentences == ("Nothing that still counts has been seen: the next match needs at least 5 within 10s, of a.",)
+
+
+def clock(seconds: int) -> str:
+    return f"2023-11-14 22:{seconds // 60:02}:{seconds % 60:02} UTC"
 
 
 def test_sentences_say_what_a_person_needs_to_know() -> None:
     assert stand("a0 a1", type="event_count", events=["a"], condition={"gte": 5}).sentences == (
-        f"Seen: 2 records of a, the last at {at(1)}. Missing: 3 more of a until {at(10)}.",
+        f"Seen: 2 records of a, the last at {clock(1)}. Missing: 3 more of a before {clock(10)}.",
     )
     assert stand("a1 c4", type="absence", events=["a", "b"]).sentences == (
-        f"1 record of a without an answer, the first at {at(1)}. It fires if no b comes until {at(11)}.",
+        f"1 record of a without an answer, the first at {clock(1)}. It fires if no b comes before {clock(11)}.",
     )
 
 
 def test_silence_and_what_waits_for_the_watermark() -> None:
     of = {"type": "event_count", "events": ["a"], "condition": {"gte": 1}}
     silent = stand("a0 a1 a2", suppress=60_000, **of)
-    assert (silent.suppressed, silent.sentences[-1]) == (2, f"Matches are kept silent until {at(60)}; 2 so far.")
+    assert (silent.suppressed, silent.sentences[-1]) == (2, f"Matches are kept silent until {clock(60)}; 2 so far.")
     waiting = stand("a0 a1", output="final", **of)
     assert (waiting.waiting, waiting.sentences[-1]) == (2, "2 records wait for the watermark.")
