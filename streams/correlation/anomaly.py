@@ -72,7 +72,7 @@ class Range:
 
     def near(self, value: float) -> float:
         """The value; if it is absurd, how far the range would go towards it."""
-        if self.count < _WARM:
+        if self.low <= value <= self.high or self.count < _WARM:
             return value
         stride = _STRIDE_MAX * self._half()
         return min(max(value, self.low - stride), self.high + stride)
@@ -83,18 +83,21 @@ class Range:
     def excess(self, value: float) -> float:
         """By how many half ranges the value lies beyond the range; 0 within it, or as long as that says little. Learns the value."""
         low, high, count = self.low, self.high, self.count
-        excess = 0.0
         if count == 0:
             low = high = value
-        elif count >= _WARM and not low <= value <= high:
-            tolerated = (high - low) * (_TOLERANCE + _YOUNG * self._span / count)
-            excess = max(0.0, (value - high if value > high else low - value) - tolerated) / self._half()
-        near = self.near(value)
-        forget = 1.0 / min(max(_MEMORY_LEAST, _MEMORY_SHARE * count), _MEMORY_MOST)
-        self.high = near if near > high else high + forget * (near - high)
-        self.low = near if near < low else low + forget * (near - low)
         self.count = count + 1
-        return excess
+        memory = min(_MEMORY_SHARE * count, _MEMORY_MOST) if _MEMORY_SHARE * count > _MEMORY_LEAST else _MEMORY_LEAST
+        if low <= value <= high:
+            self.high = high + (value - high) / memory
+            self.low = low + (value - low) / memory
+            return 0.0
+        near, half = self.near(value), self._half()
+        self.high = near if near > high else high + (near - high) / memory
+        self.low = near if near < low else low + (near - low) / memory
+        if count < _WARM:
+            return 0.0
+        tolerated = (high - low) * (_TOLERANCE + _YOUNG * self._span / count)
+        return max(0.0, (value - high if value > high else low - value) - tolerated) / half
 
 
 class Detector:
@@ -151,13 +154,13 @@ class Detector:
         return expected, error
 
     def _strength(self, time_us: int, views: list[tuple[int, float]]) -> tuple[float, int]:
-        """How far all views are beyond their ranges, and the one that tells it best."""
+        """How far all views are beyond their ranges, and the view that is furthest."""
         total, furthest, kind = 0.0, 0.0, 0
         for view, figure in views:
             excess = self._ranges[view].excess(figure)
             if excess and (view < 4 or time_us - (self._season.since_us or 0) >= DAY_US):
                 total += sqrt(excess)
-                if excess > furthest and not (kind == 0 and 4.0 * furthest > excess):
+                if excess > furthest:
                     furthest, kind = excess, view
         return total, kind
 

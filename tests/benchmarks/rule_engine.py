@@ -60,6 +60,8 @@ TYPES: dict[str, dict[str, Any]] = {
     "temporal": {"type": "temporal", "events": ["a", "b", "z"], "timespan": "5m"},
     "temporal_ordered": {"type": "temporal_ordered", "events": ["a", {"event": "b", "times": 3}, {"not": "c"}, "z"], "timespan": "5m"},
     "absence": {"type": "absence", "events": ["a", "b"], "timespan": "30s"},
+    "anomaly": {"type": "anomaly", "condition": {**_FIELD, "threshold": 0.9999}},
+    "anomaly, counts": {"type": "anomaly", "condition": {"threshold": 0.9999}, "timespan": "1s"},
 }
 EVENTS = {name: {"type": name} for name in "abcz"}
 

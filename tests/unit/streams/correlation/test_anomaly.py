@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.correlation.anomaly import Detector
+from streams.correlation.anomaly import Detector, Range
+from streams.correlation.anomaly_season import Error, Profile
 from streams.correlation.seen import Judged
 
 MINUTE = 60_000_000
@@ -104,6 +105,31 @@ def test_growing_spread_is_raised_by_its_kind() -> None:
     assert 1000 <= found[0][0] < 1012
 
 
+def test_a_small_lasting_change_is_raised_by_its_level() -> None:
+    values = noise(700, spread=10.0)
+    shifted = [*values[:600], *[value / 4 + 90 for value in values[600:]]]  # nothing beyond what single values were
+    assert max(shifted[600:]) < max(values[:600])
+    found = [(row, each.kind) for row, each in enumerate(judged(shifted)) if each.score > 0.5 and row >= 600]
+    assert [kind for _, kind in found][:1] == ["level"]
+
+
+def test_a_change_within_the_range_but_too_fast_is_raised_by_its_rate() -> None:
+    waves = [100 * math.sin(row / 150) + step for row, step in enumerate(noise(1600, middle=0.0, spread=0.5))]
+    values = [*waves[:942], *[waves[941] + 4 * row for row in range(24)]]
+    told = judged(values)
+    assert max(values[942:]) < max(waves)
+    assert [row for row in range(900, len(told)) if told[row].score > THRESHOLD][:1] in ([943], [944], [945])
+    assert "rate of change" in {each.kind for each in told[942:]}
+
+
+def test_a_small_lasting_change_at_an_hour_is_raised_by_its_level_there() -> None:
+    values = [value + step for value, step in zip(daily(12), noise(12 * 288, middle=0.0, spread=8.0), strict=True)]
+    at = range(10 * 288 + 60, 10 * 288 + 100)
+    lower = [value - 16 if row in at else value for row, value in enumerate(values)]
+    found = {each.kind for row, each in enumerate(judged(lower)) if row in at and each.score > 0.5}
+    assert "level at this time of day or week" in found
+
+
 def test_a_series_that_goes_flat_where_it_varied_by_hour_is_raised() -> None:
     values = daily(10, lambda day, hour: 0.35 if day == 8 else 1.0)
     rows = [row for row in alarms(values) if row >= 288]
@@ -187,6 +213,48 @@ def test_missing_data_is_no_anomaly_but_what_comes_after_it_may_be() -> None:
     spiked = noise(600)
     spiked[300] = 300.0
     assert 300 in over(spiked, 6 * 60 * MINUTE, 300)
+
+
+# --- its parts ---
+
+
+def test_a_range_goes_back_to_where_the_values_are() -> None:
+    of = Range(1)
+    for row in range(100):
+        of.excess(row % 2)
+    assert of.excess(1e30) > 1e29
+    assert of.high < 4, "an absurd number moves it by five half ranges at most"
+    assert of.near(1e30) < 20
+    before = of.high
+    for row in range(5000):
+        of.excess(row % 2)
+    assert 1 < of.high < 1 + (before - 1) / 2
+    assert of.low == pytest.approx(0, abs=1e-3)
+
+
+def test_each_day_counts_as_much_in_the_mean_of_an_hour() -> None:
+    of = Profile(2)
+    assert [of.see(1, 0, value) for value in (0.0, 0.0, 0.0)] == [None] * 3
+    assert of.see(1, 1, 30.0) is None
+    assert of.see(1, 2, 7.0) == 15.0
+    assert of.see(1, 3, 7.0) == pytest.approx((0 + 30 + 7) / 3)
+    assert of.see(0, 3, 7.0) is None
+
+
+def test_one_outlier_moves_the_error_of_a_prediction_little() -> None:
+    of = Error()
+    for _ in range(100):
+        of.add(1.0)
+    of.add(1e9)
+    assert of.mean < 1.1
+
+
+def test_most_groups_are_young_and_then_small() -> None:
+    detector, old = Detector(), Detector()
+    for row in range(100):
+        detector.observe(row * MINUTE, 1 / 3)
+        old.observe(row * 60 * MINUTE, 1 / 3)
+    assert len(orjson.dumps(detector.dump())) < 3000 < len(orjson.dumps(old.dump()))
 
 
 # --- what it is ---

@@ -133,6 +133,32 @@ def test_a_group_that_is_silent_for_long_rests() -> None:
     assert engine.next_due_us() == T0 + year_us + MINUTE + of.grace_us
 
 
+def test_a_mean_of_nothing_is_no_value() -> None:
+    of = rule(FIELD, timespan="1m", grace=0)
+    engine = Engine()
+    engine.use(ActiveRule(rule=of, version=1, order=0))
+    engine.feed("unusual", "[]", Seen(T0, "r", names=("call",), value=5))
+    engine.advance(T0 + 1)
+    assert engine.next_due_us() == T0 + MINUTE
+    engine.advance(T0 + MINUTE)
+    assert engine.next_due_us() is None
+
+
+def test_a_silence_goes_on_in_a_successor() -> None:
+    of = rule({}, timespan="1m", grace=0)
+    engine, successor = Engine(), Engine()
+    for each in (engine, successor):
+        each.use(ActiveRule(rule=of, version=1, order=0))
+    for number in range(1000):
+        engine.feed("unusual", "[]", Seen(T0 + number * 6 * SECOND, f"r{number}", names=("call",)))
+        engine.advance(T0 + number * 6 * SECOND + 1)
+    successor.resume(engine.clock_us)
+    successor.load_group("unusual", "[]", orjson.loads(orjson.dumps(engine.dump_group("unusual", "[]"))))
+    told = [[draft.found for draft in each.advance(T0 + 105 * MINUTE)] for each in (engine, successor)]
+    assert told[0] == told[1]
+    assert [found.window_start_us for found in told[0]] == [T0 + 100 * MINUTE]
+
+
 # --- order, revisions, checkpoints ---
 
 
