@@ -137,7 +137,7 @@ def test_a_mean_of_nothing_is_no_value() -> None:
     of = rule(FIELD, timespan="1m", grace=0)
     engine = Engine()
     engine.use(ActiveRule(rule=of, version=1, order=0))
-    engine.feed("unusual", "[]", Seen(T0, "r", names=("call",), value=5))
+    engine.feed("unusual", "[]", Seen(T0, "r", names=("call",), value=5), (0,))
     engine.advance(T0 + 1)
     assert engine.next_due_us() == T0 + MINUTE
     engine.advance(T0 + MINUTE)
@@ -150,7 +150,7 @@ def test_a_silence_goes_on_in_a_successor() -> None:
     for each in (engine, successor):
         each.use(ActiveRule(rule=of, version=1, order=0))
     for number in range(1000):
-        engine.feed("unusual", "[]", Seen(T0 + number * 6 * SECOND, f"r{number}", names=("call",)))
+        engine.feed("unusual", "[]", Seen(T0 + number * 6 * SECOND, f"r{number}", names=("call",)), (number,))
         engine.advance(T0 + number * 6 * SECOND + 1)
     successor.resume(engine.clock_us)
     successor.load_group("unusual", "[]", orjson.loads(orjson.dumps(engine.dump_group("unusual", "[]"))))
