@@ -152,7 +152,7 @@ def test_a_silence_goes_on_in_a_successor() -> None:
     for number in range(1000):
         engine.feed("unusual", "[]", Seen(T0 + number * 6 * SECOND, f"r{number}", names=("call",)), (number,))
         engine.advance(T0 + number * 6 * SECOND + 1)
-    successor.resume(engine.clock_us)
+    successor.resume([engine.clock_us], {})
     successor.load_group("unusual", "[]", orjson.loads(orjson.dumps(engine.dump_group("unusual", "[]"))))
     told = [[draft.found for draft in each.advance(T0 + 105 * MINUTE)] for each in (engine, successor)]
     assert told[0] == told[1]
