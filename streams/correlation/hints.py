@@ -73,7 +73,7 @@ def _matching(rule: Rule, tally: Tally, facts: Facts, standing: Standing | None)
         last_us = tally.last_us.get(name)
         if last_us is None:
             ask = "is it produced, and does the rest of the matcher fit?"
-            yield f"No record has satisfied {name}{_types(rule, name)} in any group since the workers started: {ask}"
+            yield f"No record has satisfied {name}{_types(rule, name)} in any group since the workers began to use this version: {ask}"
         elif standing is not None:
             past = ago(to_micros(facts.now) - last_us)
             yield f"In any group, {name} was last satisfied by a record of {moment(last_us)} ({past} ago)."

@@ -69,7 +69,11 @@ def _concerns_checkpoint(key: str, partition: int, rules: Collection[str]) -> bo
 
 
 def _load(state: CorrelatePartition, loaded: Loaded, rule_id: str, rules: Collection[str]) -> dict[str, int]:
-    content: Json = {**loaded.state, "rules": [item for item in loaded.state["rules"] if item["document"]["id"] in rules]}
+    content: Json = {
+        **loaded.state,
+        "rules": [item for item in loaded.state["rules"] if item["document"]["id"] in rules],
+        "floors_us": {rule_id: floor_us for rule_id, floor_us in loaded.state["floors_us"].items() if rule_id in rules},
+    }
     state.load(content)
     sequences = {}
     for (of, group_key), group in loaded.groups.items():

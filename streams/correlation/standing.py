@@ -132,10 +132,10 @@ def _sentences(
     if not records:
         said.append(f"Nothing that still counts has been seen{where}: the next match needs {_wanted(rule)}.")
     elif rule.timed:
-        said.append(f"{_seen(rule, records, value)}{where}. {_pending(rule, until_us)}.")
+        said.append(f"{_seen(rule, records, value, where)}. {_pending(rule, until_us)}.")
     else:
         before = "" if until_us is None else f" before {moment(until_us)}"
-        said.append(f"{_seen(rule, records, value)}{where}. Missing: {', '.join(missing) or 'nothing'}{before}.")
+        said.append(f"{_seen(rule, records, value, where)}. Missing: {', '.join(missing) or 'nothing'}{before}.")
     if waiting:
         said.append(f"{waiting} {'record waits' if waiting == 1 else 'records wait'} for the watermark.")
     if silent_us is not None:
@@ -158,28 +158,27 @@ def _wanted(rule: Rule) -> str:
             return f"{rule.condition.text()} {scope(rule)}, of {listed(rule.names, 'or')}"
 
 
-def _seen(rule: Rule, records: tuple[Seen, ...], value: float) -> str:
+def _seen(rule: Rule, records: tuple[Seen, ...], value: float, where: str) -> str:
     last = f"the last at {moment(records[-1].time_us)}"
     match rule.type:
         case "temporal":
-            return f"Seen: {', '.join(dict.fromkeys(name for seen in records for name in seen.names if name in rule.names))}, {last}"
+            return f"Seen{where}: {', '.join(dict.fromkeys(name for seen in records for name in seen.names if name in rule.names))}, {last}"
         case "temporal_ordered":
             steps: tuple[Step, ...] = rule.steps[: len(records)]
-            return f"Seen: {sequence(steps)}, {last}"
+            return f"Seen{where}: {sequence(steps)}, {last}"
         case "absence":
             first = f"the first at {moment(records[0].time_us)}"
-            return f"{len(records)} {'record' if len(records) == 1 else 'records'} of {rule.names[0]} without an answer, {first}"
+            return f"{len(records)} {'record' if len(records) == 1 else 'records'} of {rule.names[0]} without an answer{where}, {first}"
         case "rate_change":
-            return (
-                f"Seen: {len(records)} {'record' if len(records) == 1 else 'records'} of {listed(rule.names, 'or')} in this window, {last}"
-            )
+            count = f"{len(records)} {'record' if len(records) == 1 else 'records'} of {listed(rule.names, 'or')}"
+            return f"Seen{where}: {count} in this window, {last}"
         case "anomaly" if rule.timespan_us:
             count = f"{len(records)} {'record' if len(records) == 1 else 'records'} of {listed(rule.names, 'or')}"
-            return f"Seen: {count} in this window, {last}; the window before scored {value:.4f}"
+            return f"Seen{where}: {count} in this window, {last}; the window before scored {value:.4f}"
         case "anomaly":
-            return f"Seen: {listed(rule.names, 'or')}, {last}, which scored {value:.4f}"
+            return f"Seen{where}: {listed(rule.names, 'or')}, {last}, which scored {value:.4f}"
         case _:
-            return f"Seen: {figure(rule, value, len(records))}, {last}"
+            return f"Seen{where}: {figure(rule, value, len(records))}, {last}"
 
 
 def _pending(rule: Rule, until_us: int | None) -> str:

@@ -28,6 +28,15 @@ async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
     await made.close()
 
 
+#: The group of a composite, as its payload has it.
+GROUP = 'data.group["data.customer"]'
+ABOVE = {
+    "id": "above",
+    "events": {"composite": {"rule": "count"}},
+    "correlation": {"type": "event_count", "group-by": [GROUP], "timespan": "1h", "condition": {"gte": 2}},
+}
+
+
 def failed(customer: object) -> SystemEvent:
     return SystemEvent(type="order.failed", source="shop", subject="s", data={"customer": customer})
 
@@ -44,10 +53,10 @@ async def explained(bus: Bus, customer: str, count: int) -> Explanation:
 
 async def test_why_and_why_not_with_and_without_a_worker(settings: Settings, bus: Bus) -> None:
     async with worker(settings) as process:
-        await control.apply(bus, [count_rule()], who="test")
+        await control.apply(bus, [count_rule(), count_rule("other"), ABOVE], who="test")
         events = [failed("ann") for _ in range(5)]
         await bus.publish([*events, failed(7)])
-        await wait_for_composites(bus, 1)
+        await wait_for_composites(bus, 2)
 
         live = await explained(bus, "ann", 2)
         (standing,) = live.standings
@@ -55,10 +64,16 @@ async def test_why_and_why_not_with_and_without_a_worker(settings: Settings, bus
         assert [seen.id for seen in standing.seen] == [event.id for event in events[3:]]
         assert standing.missing == ("1 more of failed",)
         assert standing.until is not None
-        assert "Missing: 1 more of failed until" in standing.sentences[0]
+        assert "Missing: 1 more of failed before" in standing.sentences[0]
         assert live.last is not None
         assert set(live.last.event_ids) == {event.id for event in events[:3]}
         assert (await explained(bus, "7", 1)).standings[0].group == {"data.customer": "7"}
+
+        async with asyncio.timeout(30):
+            while not (above := await explain(bus, "above", {GROUP: "ann"})).known:
+                await asyncio.sleep(0.2)
+        assert [seen.type for seen in above.standings[0].seen] == ["composite.count"]
+        assert above.standings[0].missing == ("1 more of composite",)
 
         unknown = await explain(bus, "count", {"data.customer": "anne"})
         assert (unknown.known, unknown.groups, unknown.standings[0].count) == (False, 2, 0)
@@ -80,4 +95,4 @@ async def test_why_and_why_not_with_and_without_a_worker(settings: Settings, bus
     with pytest.raises(InvalidInput, match=r"groups by data\.customer"):
         await explain(bus, "count", {"customer": "ann"})
     with pytest.raises(NotFound):
-        await explain(bus, "other")
+        await explain(bus, "none")
