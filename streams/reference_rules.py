@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "rules"
 #: In the order of the page: first those that need nothing but this product, then those that most people want.
 FIRST = (
     "workflow-stuck", "retries-rising", "steps-failing-in-a-row", "heartbeat-missing", "error-burst", "deploy-then-errors", "latency-high",
-    "payment-without-shipment", "brute-force", "login-without-second-factor",
+    "latency-unusual", "payment-without-shipment", "brute-force", "login-without-second-factor",
 )  # fmt: skip
 _INTRODUCTION = """
 Each of them is a file in `examples/rules/`, with events to try it on (`.ndjson`) and what it must say (`.expected.ndjson`), which CI

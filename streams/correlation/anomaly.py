@@ -53,6 +53,9 @@ _SCORE_MOST = 1.0 - 1e-12
 #: What makes a mean absolute error three standard deviations (normal distribution).
 _USUAL = 3.0 * 1.2533
 
+#: A value that is itself beyond its range is told as that, unless another view is so many times further beyond its own.
+_PLAIN = 4.0
+
 #: What is unusual, by view.
 _KINDS = ("value", "level", "rate of change", "spread", "value at this time of day or week", "level at this time of day or week")
 #: Values that one of each view is made of.
@@ -154,13 +157,14 @@ class Detector:
         return expected, error
 
     def _strength(self, time_us: int, views: list[tuple[int, float]]) -> tuple[float, int]:
-        """How far all views are beyond their ranges, and the view that is furthest."""
+        """How far all views are beyond their ranges, and the view that tells it best."""
         total, furthest, kind = 0.0, 0.0, 0
         for view, figure in views:
             excess = self._ranges[view].excess(figure)
             if excess and (view < 4 or time_us - (self._season.since_us or 0) >= DAY_US):
                 total += sqrt(excess)
-                if excess > furthest:
+                told = kind == 0 and excess < _PLAIN * furthest
+                if excess > furthest and not told:
                     furthest, kind = excess, view
         return total, kind
 

@@ -80,7 +80,7 @@ def _measured(rule: Rule, judged: Judged, count: int) -> str:
 
 def _judged(rule: Rule, judged: Judged) -> str:
     """The value against its history: `about 120 was expected, 100 to 140 is usual; it stands out by its level: score 0.9990, …`."""
-    usual = f"about {judged.expected:.6g} was expected, {judged.low:.6g} to {judged.high:.6g} is usual"
+    usual = f"about {judged.expected:.5g} was expected, {judged.low:.5g} to {judged.high:.5g} is usual"
     # As many digits as it takes to see that the score is above the threshold.
     score = next((text for digits in range(4, 17) if float(text := f"{judged.score:.{digits}f}") > _bound(rule)), repr(judged.score))
     return f"{usual}; it stands out by its {judged.kind}: score {score}, the rule asks for more than {_bound(rule):.15g}"

@@ -76,6 +76,11 @@ def test_a_spike_is_raised_at_once_and_told_in_numbers() -> None:
     assert 70 < spike.low < 95 < 105 < spike.high < 130
 
 
+def test_a_spike_is_told_as_a_value_though_it_changes_the_spread_more() -> None:
+    spike = judged([*noise(90, middle=120.0, spread=10.0), 268.0])[-1]
+    assert (spike.kind, spike.score > THRESHOLD) == ("value", True)
+
+
 @pytest.mark.parametrize("factor", [-1.0, 1e-9, 1e12])
 def test_neither_unit_nor_sign_matter(factor: float) -> None:
     values = noise(500)
