@@ -266,11 +266,14 @@ async def s5(bootstrap: str, folder: Path) -> None:
         "correlation": {"type": "event_count", "events": ["failed"], "group-by": ["data.order"], "timespan": "1m", "condition": {"gte": 1}},
     }  # fmt: skip
     await prepared(settings, [rule])
-    with worker(settings, folder):
+    with worker(settings, folder) as (_, processor):
         async with connect(settings) as bus:
             latencies_ms = await _latencies(bus)
+        end_s = time.time()
+        cpu_ms = processor.between(end_s - LATENCY_EVENTS / LATENCY_PER_S, end_s) * 1000 / LATENCY_EVENTS
     report(
-        "S5", f"event published to composite consumed, {LATENCY_PER_S} events/s", {"ms": summary(latencies_ms)},
+        "S5", f"event published to composite consumed, {LATENCY_PER_S} events/s",
+        {"ms": summary(latencies_ms), "worker_cpu_ms_each": round(cpu_ms, 2)},
         bar="p50 10 ms, p99 40 ms; aim 5 and 15", durability="acknowledged in the page cache",
     )  # fmt: skip
 
@@ -279,15 +282,22 @@ async def _latencies(bus: Bus) -> list[float]:
     sent: dict[str, float] = {}
     latencies_ms: dict[str, float] = {}
     warm = LATENCY_PER_S * 3
+    working = asyncio.Event()  # the worker has started
 
     async def consume() -> None:
         async for delivered in bus.subscribe(COMPOSITES, since="beginning"):
             said: Any = delivered
             latencies_ms[said.event_ids[0]] = (time.perf_counter() - sent[said.event_ids[0]]) * 1000
-            if len(latencies_ms) == warm + LATENCY_EVENTS:
+            working.set()
+            if len(latencies_ms) == 1 + warm + LATENCY_EVENTS:
                 return
 
     consumer = asyncio.create_task(consume())
+    first = SystemEvent(type="order.failed", source="shop", subject="first", data={"order": -1})
+    sent[first.id] = time.perf_counter()
+    await bus.publish(first)
+    async with asyncio.timeout(TIMEOUT_S):
+        await working.wait()
     begin, sending = time.perf_counter(), []
     for number in range(warm + LATENCY_EVENTS):
         await asyncio.sleep(max(0.0, begin + number / LATENCY_PER_S - time.perf_counter()))
@@ -297,7 +307,7 @@ async def _latencies(bus: Bus) -> list[float]:
     await asyncio.gather(*sending)
     async with asyncio.timeout(TIMEOUT_S):
         await consumer
-    return [latencies_ms[event_id] for event_id in sent][warm:]
+    return [latencies_ms[event_id] for event_id in sent][1 + warm :]
 
 
 def s3() -> None:
