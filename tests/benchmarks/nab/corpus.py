@@ -44,6 +44,8 @@ def _series(name: str, path: Path, windows: Sequence[tuple[str, str]]) -> Series
     spans = []
     for begin, end in windows:
         inside = [row for row, time in enumerate(times) if _micros(begin) <= time <= _micros(end)]
+        if not inside:
+            raise ValueError(f"{name} has no row in its window from {begin} to {end}")
         spans.append((inside[0], inside[-1]))
     return Series(file=name, times_us=times, values=[float(row["value"]) for row in rows], windows=spans)
 

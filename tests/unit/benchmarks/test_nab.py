@@ -88,6 +88,9 @@ def test_folders_are_read_in_both_layouts(tmp_path: Path, labels: str) -> None:
     (series,) = read(tmp_path)
     assert (series.file, list(series.windows), list(series.values)[:2]) == ("kind/a.csv", [(2, 4)], [0.0, 2.5])
     assert series.times_us[1] - series.times_us[0] == 300_000_000
+    (tmp_path / labels).write_text(json.dumps({"kind/a.csv": [["2015-04-01 00:10:00", "2015-04-01 00:20:00"]]}))
+    with pytest.raises(ValueError, match="no row in its window"):
+        read(tmp_path)
     (tmp_path / labels).write_text("{}")
     with pytest.raises(ValueError, match=r"says nothing about kind/a\.csv"):
         read(tmp_path)
