@@ -49,7 +49,7 @@ def fill(folder: Path, records: int) -> None:
 
 
 def rule(type_: str) -> dict[str, Any]:
-    """More than 500 in five minutes of one customer: a few composites."""
+    """At least 295 in five minutes of one customer, who has 300: one composite each, and all records stay in windows."""
     correlation = {"type": "event_count", "group-by": ["data.customer"], "timespan": "5m", "condition": {"gte": 295}}
     return {"id": "busy", "events": {"order": {"type": type_}}, "correlation": correlation}
 

@@ -249,6 +249,22 @@ class TestRulesAndModules:
         assert problem(await http.get("/v1/rules/other/history")) == (404, "rule.unknown")
         assert len(memory.rules.changes) == 2
 
+    async def test_how_a_group_stands_is_asked_by_name_and_value(self, http: httpx.AsyncClient, memory: Memory) -> None:
+        await http.post("/v1/rules", json={"id": "r1"})
+        found = await http.get("/v1/rules/r1/explain", params={"group": ["data.user=a=b", "data.shop=7"]})
+        assert found.json() == {"rule_id": "r1", "group": {"data.user": "a=b", "data.shop": "7"}}
+        assert (await http.get("/v1/rules/r1/explain")).json()["group"] == {}
+        for wrong in (["data.user"], ["=x"], ["a=1", "a=2"]):
+            assert problem(await http.get("/v1/rules/r1/explain", params={"group": wrong})) == (400, "group.invalid")
+        assert problem(await http.get("/v1/rules/other/explain")) == (404, "rule.unknown")
+
+    async def test_large_answers_come_by_column(self, http: httpx.AsyncClient, memory: Memory) -> None:
+        memory.history.answer = lambda sql, parameters: MemoryRows([{"a": 1, "b": "x"}, {"a": 2, "b": None}], 1)
+        answer = await http.post("/v1/query", json={"sql": "SELECT 1", "format": "columns"})
+        assert answer.json() == {"a": [1, 2], "b": ["x", None]}
+        assert answer.headers["X-Mplp-Behind"] == "0"
+        assert problem(await http.post("/v1/query", json={"sql": "SELECT 1", "format": "cubes"}))[0] == 422
+
     async def test_a_workflow_is_published_listed_shown_and_deleted(self, http: httpx.AsyncClient, memory: Memory) -> None:
         applied = await http.post("/v1/workflows?why=first", json={"id": "w1", "steps": []})
         assert applied.json() == {"workflows": [{"id": "w1", "missing": []}]}
