@@ -9,13 +9,13 @@ raised) does not make an offset committable here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 import uvloop
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -30,6 +30,12 @@ def _as_parsed(_: Any, record: Any) -> Any:
     return record
 
 
+def _state(assignment: Any, partition: TP) -> Any:
+    """What the client knows of a partition; None: it is not assigned."""
+    place = TopicPartition(partition.topic, partition.partition)
+    return assignment.state_value(place) if assignment is not None and place in assignment.tps else None
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's thread of the client. Records stay as its parser made them: copying each into a `ConsumerRecord` costs twice the parsing."""
 
@@ -39,6 +45,29 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             if isinstance(result, FetchResult) and result.has_more():
                 result._partition_records._consumer_record = _as_parsed
         return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+
+    async def go_to_beginning(self, partitions: Sequence[TP]) -> None:
+        """Partitions that have a position go to their first record; does not wait until the broker has said where that is.
+
+        Waiting would hold up a rebalance, in which nothing is fetched. What has no position yet is going there already.
+        """
+        fetcher = self._ensure_consumer()._fetcher
+        assignment = fetcher._subscriptions.subscription.assignment
+        for partition in partitions:
+            state = _state(assignment, partition)
+            if state is not None and state.has_valid_position:
+                state.await_reset(OffsetResetStrategy.EARLIEST)
+                fetcher._records.pop(TopicPartition(partition.topic, partition.partition), None)
+        fetcher._notify(fetcher._wait_consume_future)
+
+    async def go_back(self, fetched: Mapping[TP, tuple[int, int]]) -> None:
+        """What was fetched, [first, end) per partition, is fetched again, unless the client has gone elsewhere since."""
+        fetcher = self._ensure_consumer()._fetcher
+        assignment = fetcher._subscriptions.subscription.assignment
+        for partition, (first, end) in fetched.items():
+            state = _state(assignment, partition)
+            if state is not None and state.has_valid_position and state.position >= end:
+                fetcher.seek_to(TopicPartition(partition.topic, partition.partition), first)
 
 
 class Consumer(driver.Consumer):
@@ -50,6 +79,11 @@ class Consumer(driver.Consumer):
         self._begun: dict[TP, int] = {}  # where a session begins in which nothing was fetched yet
         self._pacing = Pacing()
         super().__init__(*args, **kwargs)
+
+    @property
+    def _client(self) -> ConsumerThread:
+        assert isinstance(self._thread, ConsumerThread)
+        return self._thread
 
     def _new_consumer_thread(self) -> Any:
         """Faust's hook: the thread of the client, on the fast event loop."""
@@ -81,11 +115,7 @@ class Consumer(driver.Consumer):
 
     def _position(self, partition: TP) -> tuple[int, bool] | None:
         """The next offset that the client fetches, and whether that is the end of the partition."""
-        assignment = self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment
-        aiokafka_partition = TopicPartition(partition.topic, partition.partition)
-        if assignment is None or aiokafka_partition not in assignment.tps:
-            return None
-        state = assignment.state_value(aiokafka_partition)
+        state = _state(self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment, partition)
         if state is None or not state.has_valid_position:
             return None
         return int(state.position), state.highwater is not None and state.position >= state.highwater
@@ -113,8 +143,14 @@ class Consumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        """Faust goes back to the committed offsets: what is on its way is fetched again."""
+        """Faust goes back to the committed offsets: what is on its way is fetched again.
+
+        The client leaves a partition of which nothing was committed yet where it is, behind what it has fetched: that would be lost.
+        """
         await super().perform_seek()
+        unsought = [partition for partition in self.prefix.partitions() if not self._committed_offset.get(partition)]
+        if unsought:
+            await self._client.call_thread(self._client.go_to_beginning, unsought)
         for partition in self.prefix.partitions():
             self._begin(partition)
 
@@ -139,6 +175,13 @@ class Consumer(driver.Consumer):
         if not self.flow_active:
             await self.perform_seek()
             return
+        strangers = {
+            partition: (fetched[0].offset, fetched[-1].offset + 1)
+            for partition, fetched in records.items()
+            if fetched and sessions.get(partition) != self.prefix.session(partition)
+        }
+        if strangers:  # a session began while the client fetched: they belong to it, if they were fetched after its beginning
+            await self._client.call_thread(self._client.go_back, strangers)
         # All chunks are cut before any is handed out: what is then dropped leaves a hole that `deliver` sees.
         chunks = [(partition, chunk) for partition, fetched in records.items() for chunk in self._cut(partition, fetched, sessions)]
         for partition, chunk in chunks:

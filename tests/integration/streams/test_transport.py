@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 
-from streams.faust_app.app import App, add_agent, new_app
+from streams.faust_app.app import App, add_agent, consumer_of, new_app
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka
 
@@ -101,6 +101,30 @@ async def test_an_exception_acknowledges_nothing_and_the_chunk_comes_again(kafka
     async with running(app):
         await asyncio.wait_for(complete.wait(), 30)
     assert await committed(kafka, group, topic) == {0: RECORDS // 2, 1: RECORDS // 2}
+
+
+async def test_what_was_fetched_before_anything_was_committed_is_fetched_again(kafka: Kafka, topic: str) -> None:
+    group = f"{topic}-before"
+    release, complete = asyncio.Event(), asyncio.Event()
+    sessions: dict[int, list[int]] = {}  # session → offsets of partition 0
+
+    async def handle(chunk: Chunk) -> None:
+        if chunk.partition == 0:
+            sessions.setdefault(chunk.session, []).extend(record.offset for record in chunk.records)
+            await release.wait()
+        if len(sessions) > 1 and len(sessions[max(sessions)]) == RECORDS // 2:
+            complete.set()
+
+    app = new_app(kafka.settings, group=group)
+    add_agent(app, [topic], handle, pytest.fail, "before")
+    async with running(app):
+        while not sessions:
+            await asyncio.sleep(0.01)
+        await consumer_of(app).perform_seek()  # what Faust does at a rebalance
+        release.set()
+        await asyncio.wait_for(complete.wait(), 30)
+    assert sessions[max(sessions)] == list(range(RECORDS // 2))
+    assert (await committed(kafka, group, topic))[0] == RECORDS // 2
 
 
 async def test_a_slow_chunk_holds_back_the_commit_of_its_partition_only(kafka: Kafka, topic: str) -> None:

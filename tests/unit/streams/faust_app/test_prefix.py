@@ -150,3 +150,18 @@ def test_in_whatever_order_acknowledged_all_is_committable_in_the_end(order: lis
     for index in order:
         prefix.acknowledge("p", chunks[index])
     assert prefix.committable("p") == 80
+
+
+def test_what_is_handled_ends_before_the_first_chunk_that_waits(prefix: CommitPrefix[str]) -> None:
+    assert prefix.handled("p") is None
+    first, second = chunk(prefix, 5, 10), chunk(prefix, 10, 12)
+    prefix.deliver("p", first, 0.0)
+    prefix.deliver("p", second, 0.0)
+    assert prefix.handled("p") == 5
+    prefix.acknowledge("p", second)
+    assert prefix.handled("p") == 5
+    prefix.acknowledge("p", first)
+    assert prefix.handled("p") == 12
+    prefix.begin("p")
+    assert prefix.handled("p") is None
+    assert prefix.handled("unknown") is None
