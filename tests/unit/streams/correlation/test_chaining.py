@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.correlation.control import check
+from streams.correlation.engine import BEGINNING_US, Engine
 from streams.correlation.levels import cycles, lags, levels
 from streams.correlation.parse import parse_rule
+from streams.correlation.rules import ActiveRule
+from streams.correlation.seen import Seen
 from streams.errors import InvalidDocument
 from streams.records import CompositeEvent
 from tests.unit.streams.correlation.oracle import Match, Record, truth
@@ -169,3 +172,42 @@ def test_a_circle_is_refused_when_rules_are_checked_also_with_those_in_force() -
     assert refused([rule("a", "b")], [rule("b", "c"), rule("c", "a")]) == [("rule.cycle", "/events/e/rule")]
     check([rule("a", "b")], [rule("b", "c")])
     check([rule("a", "b")], [rule("b", "a") | {"correlation": {"type": "of-the-future"}}])
+
+
+def active(document: dict[str, Any], order: int = 0) -> ActiveRule:
+    return ActiveRule(rule=parse_rule(document), version=1, order=order)
+
+
+def test_a_new_rule_begins_with_the_clock_of_its_level_not_with_that_of_the_records() -> None:
+    engine = Engine()
+    engine.use(active(rule("x", grace=0)))
+    engine.advance(50 * SECOND, 0)
+    engine.use(active(rule("y", "x", output="final", grace=0)))
+    assert (engine.clocks_us, engine.floors_us()["y"]) == ((50 * SECOND, BEGINNING_US), BEGINNING_US)
+    # A composite that comes behind one that is newer is still put in its place.
+    for second in (60, 40):
+        assert engine.feed("y", "[]", Seen(second * SECOND, f"c{second}", after=((), "", 0), names=("e",)), ()) == []
+    assert [draft.found.firing for draft in engine.advance(100 * SECOND, 1)] == ["c40", "c60"]
+
+
+def test_a_rule_that_moves_to_another_level_does_not_go_back_behind_what_it_has_settled() -> None:
+    engine = Engine()
+    engine.use(active(rule("y", "x", grace=0)))
+    engine.advance(50 * SECOND, 0)
+    engine.use(active(rule("x", grace=0)))
+    assert (engine.level("y"), engine.floors_us()["y"]) == (1, 50 * SECOND)
+    resumed = Engine()
+    for each in engine.rules():
+        resumed.use(each)
+    resumed.resume(engine.clocks_us, engine.floors_us())
+    assert (resumed.clocks_us, resumed.floors_us()) == (engine.clocks_us, engine.floors_us())
+
+
+def test_only_rules_on_higher_levels_are_readers() -> None:
+    engine = Engine()
+    for order, each in enumerate((rule("x"), rule("y", "x"), rule("a", "b"), rule("b", "a"))):
+        engine.use(active(each, order))
+    assert engine.chained
+    assert {id: dict(engine.readers(id)) for id in "xyab"} == {"x": {"y": 1}, "y": {}, "a": {}, "b": {}}
+    engine.drop("y")
+    assert not engine.chained
