@@ -49,6 +49,11 @@ class WorkerProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself, or was killed."""
+        return self._process is not None and self._process.returncode is not None
+
     async def wait(self) -> int:
         assert self._process is not None
         return await asyncio.wait_for(self._process.wait(), 30)
