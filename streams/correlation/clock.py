@@ -35,7 +35,8 @@ class _Clock:
             self.time_us = time_us if self.time_us is None else max(self.time_us, time_us)
         if not idle:
             self.idle_since_us = None
-        elif self.idle_since_us is None:
+        elif self.idle_since_us is None or marked_us - self.marked_us > STALE_US:
+            # Also when nobody has said so for a while: then it had no owner, and what came meanwhile is read now.
             self.idle_since_us = marked_us
         elif self.time_us is not None:
             # Idle: event time is taken to go on at the rate of the wall clock, from where it stood.

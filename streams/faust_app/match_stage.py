@@ -47,6 +47,8 @@ from streams.topics import BY_NAME, CHAIN_HEADER, COMPOSITES, MATCHES, partition
 
 #: How long a partition has been read to its end when it is idle, seconds.
 IDLE_AFTER_S = 1.0
+#: A watermark that comes so long after the last one means that this process was stopped meanwhile, seconds; more than the slowest rhythm.
+_GAP_S = 3.0
 #: Types of the product's own events about what is in force. They happen now, also while last month's events are read.
 _NOTES = ("rule.", "workflow.applied", "workflow.deleted")
 #: Least time between two looks into the registry for schemas that are not known, seconds.
@@ -95,6 +97,7 @@ class MatchStage:
         self._lock = asyncio.Lock()  # a chunk is matched by one set of rules, and no match of an older version follows its marker
         self._changes = 0
         self._watermarks = 0
+        self._marked_at = 0.0
         self._learned = 0.0
         self.counters = MatchCounters()
         self.tallies = MatchTallies()
@@ -289,6 +292,10 @@ class MatchStage:
         `assigned`: (logical topic, partition, read to its end, offset before which everything is handled) of the partitions held.
         """
         monotonic = asyncio.get_running_loop().time()
+        if monotonic - self._marked_at > _GAP_S:
+            for known in self._sources.values():
+                known.at_end_since = None  # this process did not run: what it knows of ends is of then
+        self._marked_at = monotonic
         marks = []
         for topic, partition, at_end, offset in assigned:
             source = self._sources.get((topic, partition))

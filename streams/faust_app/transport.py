@@ -9,6 +9,8 @@ raised) does not make an offset committable here.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
@@ -70,6 +72,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 fetcher.seek_to(TopicPartition(partition.topic, partition.partition), first)
 
 
+#: How old the broker's last word on the end of a partition may be, milliseconds.
+_FRESH_MS = 4000
+
+
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer with chunks for messages."""
 
@@ -77,6 +83,7 @@ class Consumer(driver.Consumer):
         self.prefix: CommitPrefix[TP] = CommitPrefix()
         self._fetched_end: dict[TP, int] = {}  # where the next fetch of a partition begins, once one is known
         self._begun: dict[TP, int] = {}  # where a session begins in which nothing was fetched yet
+        self._in_hand: Counter[TP] = Counter()  # chunks that were fetched and are not delivered yet: Faust takes one after the other
         self._pacing = Pacing()
         super().__init__(*args, **kwargs)
 
@@ -111,14 +118,16 @@ class Consumer(driver.Consumer):
         position = self._position(partition)
         if handled is None or position is None:
             return None
-        return handled, position[1] and not self.prefix.waits(partition)
+        return handled, position[1] and not self.prefix.waits(partition) and not self._in_hand[partition]
 
     def _position(self, partition: TP) -> tuple[int, bool] | None:
         """The next offset that the client fetches, and whether that is the end of the partition."""
         state = _state(self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment, partition)
         if state is None or not state.has_valid_position:
             return None
-        return int(state.position), state.highwater is not None and state.position >= state.highwater
+        # The broker answers a fetch at least every 1.5 s. What it said longer ago may be true no more: this process may have been stopped.
+        fresh = state.timestamp is not None and time.time() * 1000 - state.timestamp < _FRESH_MS
+        return int(state.position), fresh and state.highwater is not None and state.position >= state.highwater
 
     # --- sessions ---
 
@@ -184,10 +193,16 @@ class Consumer(driver.Consumer):
             await self._client.call_thread(self._client.go_back, strangers)
         # All chunks are cut before any is handed out: what is then dropped leaves a hole that `deliver` sees.
         chunks = [(partition, chunk) for partition, fetched in records.items() for chunk in self._cut(partition, fetched, sessions)]
-        for partition, chunk in chunks:
-            if self.flow_active and self.prefix.deliver(partition, chunk, monotonic()):
-                self.app.monitor.track_tp_end_offset(partition, self.highwater(partition))
-                yield partition, self._chunk_message(partition, chunk)
+        self._in_hand = Counter(partition for partition, _ in chunks)
+        try:
+            for partition, chunk in chunks:
+                delivered = self.flow_active and self.prefix.deliver(partition, chunk, monotonic())
+                self._in_hand[partition] -= 1
+                if delivered:
+                    self.app.monitor.track_tp_end_offset(partition, self.highwater(partition))
+                    yield partition, self._chunk_message(partition, chunk)
+        finally:
+            self._in_hand.clear()
 
     def _note_beginnings(self) -> None:
         """Between two fetches: where partitions stand of which nothing was delivered."""

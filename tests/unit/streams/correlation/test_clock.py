@@ -42,6 +42,15 @@ def test_idle_time_grows_at_the_rate_of_the_wall_clock_from_where_it_stood() -> 
     assert clocks.update({"t": 1}, [mark(0, 60, 2)], NOW + 4 * SECOND) == 50 + 2 * SECOND
 
 
+def test_what_was_said_before_a_pause_does_not_let_idle_time_grow_over_it() -> None:
+    clocks = Clocks()
+    clocks.update({"t": 1}, [mark(0, 50)], NOW)
+    clocks.update({"t": 1}, [mark(0, 50, idle=True)], NOW + SECOND)
+    resumed = NOW + SECOND + STALE_US + 1
+    assert clocks.update({"t": 1}, [mark(0, 50, idle=True)], resumed) == 50
+    assert clocks.update({"t": 1}, [mark(0, 50, idle=True)], resumed + SECOND) == 50 + SECOND
+
+
 def test_a_partition_without_an_owner_is_not_idle() -> None:
     clocks = Clocks()
     clocks.update({"t": 2}, [mark(0, 10, idle=True), mark(1, 50)], NOW)
