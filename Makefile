@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help setup demo up test check lint types tests simulate bench bench-nab chaos lock clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1|/' | column -t -s '|' 2>/dev/null || grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|' 2>/dev/null || grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
 
 setup: ## Make .venv, get Java and Kafka (repeating it costs nothing)
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not there. Install Python 3.11 to 3.14." >&2; exit 1; }
@@ -45,6 +45,9 @@ bench-nab: setup ## Score the rule type anomaly on the Numenta Anomaly Benchmark
 
 chaos: setup ## Run 1,000 random workflows for 3 minutes while processes are killed and stopped (ARGS="--seconds 60 --seed 7")
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-rules: setup ## Find composites planted among a million records while workers are killed (ARGS="--records 100000 --faults kill,broker")
+	$(BIN)/python -m tests.chaos.rules $(ARGS)
 
 lock: setup ## Resolve all versions anew: Python packages and Kafka's jars
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header pyproject.toml --output-file requirements.lock
