@@ -106,7 +106,7 @@ def lines(summary: Summary) -> Iterator[str]:
     )
     for rule_id, rule in summary.rules.items():
         yield ""
-        yield f"{rule_id}: {rule.composites:,} composites of {rule.matched:,} matched records" + (
+        yield f"{rule_id}: {rule.composites:,} composite{'' if rule.composites == 1 else 's'} of {rule.matched:,} matched records" + (
             f"; an expression failed on {rule.errors:,}" if rule.errors else ""
         )
         told = rule.to_dict()

@@ -56,19 +56,26 @@ def shown(version: Version) -> dict[str, Any]:
 def figures_text(tally: Tally) -> list[str]:
     """The figures as lines for a person: first what there is, then what is wrong."""
     last = "" if tally.last_matched_us is None else f", the last of {iso(from_micros(tally.last_matched_us))}"
-    said = [f"{tally.matched} records matched{last}; {tally.composites} composites, {tally.revised} revisions; {tally.groups} groups kept"]
+    said = [
+        f"{_counted(tally.matched, 'record')} matched{last}; {_counted(tally.composites, 'composite')}, "
+        f"{_counted(tally.revised, 'revision')}; {_counted(tally.groups, 'group')} kept"
+    ]
     if tally.late:
         said.append(f"{tally.late} late, the last by {tally.late_by_us / 1e6:.3g} s: {', '.join(tally.late_ids)}")
     if tally.ahead:
         said.append(f"{tally.ahead} ahead of their arrival: {', '.join(tally.ahead_ids)}")
     if tally.errors:
-        said.append(f"{tally.errors} records on which an expression failed; the last: {tally.last_error}")
+        said.append(f"{_counted(tally.errors, 'record')} on which an expression failed; the last: {tally.last_error}")
     if tally.performed or tally.given_up or tally.waiting:
         dead = f" (see {COMPOSITES}{DEAD_LETTER_SUFFIX})" if tally.given_up else ""
-        said.append(f"{tally.performed} actions performed, {tally.given_up} given up{dead}, {tally.waiting} waiting")
+        said.append(f"{_counted(tally.performed, 'action')} performed, {tally.given_up} given up{dead}, {tally.waiting} waiting")
     others = ("duplicates", "evicted", "overflowed")
     counted = [f"{getattr(tally, name)} {name}" for name in others if getattr(tally, name)]
     return said + ([", ".join(counted)] if counted else [])
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _heading(version: Version) -> list[str]:

@@ -15,6 +15,9 @@ import orjson
 
 from streams.records import Json
 
+#: Of the state in a checkpoint. One of another format is not used: what it would have told is folded from the matches again.
+FORMAT = 2
+
 Group = tuple[str, str]  #: (rule, group key)
 
 
@@ -73,7 +76,7 @@ class CheckpointWriter:
 
     def completion(self, *, matches_offset: int, composites_offset: int, state: Json) -> Entry:
         """The record that completes the checkpoint, to be written after all others are acknowledged."""
-        content = {"number": self._number + 1, "matches": matches_offset, "composites": composites_offset, "state": state}
+        content = {"format": FORMAT, "number": self._number + 1, "matches": matches_offset, "composites": composites_offset, "state": state}
         return Entry(checkpoint_key(self._epoch, self._partition), f"checkpoint/correlate/{self._partition}", orjson.dumps(content))
 
     def completed(self) -> list[Entry]:
@@ -117,11 +120,13 @@ class CheckpointReader:
                 self._groups[key] = (int(epoch_text), orjson.loads(state))
 
     def loaded(self) -> Loaded | None:
-        """The complete checkpoint of the highest epoch; None: there is none."""
+        """The complete checkpoint of the highest epoch; None: there is none, or another version of this product wrote it."""
         if not self._completions:
             return None
         epoch = max(self._completions)
         content = self._completions[epoch]
+        if content.get("format") != FORMAT:
+            return None
         found = Loaded(epoch, content["number"], content["matches"], content["composites"], content["state"])
         newest: dict[Group, int] = {}
         for of, state in self._groups.values():

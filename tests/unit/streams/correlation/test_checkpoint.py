@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,3 +94,16 @@ def test_other_partitions_and_other_records_are_none_of_its_business() -> None:
     writer = CheckpointWriter(3, 1)
     log = [*writer.groups([(("r", "[1]"), 1)]), writer.completion(matches_offset=1, composites_offset=1, state={})]
     assert load([*log, Entry("fence/x/0/1", "", b"{}"), Entry("7/agent/a", "", b"{}")]) is None
+
+
+def test_a_checkpoint_of_another_version_of_the_product_is_not_used_and_is_cleared_away() -> None:
+    writer = CheckpointWriter(3, 0)
+    entry = writer.completion(matches_offset=1, composites_offset=2, state={})
+    content = orjson.loads(entry.state or b"")
+    older = orjson.dumps({name: value for name, value in content.items() if name != "format"})
+    reader = CheckpointReader(0)
+    reader.read(entry.key, entry.state)
+    assert reader.loaded() is not None
+    reader.read(entry.key, older)
+    assert reader.loaded() is None
+    assert reader.keys_before(4) == [entry.key]
