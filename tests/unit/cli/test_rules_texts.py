@@ -54,7 +54,7 @@ def test_progress_says_how_long_it_will_take() -> None:
 
 def test_figures_say_first_what_there_is_and_then_what_is_wrong() -> None:
     well = rules_show.figures_text(Tally(matched=5, composites=1, groups=2))
-    assert well == ["5 records matched; 1 composites, 0 revisions; 2 groups kept"]
+    assert well == ["5 records matched; 1 composite, 0 revisions; 2 groups kept"]
     late = Tally(matched=5, late=2, late_ids=("a", "b"), late_by_us=1_500_000, errors=1, last_error="no such key: x", duplicates=3)
     assert rules_show.figures_text(late)[1:] == [
         "2 late, the last by 1.5 s: a, b",
