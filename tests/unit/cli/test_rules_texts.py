@@ -58,6 +58,6 @@ def test_figures_say_first_what_there_is_and_then_what_is_wrong() -> None:
     late = Tally(matched=5, late=2, late_ids=("a", "b"), late_by_us=1_500_000, errors=1, last_error="no such key: x", duplicates=3)
     assert rules_show.figures_text(late)[1:] == [
         "2 late, the last by 1.5 s: a, b",
-        "1 records on which an expression failed; the last: no such key: x",
+        "1 record on which an expression failed; the last: no such key: x",
         "3 duplicates",
     ]
