@@ -18,7 +18,8 @@ from streams.correlation.rules import aggregate_of
 from streams.records import Json, SystemEvent
 from streams.topics import partition_of
 
-#: How far records may arrive behind others, seconds; the rules' grace (10 s) is more.
+#: How far records are sent behind others, seconds. The rules' grace (30 s) also bears that a partition is taken for idle for some seconds
+#: after its owner was killed, on a machine that does much else.
 DISORDER_S = 2.0
 #: Longest time that a planted pattern and its deadlines take, seconds.
 LONGEST_S = 30.0
@@ -28,11 +29,16 @@ RULES: list[dict[str, Any]] = list(
     yaml.safe_load_all("""
 id: burst
 events: {failed: {type: job.failed, severity: error}}
-correlation: {type: event_count, group-by: [data.job], timespan: 10s, condition: {gte: 5}}
+correlation: {type: event_count, group-by: [data.job], timespan: 10s, grace: 30s, condition: {gte: 5}}
 ---
 id: guess
 events: {failed: {type: login.failed}, mfa: {type: login.mfa}, login: {type: login.done}}
-correlation: {type: temporal_ordered, events: [{event: failed, times: 3}, {not: mfa}, login], group-by: [data.user], timespan: 10s}
+correlation:
+  type: temporal_ordered
+  events: [{event: failed, times: 3}, {not: mfa}, login]
+  group-by: [data.user]
+  timespan: 10s
+  grace: 30s
 ---
 id: unanswered
 events: {request: {type: call.sent}, answer: {type: call.answered}}
@@ -42,10 +48,11 @@ correlation:
   group-by: [call]
   aliases: {call: {request: data.call, answer: data.reply_to}}
   timespan: 5s
+  grace: 30s
 ---
 id: visit
 events: {page: {type: page.opened}}
-correlation: {type: event_count, window: session, gap: 3s, group-by: [data.visitor], condition: {eq: 4}}
+correlation: {type: event_count, window: session, gap: 3s, grace: 30s, group-by: [data.visitor], condition: {eq: 4}}
 ---
 id: devices
 events: {seen: {type: device.seen, where: data.trusted == false}}
@@ -53,6 +60,7 @@ correlation:
   type: value_count
   group-by: [data.account]
   timespan: 20s
+  grace: 30s
   output: final
   condition: {field: data.device, gte: 4}
 ---
@@ -62,6 +70,7 @@ correlation:
   type: value_sum
   window: session
   gap: 4s
+  grace: 30s
   group-by: [data.card]
   output: final
   condition: {field: data.amount, gte: 1000}
