@@ -26,6 +26,9 @@ from streams.errors import InvalidDocument
 from streams.records import CompositeEvent, Json
 from streams.topics import CHAIN_HEADER, COMPOSITES
 
+#: Before every (offset, ordinal).
+_NOWHERE = (-1, -1)
+
 
 @dataclass(slots=True)
 class PartitionCounters:
@@ -45,7 +48,9 @@ class CorrelatePartition:
         self.counters = PartitionCounters()
         self._clocks = Clocks()
         self._level_clocks = LevelClocks()
-        self._last: dict[tuple[str, int], tuple[int, int]] = {}  # source partition → (offset, ordinal) of its last match
+        # Source partition → rule → (offset, ordinal) of its last match. Of each rule: whoever wrote what is there already may not
+        # have known all the rules of who writes it again.
+        self._last: dict[tuple[str, int], dict[str, tuple[int, int]]] = {}
         self._ended: dict[str, int] = {}  # rule → order of the version that deleted or disabled it
         self._headers: dict[tuple[str, int], Headers] = {}  # (composite, revision) of the last `apply` → what goes along with it
 
@@ -100,26 +105,26 @@ class CorrelatePartition:
         rules, rows = read_rows(plain["data"])
         in_use = [self._in_use(rule_id, order) for rule_id, order, _ in rules]  # nothing changes them within a batch
         topic, partition = source = (plain["topic"], plain["partition"])
-        last = self._last.get(source, (-1, -1))
+        last = self._last.setdefault(source, {})
         drafts: list[Draft] = []
         feed, counters = self.engine.feed, self.counters
         counters.matches += len(rows)
         for row in rows:
-            place = (row[1], row[2])
-            if place <= last:
-                counters.repeated += 1
-                continue
-            last = place
             rule_id, order, names = rules[row[0]]
             if not in_use[row[0]]:
                 self._not_in_use(rule_id, order)
-            elif topic != COMPOSITES:
+                continue
+            place = (row[1], row[2])
+            if place <= last.get(rule_id, _NOWHERE):
+                counters.repeated += 1
+                continue
+            last[rule_id] = place
+            if topic != COMPOSITES:
                 at_us = timestamp_us if row[11] is None else row[11].get("at", timestamp_us)
                 drafts += feed(rule_id, row[9], seen_of_row(row, names), (at_us, topic, partition, row[1]))
             else:
                 before, after, arrival = fed_of(seen_of_row(row, names), row[9], row[11] or {})
                 drafts += self.engine.revise(rule_id, before, after, arrival)
-        self._last[source] = last
         return drafts
 
     def _in_use(self, rule_id: str, order: int) -> bool:
@@ -135,15 +140,16 @@ class CorrelatePartition:
 
     def _match(self, plain: Mapping[str, Any], timestamp_us: int) -> list[Draft]:
         self.counters.matches += 1
-        source, place = (plain["topic"], plain["partition"]), (plain["offset"], plain["ordinal"])
-        if place <= self._last.get(source, (-1, -1)):
-            self.counters.repeated += 1
-            return []
-        self._last[source] = place
         rule_id, order = plain["rule_id"], plain["rule_version"]
         if not self._in_use(rule_id, order):
             self._not_in_use(rule_id, order)
             return []
+        source, place = (plain["topic"], plain["partition"]), (plain["offset"], plain["ordinal"])
+        last = self._last.setdefault(source, {})
+        if place <= last.get(rule_id, _NOWHERE):
+            self.counters.repeated += 1
+            return []
+        last[rule_id] = place
         value, depth = _of_fields(plain.get("fields", "{}"))
         seen = Seen(
             plain["time"], plain["id"], plain["type"], plain["source"], plain["tenant"], plain["correlation_id"], tuple(plain["names"]),
@@ -156,6 +162,8 @@ class CorrelatePartition:
         active = self.engine.active(rule_id)
         if order <= self._ended.get(rule_id, -1) or (active is not None and order <= active.order):
             return
+        for last in self._last.values():
+            last.pop(rule_id, None)
         if plain["deleted"]:
             self._ended[rule_id] = order
             self.engine.drop(rule_id)
@@ -196,7 +204,7 @@ class CorrelatePartition:
             "level_clocks": self._level_clocks.dump(),
             "clocks_us": self.engine.clocks_us,
             "floors_us": self.engine.floors_us(),
-            "last": [[topic, partition, *place] for (topic, partition), place in self._last.items()],
+            "last": [[topic, partition, last] for (topic, partition), last in self._last.items()],
             "rules": [
                 {
                     "order": active.order,
@@ -213,7 +221,10 @@ class CorrelatePartition:
         """Takes over what `dump` gave; then the groups (`engine.load_group`)."""
         self._clocks.load(state["clocks"])
         self._level_clocks.load(state["level_clocks"])
-        self._last = {(topic, partition): (offset, ordinal) for topic, partition, offset, ordinal in state["last"]}
+        self._last = {
+            (topic, partition): {rule_id: (offset, ordinal) for rule_id, (offset, ordinal) in last.items()}
+            for topic, partition, last in state["last"]
+        }
         self._ended = state["ended"]
         for item in state["rules"]:
             self.engine.use(ActiveRule(rule=parse_rule(item["document"]), version=item["version"], order=item["order"]))

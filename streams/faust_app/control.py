@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from streams.correlation.rule_changes import VERSION_MARK
 from streams.correlation.rules import ActiveRule
 from streams.errors import BackboneError
 from streams.kafka import Kafka, start
+from streams.log.kafka_log import RANGE_OPTIONS
 from streams.matching.starts import Editions, StartIndex
 from streams.records import ControlRecord
 from streams.topics import CONTROL_RULES, CONTROL_WORKFLOWS
@@ -44,6 +46,7 @@ class ControlReader(ABC, Generic[Changed]):
         self._tp = TopicPartition(kafka.names.physical(topic), 0)
         self._consumer: AIOKafkaConsumer | None = None
         self.offset = 0
+        self._moved = asyncio.Event()
 
     async def open(self) -> None:
         """Reads the topic to its present end."""
@@ -65,6 +68,15 @@ class ControlReader(ABC, Generic[Changed]):
             if changes:
                 await changed(changes)
             self.offset = offset
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
+
+    async def catch_up(self) -> None:
+        """Returns when everything that the topic has now is handed on. Whoever slept for a while does not know what was changed."""
+        async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+            end = int((await consumer.end_offsets([self._tp]))[self._tp])
+        while self.offset < end:
+            await self._moved.wait()
 
     async def close(self) -> None:
         """Closes the consumer."""

@@ -206,13 +206,14 @@ class Owner:
             first = int((await consumer.beginning_offsets([tp]))[tp])
         return await epoch_at(self._kafka, self._codec, COMPOSITES, self.partition, first) if first else 0
 
-    async def _replay(self, said: set[tuple[str, int]]) -> int:
-        """Applies the matches from the checkpoint to the present end; emits only what the log does not have."""
+    async def _replay(self, said: set[tuple[str, int]], end: int | None = None) -> int:
+        """Applies the matches from our position to `end`, by default the present one; emits only what the log does not have."""
         tp = TopicPartition(self._matches, self.partition)
         count = 0
         missing: list[Emission] = []
         async with self._kafka.consumer() as consumer:
-            end = int((await consumer.end_offsets([tp]))[tp])
+            if end is None:
+                end = int((await consumer.end_offsets([tp]))[tp])
             async for stored in read_range(consumer, self._matches, self.partition, self.position, end):
                 count += 1
                 if count % _SLICE_RECORDS == 0:
@@ -239,6 +240,9 @@ class Owner:
             if not self._taken:
                 await self._take()
             try:
+                if chunk.start > self.position:
+                    # Somebody else had the partition and committed: what counts for us is what we have read.
+                    await self._replay(set(), chunk.start)
                 await self._handle(chunk)
             except UnknownOutcome as error:
                 _log.warning("append.unknown", partition=self.partition, code=error.code, message=error.message)

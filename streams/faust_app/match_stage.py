@@ -298,10 +298,7 @@ class MatchStage:
         self._marked_at = monotonic
         marks = []
         for topic, partition, at_end, offset in assigned:
-            source = self._sources.get((topic, partition))
-            if source is None:
-                rule = await self._rule(topic, partition, offset)
-                source = self._sources.setdefault((topic, partition), _Source(position=offset, rule=rule))
+            source = await self._standing(topic, partition, offset)
             source.at_end_since = (source.at_end_since or monotonic) if at_end else None
             idle = source.at_end_since is not None and monotonic - source.at_end_since >= IDLE_AFTER_S
             marks.append({"topic": topic, "partition": partition, "time": source.time_us, "offset": source.position, "idle": idle})
@@ -326,6 +323,18 @@ class MatchStage:
             value = self._codec.encode_raw("Watermark", {**envelope, "worker": self._name, "level": level, "marks": marks})
             raws.append((b"watermark", value, []))
         await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
+
+    async def _standing(self, topic: str, partition: int, offset: int) -> _Source:
+        """A source partition that is handled up to `offset`: by others, if that is ahead of what was matched here."""
+        place = (topic, partition)
+        source = self._sources.get(place)
+        if source is not None and offset <= source.position:
+            return source
+        rule = await self._rule(topic, partition, offset)
+        if self._sources.get(place) is source:  # no chunk was matched meanwhile
+            time_us = UNKNOWN_US if source is None else source.time_us
+            self._sources[place] = _Source(position=offset, rule=rule, time_us=time_us)
+        return self._sources[place]
 
     async def _rule(self, topic: str, partition: int, offset: int) -> ReadersRule | None:
         known = BY_NAME.get(topic)

@@ -83,6 +83,7 @@ class Chunk:
 class _Delivered:
     session: int
     end: int | None = None  #: where the next chunk must begin; None: the first decides
+    cut: int | None = None  #: end of the last chunk that is made, delivered or not
     outstanding: OrderedDict[Chunk, float] = field(default_factory=OrderedDict)  #: chunk → when it was delivered
     done: set[Chunk] = field(default_factory=set)  #: acknowledged, but behind one that is not
     committable: int | None = None
@@ -109,6 +110,10 @@ class CommitPrefix(Generic[Partition]):
         state = self._partitions.get(partition)
         return None if state is None else state.session
 
+    def cut(self, partition: Partition, end: int) -> None:
+        """Chunks up to `end` are made; they are under way, also while they wait to be delivered."""
+        self._partitions[partition].cut = end
+
     def deliver(self, partition: Partition, chunk: Chunk, now: float) -> bool:
         """The chunk is handed out; False if it belongs to an earlier session and must not be. Raises `ChunkLost`."""
         state = self._partitions.get(partition)
@@ -119,6 +124,7 @@ class CommitPrefix(Generic[Partition]):
                 "chunk.lost", f"{chunk.topic}/{chunk.partition}: a chunk begins at {chunk.start}, but the last one ended at {state.end}."
             )
         state.end = chunk.end
+        state.cut = chunk.end if state.cut is None else max(state.cut, chunk.end)
         state.outstanding[chunk] = now
         return True
 
@@ -140,9 +146,9 @@ class CommitPrefix(Generic[Partition]):
         return None if state is None else state.committable
 
     def waits(self, partition: Partition) -> bool:
-        """Whether a chunk of the partition is delivered and not acknowledged."""
+        """Whether a chunk of the partition is made and not acknowledged."""
         state = self._partitions.get(partition)
-        return state is not None and bool(state.outstanding)
+        return state is not None and (bool(state.outstanding) or state.cut != state.end)
 
     def handled(self, partition: Partition) -> int | None:
         """The offset before which everything delivered in this session was acknowledged; None: nothing was delivered."""

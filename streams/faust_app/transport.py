@@ -222,6 +222,7 @@ class Consumer(driver.Consumer):
             chunks.append(Chunk(partition.topic, partition.partition, start, end, records, session))
             start = end
         self._fetched_end[partition] = start
+        self.prefix.cut(partition, start)
         return chunks
 
     def _chunk_message(self, partition: TP, chunk: Chunk) -> ConsumerMessage:

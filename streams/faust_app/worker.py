@@ -39,6 +39,7 @@ QUIET_AFTER_S = 10.0
 STUCK_AFTER_S = 120.0
 _WATCH_INTERVAL_S = 0.5
 _TOPICS_INTERVAL_S = 5.0
+_CATCH_UP_S = 10.0
 
 _log = structlog.get_logger("worker")
 
@@ -69,6 +70,7 @@ class Worker:
         self._feed: Feed | None = None
         self._stage: MatchStage | None = None
         self._takeovers: set[asyncio.Task[None]] = set()
+        self._caught_up = asyncio.Event()  #: rules and triggers are no older than the assignment of the partitions
         self.ready = asyncio.Event()  #: partitions are assigned and taken, rules are loaded
         self.reached = asyncio.Event()  #: set whenever the control offset has moved
 
@@ -172,11 +174,22 @@ class Worker:
     def _subscription(self, stage: MatchStage, sources: Sequence[str], new_owner: Callable[[int], Owner]) -> Subscription:
         names, settings = self._kafka.names, self._kafka.settings
 
+        def is_current(chunk: Chunk) -> bool:
+            """What still lay in a queue when the partitions were shared anew is fetched again, with what was before it."""
+            return self._feed is not None and self._feed.is_current(chunk)
+
+        async def match(chunk: Chunk) -> None:
+            await self._caught_up.wait()
+            if is_current(chunk):
+                await stage.handle(chunk)
+
         async def correlate(chunk: Chunk) -> None:
+            if not is_current(chunk):
+                return
             owner = self._owners.get(chunk.partition)
             if owner is not None:
                 await owner.handle(chunk)
-            elif self._feed is not None and self._feed.is_current(chunk):
+            else:
                 # Returning would acknowledge it.
                 raise Defect("worker.no-owner", f"Nobody owns partition {chunk.partition} of {MATCHES}, which is assigned to this worker.")
 
@@ -190,7 +203,7 @@ class Worker:
             # so who reads other topics is another member. The former one is missed after the session's timeout.
             instance=f"{self._name}-{derived_id('sources', *sources)[:8]}" if self._static else None,
             handlers={
-                **{names.physical(topic): (f"match {topic}", stage.handle) for topic in sources},
+                **{names.physical(topic): (f"match {topic}", match) for topic in sources},
                 names.physical(MATCHES): ("correlate", correlate),
             },
             assigned=assigned,
@@ -207,9 +220,24 @@ class Worker:
         for partition in mine - self._owners.keys():
             self._owners[partition] = new_owner(partition)
         _log.info("partitions.assigned", matches=sorted(mine), sources=len(self._sources))
-        takeover = asyncio.create_task(self._take(gone, kept))
-        self._takeovers.add(takeover)
-        takeover.add_done_callback(self._takeovers.discard)
+        self._caught_up = asyncio.Event()
+        for takeover in (asyncio.create_task(self._take(gone, kept)), asyncio.create_task(self._catch_up(self._caught_up))):
+            self._takeovers.add(takeover)
+            takeover.add_done_callback(self._takeovers.discard)
+
+    async def _catch_up(self, caught_up: asyncio.Event) -> None:
+        """Nothing is matched by rules that were changed before the partitions became ours: we may have slept meanwhile."""
+        try:
+            async with asyncio.timeout(_CATCH_UP_S):
+                await asyncio.gather(self._rules.catch_up(), self._starts.catch_up())
+        except TimeoutError:
+            # A change under way that nobody can read yet: its transaction hangs.
+            _log.warning("rules.not-caught-up", rules=self._rules.offset, workflows=self._starts.offset)
+            caught_up.set()
+        except (BackboneError, KafkaError, OSError) as error:
+            self.fail(error)
+        else:
+            caught_up.set()
 
     async def _take(self, gone: Sequence[Owner], kept: Sequence[Owner]) -> None:
         try:

@@ -33,6 +33,15 @@ class Member:
     assigned: list[int] = field(default_factory=list)
     generation: int = 0  #: of the last rebalance that it joined
 
+    @property
+    def beating(self) -> bool:
+        """Whether it sends heartbeats."""
+        return self.loop.life is Life.RUNNING
+
+    def silent_since(self, since_us: int) -> bool:
+        """Whether it has sent none since then."""
+        return self.loop.life is Life.DEAD or self.loop.stopped_at_us <= since_us
+
 
 class SimulatedGroup:
     """The coordinator."""
@@ -102,12 +111,12 @@ class SimulatedGroup:
 
     def heartbeat_lost(self, member: Member) -> None:
         """A member may have fallen silent: in a session time-out the group looks whether it has."""
-        if member.loop.life is Life.RUNNING:
+        if member.beating:
             return
         silent_since = self._scheduler.now_us
 
         def look() -> None:
-            if self.members.get(member.name) is member and member.loop.life is not Life.RUNNING and self._silent(member, silent_since):
+            if self.members.get(member.name) is member and not member.beating and member.silent_since(silent_since):
                 del self.members[member.name]
                 future, member.joining = member.joining, None
                 if future is not None:
@@ -116,9 +125,6 @@ class SimulatedGroup:
                 self._complete_if_all()
 
         self._scheduler.at(SESSION_TIMEOUT_US, look)
-
-    def _silent(self, member: Member, since_us: int) -> bool:
-        return member.loop.life is Life.DEAD or member.loop.stopped_at_us <= since_us
 
     def woke(self, member: Member) -> None:
         """A stopped member goes on: its next heartbeat tells it whether it is still one."""

@@ -71,6 +71,19 @@ def test_a_match_that_is_written_twice_counts_once(batched: bool) -> None:
 
 
 @pytest.mark.parametrize("batched", [True, False])
+def test_what_was_matched_by_an_older_version_does_not_hide_it_from_the_newer(batched: bool) -> None:
+    """Given a worker that did not know the new version yet, when another matches the same records by it, then they count."""
+    partition = Partition(batched=batched)
+    partition.change(0, rule())
+    partition.match(0, offset=5)
+    partition.change(1, rule(), version=2)
+    partition.match(1, offset=7)  # by somebody who sleeps
+    assert partition.match(0, order=1, offset=5) == []
+    assert [composite.event_count for composite in partition.match(1, order=1, offset=7)] == [2]
+    assert partition.state.counters.repeated == 0
+
+
+@pytest.mark.parametrize("batched", [True, False])
 def test_matches_of_other_versions_are_ignored_and_told_apart(batched: bool) -> None:
     partition = Partition(batched=batched)
     assert partition.match(0, order=7) == []

@@ -41,6 +41,18 @@ def test_a_later_chunk_waits_for_the_earlier(prefix: CommitPrefix[str]) -> None:
     assert prefix.oldest() is None
 
 
+def test_what_is_cut_is_under_way_before_it_is_delivered(prefix: CommitPrefix[str]) -> None:
+    """Else a partition would count as read to its end while its records wait for room in a queue."""
+    assert not prefix.waits("p")
+    prefix.cut("p", 12)
+    assert prefix.waits("p")
+    for part in (chunk(prefix, 0, 10), chunk(prefix, 10, 12)):
+        assert prefix.waits("p")
+        prefix.deliver("p", part, 0.0)
+        prefix.acknowledge("p", part)
+    assert not prefix.waits("p")
+
+
 def test_offsets_that_the_fetch_explains_belong_to_the_chunk_behind_them(prefix: CommitPrefix[str]) -> None:
     first, second = chunk(prefix, 0, 3), chunk(prefix, 3, 100)  # 3..97 were compacted away
     prefix.deliver("p", first, 0.0)
