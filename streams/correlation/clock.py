@@ -15,8 +15,9 @@ from streams.records import Json, to_micros
 
 #: `PartitionMark.time` of a partition in which no record was used yet.
 UNKNOWN_US = to_micros(datetime.min.replace(tzinfo=UTC))
-#: A partition whose last mark is older than this has no owner, so it is not idle: several times the slowest rhythm of marks.
-STALE_US = 5_000_000
+#: A partition whose last mark is older than this has no owner, so it is not idle: more than twice the slowest rhythm of marks. For so long
+#: after its owner died event time may run ahead of what has come into it since.
+STALE_US = 2_500_000
 
 Source = tuple[str, int]  #: (logical topic, partition)
 
