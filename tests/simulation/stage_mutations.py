@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streams.correlation.checkpoint import CheckpointWriter, Entry
 from streams.correlation.partition import CorrelatePartition
 from streams.faust_app.correlate_stage import Emission, Owner
 from streams.faust_app.feed import Handler
@@ -88,6 +89,33 @@ def sources_stand_where_they_are_fetched(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedFeed, "place", fetched)
 
 
+def checkpoints_are_completed_first(patch: pytest.MonkeyPatch) -> None:
+    """The record that completes a checkpoint is written before its groups."""
+
+    async def write(self: Owner, entries: Sequence[Entry]) -> None:
+        if entries and all("checkpoint" not in entry.key for entry in entries) and all(entry.state is not None for entry in entries):
+            held[id(self)] = list(entries)
+            return
+        await written(self, entries)
+        if groups := held.pop(id(self), None):
+            await written(self, groups)
+
+    held: dict[int, list[Entry]] = {}
+    written = Owner._write
+    patch.setattr(Owner, "_write", write)
+
+
+def groups_have_one_slot(patch: pytest.MonkeyPatch) -> None:
+    """A checkpoint under way overwrites what the last complete one needs."""
+    groups = CheckpointWriter.groups
+
+    def always_the_first(self: CheckpointWriter, contents: Any) -> list[Entry]:
+        self._slots = {}
+        return groups(self, contents)
+
+    patch.setattr(CheckpointWriter, "groups", always_the_first)
+
+
 def checkpoints_leave_changes_out(patch: pytest.MonkeyPatch) -> None:
     """Groups that changed by the clock alone are not written anew."""
     checkpoint = Owner._checkpoint
@@ -136,6 +164,8 @@ MUTATIONS: Mapping[str, tuple[Mutation, tuple[str, ...], int]] = {
         (lost_appends_are_forgotten, ("said-once", "said-in-order"), 0),
         (matches_are_not_told_apart, ("matched-once",), 0),
         (sources_stand_where_they_are_fetched, ("clock-behind-matches",), 0),
+        (checkpoints_are_completed_first, ("said-in-order", "said-once", "replay-equals-live"), 46),
+        (groups_have_one_slot, ("said-in-order", "said-once", "replay-equals-live"), 46),
         (checkpoints_leave_changes_out, ("said-in-order", "said-once", "replay-equals-live"), 1),
         (positions_come_before_composites, ("said-in-order",), 6),
         (chunks_are_acknowledged_first, ("none-is-missing", "comes-to-rest", "clock-behind-matches"), 105),
