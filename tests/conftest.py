@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 
 from streams.codec.avro import Codec
 from streams.kafka import Kafka
@@ -16,6 +17,7 @@ from streams.settings import Settings
 
 if TYPE_CHECKING:
     from streams.topics_apply import AppliedTopics
+    from tests.clickhouse_http.process import ClickHouseServer
 
 #: A broker to use instead of starting one, host:port.
 BROKER_VARIABLE = "MPLP_TEST_KAFKA"
@@ -66,3 +68,28 @@ async def codec(kafka: Kafka, topics: AppliedTopics) -> Codec:
     from streams.codec.registry import connect_codec
 
     return await connect_codec(kafka)
+
+
+@pytest.fixture(scope="session")
+async def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClickHouseServer]:
+    """A ClickHouse server, started when the first test asks for it. Each test has a database of its own: `server_settings`."""
+    from tests.clickhouse_http.process import ClickHouseServer
+
+    async with ClickHouseServer(tmp_path_factory.mktemp("clickhouse"), users={"mplp": "secret"}) as server:
+        yield server
+
+
+@pytest.fixture
+async def server_settings(settings: Settings, clickhouse: ClickHouseServer) -> AsyncIterator[Settings]:
+    """As `settings`, with a database of this test's own on the ClickHouse server."""
+    from tests.clickhouse_http.process import database_of
+
+    async with database_of(clickhouse, settings.topic_prefix) as database:
+        yield settings.model_copy(
+            update={
+                "clickhouse_url": clickhouse.url,
+                "clickhouse_user": "mplp",
+                "clickhouse_password": SecretStr("secret"),
+                "clickhouse_database": database,
+            }
+        )
