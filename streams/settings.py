@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     clickhouse_url: str = Field("", description="ClickHouse server, http(s)://host:port. Empty: embedded (chDB).")
     clickhouse_user: str = Field("default", description="ClickHouse user.")
     clickhouse_password: SecretStr = Field(SecretStr(""), description="ClickHouse password.")
+    clickhouse_ca_file: str = Field("", description="PEM file of the authority that signed ClickHouse's certificate; empty: the system's.")
+    clickhouse_cluster: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]*$",
+        description="Cluster of ClickHouse servers (one shard) that the history is replicated on. Empty: one server.",
+    )  # fmt: skip
     clickhouse_database: str = Field("mplp", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="ClickHouse database.")
     data_dir: Path = Field(Path(".mplp"), description="Folder of the embedded Kafka, ClickHouse and run.json.")
     http_host: str = Field("127.0.0.1", description="Address of the gateway.")

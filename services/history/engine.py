@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 #: Memory of the embedded engine, bytes; it shares the process with the gateway.
 MEMORY_BYTES_MAX = 2 * 1024**3
+#: How long a server may be silent before a request counts as failed, seconds. A query's own limit is shorter.
+SEND_RECEIVE_TIMEOUT_S = 180
 #: Folder of the embedded engine below the data folder.
 FOLDER = "clickhouse"
 
@@ -56,6 +58,8 @@ def _open_server(settings: Settings, database: str | None, session: dict[str, An
         secure=url.scheme == "https",
         username=settings.clickhouse_user,
         password=settings.clickhouse_password.get_secret_value(),
+        ca_cert=settings.clickhouse_ca_file or None,
+        send_receive_timeout=SEND_RECEIVE_TIMEOUT_S,
         database=database or "default",
         settings=session,
         autogenerate_session_id=False,

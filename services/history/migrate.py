@@ -9,6 +9,8 @@ from importlib.resources import files
 
 from clickhouse_connect.driver.client import Client
 
+from services.history.cluster import for_cluster
+
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _RECORDED = """CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))
 ENGINE = MergeTree ORDER BY version"""
@@ -37,18 +39,18 @@ def statements_of(text: str) -> tuple[str, ...]:
     return tuple(statement.strip() for statement in re.split(r";[ \t]*(?:\n|$)", text) if statement.strip())
 
 
-def migrate(client: Client, database: str) -> list[str]:
+def migrate(client: Client, database: str, *, cluster: str = "") -> list[str]:
     """Makes the database, applies what is missing, and returns the names of what was applied. Every statement may be repeated."""
-    client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    client.command(for_cluster(f"CREATE DATABASE IF NOT EXISTS {database}", cluster))
     client.database = database
-    client.command(_RECORDED)
+    client.command(for_cluster(_RECORDED, cluster))
     done = {int(row[0]) for row in client.query("SELECT version FROM migrations").result_rows}
     applied = []
     for migration in migrations():
         if migration.version in done:
             continue
         for statement in migration.statements:
-            client.command(statement)
+            client.command(for_cluster(statement, cluster))
         client.insert("migrations", [[migration.version, migration.name]], column_names=["version", "name"])
         applied.append(migration.name)
     return applied

@@ -57,7 +57,7 @@ class History:
         def prepare() -> None:
             client = open_client(self.settings, database=None, session={})
             try:
-                migrate(client, self.database)
+                migrate(client, self.database, cluster=self.settings.clickhouse_cluster)
             except ClickHouseError as error:
                 raise unavailable(error) if is_unavailable(error) else Defect("history.migration", str(error)) from error
             finally:
