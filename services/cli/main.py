@@ -50,6 +50,7 @@ ENTRIES = {
     "events": _noun("events", "Produce, follow and look back at system events."),
     "composites": _noun("composites", "Follow what the correlation rules find."),
     "rules": _noun("rules", "Apply, list, show, delete, explain and try correlation rules."),
+    "history": _noun("history", "Prove that the history is exact, and look after it."),
     "modules": _noun("modules", "List the modules and call their operations."),
     "topics": _noun("topics", "Create and verify the topics and schemas."),
 }

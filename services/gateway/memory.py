@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from services.gateway.ports import Item, Ports, Start
+from services.gateway.ports import Item, Ports, Start, Verification
 from streams.bus.validate import parse_event
 from streams.errors import InvalidInput, NotFound, Refused, Violation
 from streams.records import Json, SystemEvent, WorkflowTransition, derived_id
@@ -148,6 +148,31 @@ class MemoryHistory:
 
 
 @dataclass
+class MemoryUpkeep:
+    """Work of `steps` steps, then a report; or then `failure`. Remembers what was asked, and whether it was given up."""
+
+    steps: int = 1
+    failure: Exception | None = None
+    asked: list[Any] = field(default_factory=list)
+    closed: int = 0
+
+    def verify(self, asked: Verification) -> AsyncGenerator[Mapping[str, Any], None]:
+        """See `ports.Upkeep`."""
+        return self._work(asked, {"verdict": "exact", "exact": True, "quick": asked.quick})
+
+    async def _work(self, asked: Any, report: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
+        self.asked.append(asked)
+        try:
+            for number in range(self.steps):
+                yield {"progress": {"phase": "topics", "topic": "mplp.system.events", "done": number, "of": self.steps}}
+            if self.failure is not None:
+                raise self.failure
+            yield {"report": report}
+        finally:
+            self.closed += 1
+
+
+@dataclass
 class MemoryRules:
     """Rules in a dictionary; a rule needs an id and nothing else."""
 
@@ -255,6 +280,7 @@ class Memory:
     executions: MemoryExecutions = field(default_factory=MemoryExecutions)
     live: MemoryLive = field(default_factory=MemoryLive)
     history: MemoryHistory = field(default_factory=MemoryHistory)
+    upkeep: MemoryUpkeep = field(default_factory=MemoryUpkeep)
     rules: MemoryRules = field(default_factory=MemoryRules)
     workflows: MemoryWorkflows = field(default_factory=MemoryWorkflows)
     published: list[SystemEvent] = field(default_factory=list)
@@ -286,6 +312,7 @@ class Memory:
             executions=self.executions,
             live=self.live,
             history=self.history,
+            upkeep=self.upkeep,
             rules=self.rules,
             workflows=self.workflows,
             modules=MemoryModules(),

@@ -118,6 +118,24 @@ class History(Protocol):
         """Records that the sink is behind, as last seen; None if that is not known."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """Which part of the history is compared with the topics, and how."""
+
+    topics: tuple[str, ...] = ()  #: logical names; empty: all
+    since: int | datetime | None = None  #: offset or Kafka's time
+    until: int | datetime | None = None  #: exclusive
+    quick: bool = False
+    timeout_s: float = 60.0
+
+
+class Upkeep(Protocol):
+    """Looking after the history. What takes long comes in steps: `{"progress": …}` now and then, at the end one `{"report": …}`."""
+
+    def verify(self, asked: Verification) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Compares topics and tables. Raises `NotFound` (`topic.not-kept`), `Unavailable`, `Refused`."""
+
+
 class Rules(Protocol):
     """Correlation rules in the control topic."""
 
@@ -185,6 +203,7 @@ class Ports:
     executions: Executions
     live: Live
     history: History
+    upkeep: Upkeep
     rules: Rules
     workflows: Workflows
     modules: Modules

@@ -66,12 +66,12 @@ def _statement(name: str, topic: str, partition: int, token: str, check: int, so
     return (
         f"INSERT INTO {name} ({columns}) SETTINGS {_SETTINGS}, insert_deduplication_token = {quoted(token)} SELECT {values} FROM {origin} "
         f"WHERE NOT throwIf(reinterpretAsInt64({CHECK_FIELD}) != {check}, 'misaligned')"
-        + _texts_are_utf8(table)
+        + texts_are_utf8(table)
         + (f" FORMAT {output}" if output else "")
     )
 
 
-def _texts_are_utf8(table: Table) -> str:
+def texts_are_utf8(table: Table) -> str:
     """What other readers cannot decode must not be a row: texts of records are UTF-8."""
     texts = [column.name for column in table.columns if column.type == "String" and column.name not in ("key", "value")]
     checks = " AND ".join(f"isValidUTF8({text})" for text in texts)

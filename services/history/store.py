@@ -79,6 +79,14 @@ class History:
         for connections in (*self._readers.values(), self._writers, self._keeper, self._parsers):
             await connections.close()
 
+    def connections(self, name: str, *, size: int) -> Connections:
+        """Connections of somebody's own, who closes them: what takes long must not stand in the way of the sink."""
+        return Connections(self._open_writer, size=size, name=name)
+
+    def local_connections(self, name: str, *, size: int) -> Connections:
+        """As `connections`, to an engine that reads files of this machine: the embedded one, beside a server one in memory."""
+        return self.connections(name, size=size) if self.embedded else Connections(open_parser, size=size, name=name)
+
     # -- inserts
 
     async def insert(self, span: Span, table: str, rows: list[Row]) -> None:

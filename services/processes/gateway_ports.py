@@ -18,6 +18,7 @@ from services.history.store import History
 from services.modules.catalogue import OPERATIONS
 from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
+from services.processes.gateway_history import HistoryUpkeep
 from services.processes.runtime import ENDED
 from streams import topics
 from streams.bus.bus import Bus
@@ -155,6 +156,10 @@ class SunkHistory:
             return Check(ok=False, detail=self._fault)
         status = self._sink.status()
         return Check(ok=status.state == "running", detail=f"sink {status.state}, {status.behind} records behind {status.detail}".strip())
+
+    def upkeep(self, bus: Bus) -> HistoryUpkeep:
+        """What looks after it."""
+        return HistoryUpkeep(bus, self._store, self._sink, self._check_open)
 
     def _check_open(self) -> None:
         if self._fault is not None:
@@ -325,6 +330,7 @@ def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
         executions=BusExecutions(bus),
         live=BusLive(bus),
         history=history,
+        upkeep=history.upkeep(bus),
         rules=ControlRules(bus, pulse.tallies),
         workflows=BusWorkflows(bus),
         modules=BusModules(bus),

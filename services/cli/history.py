@@ -1,0 +1,11 @@
+"""`mplp history`: looking after the history of everything that happened."""
+
+from __future__ import annotations
+
+import typer
+
+from services.cli import history_verify
+
+app = typer.Typer(no_args_is_help=True, help="Prove that the history is exact, and look after it.")
+
+app.command("verify")(history_verify.verify)

@@ -1,0 +1,83 @@
+"""Long work that the gateway does for `mplp history`: asked for over HTTP, its progress shown on stderr while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import orjson
+
+from services.cli import frame
+from streams.bus.gateway import problem
+from streams.bus.validate import parse_time
+from streams.durations import parse_duration_ms
+from streams.errors import Defect, InvalidInput, Unavailable
+from streams.records import iso, now
+from streams.settings import Settings
+
+#: Longest silence of the gateway, seconds: one large table is read without a word in between.
+SILENCE_S = 900.0
+#: Seconds between two lines of progress.
+PROGRESS_S = 1.0
+
+
+async def report_of(path: str, body: Mapping[str, Any], line: Callable[[Mapping[str, Any]], str]) -> dict[str, Any]:
+    """The report of work that the gateway does; `line` says a step of progress in words.
+
+    Raises what the gateway says, `Unavailable` (`gateway.unreachable`) if it does not answer or goes in the middle.
+    """
+    settings = Settings()
+    url = settings.http_url()
+    headers = {"accept": "application/x-ndjson"}
+    if key := settings.api_key.get_secret_value():
+        headers["authorization"] = f"Bearer {key}"
+    said, said_s = "", 0.0
+    try:
+        timeout = httpx.Timeout(SILENCE_S, connect=5.0)
+        async with (
+            httpx.AsyncClient(timeout=timeout, trust_env=False) as client,
+            client.stream("POST", url + path, json=dict(body), headers=headers) as response,
+        ):
+            if response.status_code >= 400:
+                raise problem(response.status_code, await response.aread())
+            async for text in response.aiter_lines():
+                step = orjson.loads(text)
+                if "report" in step:
+                    return dict(step["report"])
+                if "problem" in step:
+                    raise problem(int(step["problem"].get("status", 500)), orjson.dumps(step["problem"]))
+                if (words := line(step["progress"])) != said and time.monotonic() - said_s >= PROGRESS_S:
+                    said, said_s = words, time.monotonic()
+                    frame.progress(words)
+    except httpx.TransportError as error:
+        raise Unavailable(
+            "gateway.unreachable", f"The gateway at {url} does not answer ({type(error).__name__}).", advice="Start it with `mplp up`."
+        ) from error
+    except ValueError as error:
+        raise Defect("gateway.answer", "The gateway's answer is not what it should be.") from error
+    raise Unavailable("gateway.unreachable", f"The gateway at {url} went away before it was done.")
+
+
+def offset_or_time(text: str | None) -> int | str | None:
+    """An offset as a number; a time, or a duration back from now, as a time. Raises `InvalidInput` (`time.invalid`)."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    return iso(instant(text))
+
+
+def instant(text: str) -> datetime:
+    """A time, or a duration back from now. Raises `InvalidInput` (`time.invalid`)."""
+    try:
+        return parse_time(text)
+    except InvalidInput:
+        try:
+            return now() - timedelta(milliseconds=parse_duration_ms(text))
+        except (InvalidInput, OverflowError):
+            raise InvalidInput(
+                "time.invalid", f"{text!r} is neither an offset, a time (2026-01-31T12:00:00Z) nor a duration (24h)."
+            ) from None

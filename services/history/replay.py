@@ -1,0 +1,88 @@
+"""Topics read again, piece by piece, as the rows that the sink makes of them: for what compares tables with topics or makes them anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from services.history.blocks import Span
+from services.history.pieces import Cutter
+from services.history.rows import Raw, Rows, SeenIds, Source, build_rows
+from services.history.store import History
+from services.history.verify_sums import Range
+from streams.codec.avro import Codec
+from streams.errors import Refused
+from streams.kafka import Kafka
+from streams.log.reader import epoch_at
+
+#: Records that are taken over at once; the event loop is busy meanwhile.
+FETCH_RECORDS_MAX = 5_000
+FETCH_TIMEOUT_MS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some offsets of a partition: their records, and the rows that they are."""
+
+    span: Span
+    records: Sequence[Raw]
+    rows: Rows
+    source: Source
+    seen: SeenIds
+
+
+class Replay:
+    """Reads partitions (topics by their names on the broker)."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, history: History) -> None:
+        self._kafka, self._codec, self._history = kafka, codec, history
+
+    async def pieces(self, topic: str, partition: int, source: Source, of: Range, ends: Sequence[int] = ()) -> AsyncIterator[Piece]:
+        """The offsets of a range, as far as the topic still has them; a piece ends at each of `ends` (ascending) that it meets.
+
+        An offset that the topic has no record of is a row of kind `gap`. Raises `Unavailable`, and `Refused` (`history.topic-changed`)
+        if the topic ends before the range does.
+        """
+        tp = TopicPartition(topic, partition)
+        async with self._kafka.consumer() as consumer:
+            beginning = int((await consumer.beginning_offsets([tp]))[tp])
+            first = max(of.first, beginning)
+            if first >= of.end:
+                return
+            epoch = 0
+            if first and source.catalogue is not None and source.is_log:
+                epoch = await epoch_at(self._kafka, self._codec, source.catalogue.name, partition, first)
+            seen = SeenIds(await self._history.recent_ids(topic, partition, first) if first else ())
+            span = Span(topic=topic, partition=partition, first=first, end=first, epoch_before=epoch)
+            async for end, records in _pieces(consumer, tp, Range(first=first, end=of.end), ends):
+                span = replace(span, first=span.end, end=end)
+                rows = await asyncio.to_thread(build_rows, span, records, source, self._codec, seen)
+                yield Piece(span=replace(span, epoch_after=rows.epoch_after), records=records, rows=rows, source=source, seen=seen)
+                seen.trim(end)
+                span = replace(span, epoch_before=rows.epoch_after)
+
+    async def strictly(self, piece: Piece) -> Rows:
+        """The rows of a piece that ClickHouse could not read: every body is decoded here, and what is none becomes `log_records`."""
+        piece.seen.forget_from(piece.span.first)
+        return await asyncio.to_thread(build_rows, piece.span, piece.records, piece.source, self._codec, piece.seen, strict=True)
+
+
+async def _pieces(
+    consumer: AIOKafkaConsumer, tp: TopicPartition, of: Range, ends: Sequence[int]
+) -> AsyncIterator[tuple[int, list[ConsumerRecord]]]:
+    """Where each piece ends, and its records."""
+    consumer.assign([tp])
+    consumer.seek(tp, of.first)
+    cutter: Cutter[ConsumerRecord] = Cutter(of, ends)
+    while int(await consumer.position(tp)) < of.end:
+        fetched = (await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS_MAX)).get(tp, [])
+        for record in fetched:
+            for piece in cutter.take(record):
+                yield piece
+        if not fetched and int((await consumer.end_offsets([tp]))[tp]) < of.end:
+            raise Refused("history.topic-changed", f"{tp.topic}/{tp.partition} ends before offset {of.end}: it was cut off or made anew.")
+    for piece in cutter.rest():
+        yield piece
