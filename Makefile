@@ -30,8 +30,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# Two processes at once, the long ones first: half of the time of these tests is waiting.
 tests: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadgroup --no-loadscope-reorder
 
 simulate: setup ## Run the log kernel under SEEDS=1000 seeds, FROM=0 on, in JOBS=2 processes
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0) $(if $(JOBS),--jobs $(JOBS))

@@ -1,4 +1,4 @@
-"""Fixtures that everything shares: one real broker per test session, and for each test its own topic prefix on it."""
+"""Fixtures that everything shares: one real broker per test process, and for each test its own topic prefix on it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 BROKER_VARIABLE = "MPLP_TEST_KAFKA"
 #: Many short-lived topics: give their disk back at once.
 BROKER_OVERRIDES = {"file.delete.delay.ms": "1000", "log.segment.bytes": str(16 * 2**20), "log.index.size.max.bytes": "65536"}
+
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in one process when several share the tests: a file (it has fixtures in common), the acceptance tests (they share a product).
+
+    The seeds of the simulations share nothing.
+    """
+    for item in items:
+        room = item.path.relative_to(TESTS).parts[0]
+        if room != "simulation":
+            item.add_marker(pytest.mark.xdist_group(room if room == "acceptance" else str(item.path.relative_to(TESTS))))
 
 
 @pytest.fixture(scope="session")
