@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import uvloop
 
 from infra.kafka import EmbeddedKafka
-from streams import topics
+from streams import connect, topics
 from streams.codec.avro import Codec, headers_of
 from streams.codec.registry import connect_codec
 from streams.kafka import Kafka
@@ -29,13 +30,15 @@ from streams.log.types import NOTHING, Decision, Input, Received, View
 from streams.settings import Settings
 from streams.testing.toys import EchoMachine, FlowMachine, FlowState, start
 from streams.topics_apply import apply_topics
-from tests.benchmarks.product import mplp, running_product
+from tests.benchmarks.product import running_product
 from tests.benchmarks.report import report
 
 ALIVE = 500
 #: Of a flow of three steps: its own events, and its module's.
 EVENTS_PER_FLOW = 11
 HISTORIES = (1_000, 100_000, 1_000_000)
+KILLS = 5
+BETWEEN_KILLS_S = 12.0
 
 
 class Echo(EchoMachine):
@@ -125,21 +128,29 @@ async def measure(histories: tuple[int, ...]) -> dict[str, Any]:
     return figures
 
 
-def kill_core() -> dict[str, float]:
-    """kill -9 of the core of a running product: seconds until a workflow that is started at once has completed."""
-    definition = '{"id": "one", "name": "one", "version": "1.0.0", "steps": [{"id": "a", "type": "transform", "value": "1"}]}'
+async def kill_core() -> dict[str, Any]:
+    """kill -9 of the core of a running product, several times: seconds until a workflow that is started at once has completed."""
+    definition = {"id": "one", "name": "one", "version": "1.0.0", "steps": [{"id": "a", "type": "transform", "value": "1"}]}
     with running_product() as (settings, _):
-        path = Path(settings.data_dir) / "one.json"
-        path.write_text(definition)
-        mplp(settings.data_dir, "workflow", "run", str(path), "--wait", "--json")
-        began = time.perf_counter()
-        mplp(settings.data_dir, "workflow", "run", str(path), "--wait", "--json")
-        usual = time.perf_counter() - began
-        core = next(process for process in settings.run_info()["processes"] if process["name"].startswith("core"))
-        began = time.perf_counter()
-        os.kill(int(core["pid"]), signal.SIGKILL)
-        mplp(settings.data_dir, "workflow", "run", str(path), "--wait", "--json")
-        return {"killed_to_completed_s": round(time.perf_counter() - began, 2), "without_kill_s": round(usual, 2)}
+        async with connect(settings) as bus:
+            usual, killed = [], []
+            for _ in range(KILLS):
+                await bus.run_workflow(definition, wait=True)
+                began = time.perf_counter()
+                await bus.run_workflow(definition, wait=True)
+                usual.append(time.perf_counter() - began)
+                core = next(process for process in settings.run_info()["processes"] if process["name"].startswith("core"))
+                began = time.perf_counter()
+                os.kill(int(core["pid"]), signal.SIGKILL)
+                await bus.run_workflow(definition, wait=True)
+                killed.append(time.perf_counter() - began)
+                # The supervisor waits longer for a process that dies again soon.
+                await asyncio.sleep(BETWEEN_KILLS_S)
+        return {
+            "killed_to_completed_s": [round(seconds, 2) for seconds in killed],
+            "median_s": round(statistics.median(killed), 2),
+            "without_kill_s": round(statistics.median(usual), 3),
+        }
 
 
 def main() -> None:
@@ -147,8 +158,8 @@ def main() -> None:
     histories = tuple(int(text) for text in sys.argv[1:]) or HISTORIES
     work = f"start of a host to all 4 partitions served, {ALIVE} flows alive, history behind the checkpoint"
     report("S11", work, uvloop.run(measure(histories)), bar="2 s beyond the session timeout, whatever the history", durability="page cache")
-    product = "kill -9 of the core of `mplp up`, until a workflow that is started at once has completed (a shell command included)"
-    report("S11-product", product, kill_core(), bar="4 s in all, aim 2 s", durability="page cache")
+    product = "kill -9 of the core of `mplp up`, until a workflow that is started at once has completed"
+    report("S11-product", product, uvloop.run(kill_core()), bar="4 s in all, aim 2 s", durability="page cache")
 
 
 if __name__ == "__main__":
