@@ -28,7 +28,7 @@ TESTS = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process when several share the tests: a file (it has fixtures in common), the acceptance tests (they share a product).
+    """What runs in one process when several share the tests: a file (fixtures in common), all acceptance tests (a product in common).
 
     The seeds of the simulations share nothing.
     """
