@@ -27,6 +27,7 @@ BROKER_OVERRIDES = {"file.delete.delay.ms": "1000", "log.segment.bytes": str(16 
 TESTS = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs in one process when several share the tests: a file (fixtures in common), all acceptance tests (a product in common).
 

@@ -141,19 +141,6 @@ class Shelf:
         elif record_type == SNAPSHOTTED:
             self.states.setdefault(plain["aggregate_id"], {})[plain["epoch"]] = (plain["offset"], plain["state"])
 
-    def drop(self, key: str) -> None:
-        """Takes a tombstone."""
-        epoch, _, rest = key.partition("/")
-        if not epoch.isdigit():
-            return
-        if rest == f"checkpoint/{self.partition}":
-            self.checkpoints.pop(int(epoch), None)
-        states = self.states.get(rest)
-        if states is not None:
-            states.pop(int(epoch), None)
-            if not states:
-                del self.states[rest]
-
     def epoch_before(self, offset: int) -> int:
         """The epoch in force before an offset of the log."""
         return max((epoch for epoch, at in self.fences.items() if at < offset), default=0)

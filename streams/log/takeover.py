@@ -8,12 +8,14 @@ positions say which events of those logs are still inputs, and from where on tho
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
+from streams import limits
 from streams.causation import depth_of
 from streams.errors import InvalidInput
 from streams.log.archive import Archive
@@ -22,6 +24,7 @@ from streams.log.fold import LogFold
 from streams.log.inputs import RANK_ANSWER, RANK_COMMAND, RANKS, Arrived, Source
 from streams.log.lanes import Kept, Lane, Ownership, Ports
 from streams.log.memory import NotInMemory
+from streams.log.ports import Stored
 from streams.log.rule import FENCED, Verdict, type_and_epoch
 from streams.log.snapshot import Shelf, Usable, usable
 from streams.log.types import Machine
@@ -163,20 +166,32 @@ class _Recovery:
 
 
 async def read_shelf(lane: Lane, ports: Ports) -> Shelf:
-    """Everything in the partition of the topic of snapshots that is of this lane's log. What is unreadable is not there."""
-    shelf = Shelf(lane.fold.log, lane.fold.view.partition)
+    """Everything in the partition of the topic of snapshots that is of this lane's log. What is unreadable is not there.
+
+    Only the last record of each key is looked at, which is what compaction would leave: what it has not come to yet costs no decoding.
+    """
+    newest: dict[bytes, Stored] = {}
     async for stored in lane.snapshots.read(0, await lane.snapshots.end()):
-        key = (stored.key or b"").decode(errors="replace")
+        key = stored.key or b""
         if stored.value is None:
-            shelf.drop(key)
-            continue
-        try:
-            _, plain = ports.codec.decode_raw(stored.value)
-        except InvalidInput as error:
-            _log.warning("snapshot.unreadable", topic=stored.topic, partition=stored.partition, offset=stored.offset, code=error.code)
-            continue
-        if plain["type"] != FENCED:
-            shelf.take(plain["type"], plain, key)
-        elif (plain["log"], plain["partition"]) == (shelf.log, shelf.partition):
-            shelf.fence(plain["epoch"], plain["offset"] or 0)
+            newest.pop(key, None)
+        else:
+            newest[key] = stored
+    shelf = Shelf(lane.fold.log, lane.fold.view.partition)
+    for number, (key, stored) in enumerate(newest.items(), 1):
+        _take(shelf, key.decode(errors="replace"), stored, ports)
+        if number % limits.SNAPSHOT_SLICE == 0:
+            await asyncio.sleep(0)  # a host takes over several partitions at a time, and answers its group meanwhile
     return shelf
+
+
+def _take(shelf: Shelf, key: str, stored: Stored, ports: Ports) -> None:
+    try:
+        _, plain = ports.codec.decode_raw(stored.value or b"")
+    except InvalidInput as error:
+        _log.warning("snapshot.unreadable", topic=stored.topic, partition=stored.partition, offset=stored.offset, code=error.code)
+        return
+    if plain["type"] != FENCED:
+        shelf.take(plain["type"], plain, key)
+    elif (plain["log"], plain["partition"]) == (shelf.log, shelf.partition):
+        shelf.fence(plain["epoch"], plain["offset"] or 0)
