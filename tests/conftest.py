@@ -29,14 +29,15 @@ TESTS = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process when several share the tests: a file (fixtures in common), all acceptance tests (a product in common).
+    """What runs in one process when several share the tests: a file (fixtures in common), all that need the product of the acceptance tests.
 
     The seeds of the simulations share nothing.
     """
     for item in items:
-        room = item.path.relative_to(TESTS).parts[0]
-        if room != "simulation":
-            item.add_marker(pytest.mark.xdist_group(room if room == "acceptance" else str(item.path.relative_to(TESTS))))
+        place = item.path.relative_to(TESTS)
+        if place.parts[0] != "simulation":
+            shares_product = "product" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("product" if shares_product else str(place)))
 
 
 @pytest.fixture(scope="session")
