@@ -29,7 +29,7 @@ TESTS = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process when several share the tests: a file (fixtures in common), all that need the product of the acceptance tests.
+    """What runs in one process when several share the tests: a file (fixtures in common), all that need the whole product.
 
     The seeds of the simulations share nothing.
     """
