@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -162,7 +162,7 @@ class EmbeddedKafka:
         for pattern, code, sentence in _CAUSES:
             if pattern.search(text):
                 return Refused(code, sentence, advice=f"The broker's log is {self.log_file}.")
-        lines = [line for line in text.splitlines() if re.search(r"ERROR|FATAL|Exception|Error", line)]
+        lines = [line for line in text.splitlines() if re.search(r"ERROR|FATAL|Exception|[Ee]rror", line)]
         return Unavailable(
             "kafka.failed", f"The broker ended: {lines[0] if lines else 'it left no reason'}", advice=f"Its log is {self.log_file}."
         )
@@ -258,15 +258,22 @@ class EmbeddedKafka:
 
     async def _format(self, java_command: list[str], properties: Path) -> None:
         """Makes the data folder a Kafka log folder with a cluster id of its own, once."""
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         process = await asyncio.create_subprocess_exec(
-            *guarded([*java_command, *aot_flags(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]),
+            *guarded([*java_command, *aot_flags(), "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)]),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         output, _ = await process.communicate()
         if process.returncode != 0:
             self._output_file.write_bytes(output)
             raise self.failure()
+
+
+def new_cluster_id(draw: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
+    """A random id as Kafka writes them: 22 characters of base64. Never one that begins with a dash: a shell takes it for an option."""
+    while True:
+        text = base64.urlsafe_b64encode(draw().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
 
 
 def _read_from(path: Path, start: int) -> str:
