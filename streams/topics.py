@@ -180,7 +180,7 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     Topic(name=WORKERS, key="process", records=(Heartbeat,), cleanup="compact"),
     Topic(name=CONTROL_RULES, key="id, id@version", records=(ControlRecord,), cleanup="compact", single_partition=True),
-    Topic(name=CONTROL_ROUTES, key="id", records=(ControlRecord,), cleanup="compact", single_partition=True),
+    Topic(name=CONTROL_ROUTES, key="id, id@version", records=(ControlRecord,), cleanup="compact", single_partition=True),
     # LogAppendTime as of events: which definition an event belongs to is decided by one clock.
     Topic(
         name=CONTROL_WORKFLOWS,

@@ -51,6 +51,7 @@ ENTRIES = {
     "composites": _noun("composites", "Follow what the correlation rules find."),
     "rules": _noun("rules", "Apply, list, show, delete, explain and try correlation rules."),
     "history": _noun("history", "Prove that the history is exact, and look after it."),
+    "routes": _noun("routes", "Apply, list, show, delete and try routes; see what is parked."),
     "modules": _noun("modules", "List the modules and call their operations."),
     "topics": _noun("topics", "Create and verify the topics and schemas."),
 }

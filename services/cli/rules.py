@@ -88,7 +88,7 @@ def _changes_text(changes: Sequence[Change]) -> str:
 def _tell(report: Report, *, as_json: bool) -> None:
     for worker in report.missing:
         frame.progress(f"warning: the worker {worker} has not said that it has this yet")
-    if not report.reached and not report.missing and any(rule.changed for rule in report.rules):
+    if not report.reached and not report.missing and any(rule.changed for rule in report.documents):
         frame.progress("No worker is running; the change takes effect when one starts.")
-    text = "\n".join(f"{rule.id} version {rule.version}{'' if rule.changed else ' (unchanged)'}" for rule in report.rules)
+    text = "\n".join(f"{rule.id} version {rule.version}{'' if rule.changed else ' (unchanged)'}" for rule in report.documents)
     frame.say(report.to_dict(), as_json=as_json, text=text)

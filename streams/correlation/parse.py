@@ -9,20 +9,17 @@ from typing import Any
 from streams import limits
 from streams.correlation.actions import Action, Emit, SignalWorkflow, StartWorkflow, Webhook
 from streams.correlation.parse_correlation import CorrelationFields
+from streams.correlation.parse_matcher import SEVERITIES, MatcherFields, is_id
 from streams.correlation.rules import Rule
 from streams.correlation.templates import compile_template, escaped
 from streams.errors import InvalidDocument, InvalidInput, Violation
 from streams.matching.matchers import Matcher
 from streams.records import Json
-from streams.topics import BY_NAME, COMPOSITES
+from streams.topics import COMPOSITES
 from streams.webhooks.addresses import target_of
 from streams.webhooks.outcomes import OWN_HEADERS
 
-_SEVERITIES = ("debug", "info", "warning", "error", "critical")
-_ID = re.compile(r"[a-z0-9][a-z0-9-]*")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _RULE_FIELDS = ("id", "title", "description", "tags", "enabled", "severity", "events", "correlation", "suppress", "confidence", "actions")
-_MATCHER_FIELDS = ("topic", "type", "source", "subject", "severity", "rule", "where")
 _ACTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # action → (fields that it needs, fields that it may have)
     "start-workflow": (("id",), ("input",)),
     "signal-workflow": (("execution", "name"), ("data",)),
@@ -47,7 +44,7 @@ def parse_rule(document: Json) -> Rule:
     return reader.rule
 
 
-class _Reader(CorrelationFields):
+class _Reader(MatcherFields, CorrelationFields):
     """One reading of one document; `rule` is complete only without faults."""
 
     def __init__(self, document: Json) -> None:
@@ -65,7 +62,7 @@ class _Reader(CorrelationFields):
         self.text(document, "description", "", default="")
         self.texts(document, "tags", "")
         enabled = self.boolean(document, "enabled", "", default=True)
-        severity = self.one_of(document, "severity", "", _SEVERITIES, default="warning")
+        severity = self.one_of(document, "severity", "", SEVERITIES, default="warning")
         matchers = self._matchers(document)
         suppress = self.duration(document, "suppress", "", default=0)
         confidence = self._confidence(document)
@@ -82,7 +79,7 @@ class _Reader(CorrelationFields):
         value = document.get("id")
         if value is None:
             self.fault("rule.field-missing", "/id", "A rule needs an id.")
-        elif not _is_id(value):
+        elif not is_id(value):
             self.fault("rule.id-invalid", "/id", f"An id has lower-case letters, digits and dashes, at most {limits.ID_CHARACTERS_MAX}.")
         else:
             return str(value)
@@ -92,42 +89,13 @@ class _Reader(CorrelationFields):
         events = self.section(document, "events", "", required=True)
         if events is not None and not events:
             self.fault("rule.field-missing", "/events", "A rule needs at least one named matcher.")
-        return [self._matcher(name, content, f"/events/{escaped(name)}") for name, content in (events or {}).items()]
+        return [self.matcher(name, content, f"/events/{escaped(name)}") for name, content in (events or {}).items()]
 
-    def _matcher(self, name: Any, content: Any, at: str) -> Matcher:
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > limits.ID_CHARACTERS_MAX:
-            self.fault("rule.value-invalid", at, "A matcher's name begins with a letter and has letters, digits, - and _.")
-            name = str(name)
-        if not isinstance(content, dict):
-            self.fault("rule.value-invalid", at, "A matcher is an object, e.g. {type: order.failed}.")
-            return Matcher(name=name)
-        self.known(content, _MATCHER_FIELDS, at)
-        where = self.text(content, "where", at)
-        if where is not None:
-            self.expression(where, f"{at}/where")
-        severities = self.texts(content, "severity", at)
-        for index, severity in enumerate(severities or ()):
-            if severity not in _SEVERITIES:
-                self.fault("rule.value-invalid", f"{at}/severity/{index}", f"{severity!r} is no severity: one of {', '.join(_SEVERITIES)}.")
-        rules = self.texts(content, "rule", at)
-        for rule in rules or ():
-            if not _is_id(rule):
-                self.fault("rule.value-invalid", f"{at}/rule", f"{rule[:60]!r} is no id of a rule.")
-        if rules is not None and content.get("topic") is not None:
-            self.fault("rule.option-refused", f"{at}/topic", "The composites of a rule are in one topic; leave topic out.")
-        return Matcher(
-            name=name, where=where, severities=severities, rules=rules, topics=self._topics(content, at),
-            types=self.texts(content, "type", at), sources=self.texts(content, "source", at), subjects=self.texts(content, "subject", at),
-        )  # fmt: skip
-
-    def _topics(self, content: Mapping[str, Any], at: str) -> tuple[str, ...] | None:
-        topics = self.texts(content, "topic", at)
-        for topic in topics or ():
-            if topic == COMPOSITES:
-                self.fault("rule.topic-refused", f"{at}/topic", "Composites are read by the rule that says them: {rule: its-id}.")
-            elif topic.startswith(("mplp.internal.", "mplp.control.")) or (topic in BY_NAME and not BY_NAME[topic].records):
-                self.fault("rule.topic-refused", f"{at}/topic", f"Rules cannot read {topic}.")
-        return topics
+    def topic_refused(self, topic: str) -> str | None:
+        """Composites are read by way of their rule."""
+        if topic == COMPOSITES:
+            return "Composites are read by the rule that says them: {rule: its-id}."
+        return super().topic_refused(topic)
 
     def _confidence(self, document: Mapping[str, Any]) -> float | str | None:
         value = document.get("confidence")
@@ -208,7 +176,3 @@ class _Reader(CorrelationFields):
             self.text(headers, name, at)
             if not _HEADER.fullmatch(name) or name.lower() in OWN_HEADERS:
                 self.fault("rule.value-invalid", f"{at}/{escaped(name)}", f"{name[:60]!r} is no header that a webhook can have of a rule.")
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None and len(value) <= limits.ID_CHARACTERS_MAX

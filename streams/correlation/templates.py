@@ -29,7 +29,7 @@ class Text:
 
     def render(self, values: Mapping[str, Any]) -> Json:
         """Raises `ExpressionFailed`: an expression has no value, or one that JSON cannot say."""
-        found = [part if isinstance(part, str) else _plain(part.evaluate(values), part.text) for part in self.parts]
+        found = [part if isinstance(part, str) else json_of(part.evaluate(values), part.text) for part in self.parts]
         if len(found) == 1:
             return found[0]
         return "".join(part if isinstance(part, str) else orjson.dumps(part).decode() for part in found)
@@ -88,7 +88,7 @@ def render(template: Template, values: Mapping[str, Any]) -> Json:
     return template
 
 
-def _plain(value: Any, text: str) -> Json:
+def json_of(value: Any, text: str) -> Json:
     """The value of an expression as JSON: times as RFC 3339, durations as seconds."""
     if isinstance(value, datetime):
         return iso(value)
@@ -96,9 +96,9 @@ def _plain(value: Any, text: str) -> Json:
         return f"{value.total_seconds():g}s"
     if isinstance(value, dict):
         # CEL's maps have no order; what is intended must be the same, byte for byte, when it is intended again.
-        return {str(name): _plain(value[name], text) for name in sorted(value, key=str)}
+        return {str(name): json_of(value[name], text) for name in sorted(value, key=str)}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, text) for item in value]
+        return [json_of(item, text) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ExpressionFailed(f"{text}: JSON has no {type(value).__name__}")

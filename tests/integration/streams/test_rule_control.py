@@ -37,8 +37,8 @@ async def test_versions_of_concurrent_changes_never_repeat(bus: Bus, kafka: Kafk
     finally:
         for each in buses:
             await each.close()
-    assert sorted(rule.version for report in reports for rule in report.rules) == [1, 2, 3, 4, 5, 6]
-    by_offset = [rule.version for report in sorted(reports, key=lambda report: report.offset or 0) for rule in report.rules]
+    assert sorted(rule.version for report in reports for rule in report.documents) == [1, 2, 3, 4, 5, 6]
+    by_offset = [rule.version for report in sorted(reports, key=lambda report: report.offset or 0) for rule in report.documents]
     assert by_offset == [1, 2, 3, 4, 5, 6]
     kept = await control.history(bus, "count")
     assert [(each.version, each.in_force) for each in kept] == [(n, n == 6) for n in range(1, 7)]
@@ -70,7 +70,7 @@ async def test_an_older_version_is_found_and_comes_back(bus: Bus) -> None:
     await control.apply(bus, [titled("two")], "bob", "better")
     one = await control.version(bus, "count", 1)
     report = await control.apply(bus, [one.document], "bob", "it was not")
-    assert [(rule.version, rule.changed) for rule in report.rules] == [(3, True)]
+    assert [(rule.version, rule.changed) for rule in report.documents] == [(3, True)]
     assert [(each.document["title"], each.who, each.why) for each in await control.history(bus, "count")] == [
         ("one", "ann", "begin"),
         ("two", "bob", "better"),
@@ -91,7 +91,7 @@ async def test_only_the_version_that_was_judged_is_disabled(bus: Bus) -> None:
     assert not await control.disable(bus, "count", 3, "worker-1", "again")
     stored = await control.show(bus, "count")
     assert (stored.record.version, stored.document["enabled"], stored.record.who) == (3, False, "worker-1")
-    assert [rule.version for rule in (await control.apply(bus, [titled("two")], "ann")).rules] == [4]
+    assert [rule.version for rule in (await control.apply(bus, [titled("two")], "ann")).documents] == [4]
     (event,) = await bus.history(type="rule.disabled")
     assert event.data == {"id": "count", "version": 3, "who": "worker-1", "why": "1.2 s per record"}
 

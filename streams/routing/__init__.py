@@ -1,0 +1,1 @@
+"""Routing: filter, transform, deliver, retry in the order of keys, dead letters and their redrive."""

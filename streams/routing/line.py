@@ -1,0 +1,335 @@
+"""What of one source partition a route has not settled yet, and in which order it may be attempted. Pure.
+
+Theory of operation. A route *looks at* every record of the partition once, in the order of the log; `position` is the next offset. A record
+that is its business joins the line of its key. Of each key one record is under way at a time, the oldest; the keys know nothing of each
+other. When an attempt fails, the key is *parked* until its next attempt is due: the record that failed stays, what comes behind it is left
+where it lies, in the log, and only the offset at which that begins is kept (`tail_from`). A key that comes to the end of what is in memory
+is *hungry*: a *sweep* reads the log again, from the least offset that a hungry key waits for, and gives every key its next records.
+
+So memory holds a bounded number of records (`RECORDS_MAX`), and of each unsettled key a few numbers, whether one record waits behind it or
+a million. There are at most `KEYS_MAX` such keys; where there is no room for one more, the line does not look further: the log waits.
+
+What a successor needs is `dump`: the position, and of each unsettled key the offset from which on it is unsettled. Everything before the
+position that is not so named is settled. Settled is a fact that stays one; so whoever takes over from an older dump, or from one that a
+process wrote which no longer owns the partition, attempts some records again, in order, and leaves none out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from streams.records import Json
+
+Work = TypeVar("Work")
+
+#: Records that a line holds in memory, and of one key.
+RECORDS_MAX = 1000
+KEY_RECORDS_MAX = 200
+#: Bytes of them; one record may be larger.
+BYTES_MAX = 8 * 1024 * 1024
+#: Keys that are not settled.
+KEYS_MAX = 10_000
+#: Attempts under way.
+UNDER_WAY_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[Work]):
+    """A record in memory."""
+
+    offset: int
+    key: bytes
+    timestamp_ms: int  #: Kafka's
+    size: int  #: about how much memory it takes, bytes
+    work: Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The attempts at a record so far, all of which failed."""
+
+    attempts: int
+    first_ms: int  #: when the first was begun, Unix time
+    due_ms: int  #: when the next is due
+    code: str
+    message: str
+    generation: int = 0  #: answers that the destination gave, if it tells repeated requests from new ones
+
+
+@dataclass(slots=True)
+class _Key(Generic[Work]):
+    """A key that is not settled."""
+
+    queue: deque[Item[Work]] = field(default_factory=deque)  #: the oldest, without a hole
+    busy: bool = False  #: the first is under way
+    failure: Failure | None = None  #: of the first
+    tail_from: int | None = None  #: from this offset on its records are only in the log
+    tail: int = 0  #: about how many
+    passed: bool = False  #: the sweep under way has gone past a record that it did not take
+
+    @property
+    def offset(self) -> int:
+        """The first offset that is not settled."""
+        if self.queue:
+            return self.queue[0].offset
+        assert self.tail_from is not None
+        return self.tail_from
+
+
+class Line(Generic[Work]):
+    """See the module. A key of a record without one, or of a route without order, is its own offset (`own_key`)."""
+
+    def __init__(self, position: int, state: Json = None) -> None:
+        """As `dump` left it; without a state everything from `position` on is to be looked at."""
+        self.position = position if state is None else int(state["position"])
+        self.under_way = 0
+        self._keys: dict[bytes, _Key[Work]] = {}
+        self._ready: deque[bytes] = deque()
+        self._due: list[tuple[int, bytes]] = []  # heap; an entry that is not the key's own failure any more is skipped
+        self._hungry: set[bytes] = set()
+        self._records = self._bytes = 0
+        self._sweeping, self._swept_to = False, 0
+        for text, entry in ({} if state is None else state["keys"]).items():
+            self._restore(bytes.fromhex(text), entry)
+
+    def _restore(self, key: bytes, entry: Json) -> None:
+        offset, tail, *failed = entry
+        found = self._keys[key] = _Key(tail_from=int(offset), tail=int(tail))
+        if failed:
+            attempts, first_ms, due_ms, code, message, generation = failed
+            found.failure = Failure(attempts=attempts, first_ms=first_ms, due_ms=due_ms, code=code, message=message, generation=generation)
+            heapq.heappush(self._due, (due_ms, key))
+        else:
+            self._hungry.add(key)
+
+    def dump(self) -> Json:
+        """As JSON, for checkpoints."""
+        keys: dict[str, Json] = {}
+        for key, found in self._keys.items():
+            entry: list[Json] = [found.offset, len(found.queue) + found.tail]
+            if (failure := found.failure) is not None:
+                entry += [failure.attempts, failure.first_ms, failure.due_ms, failure.code, failure.message, failure.generation]
+            keys[key.hex()] = entry
+        return {"position": self.position, "keys": keys}
+
+    # --- looking at records ---
+
+    def skip_to(self, offset: int) -> None:
+        """What lies before the offset is not the route's business, or was offered."""
+        self.position = max(self.position, offset)
+
+    def offer(self, item: Item[Work]) -> bool:
+        """The next record that is the route's business. False: there is no room, and the line stays where it is."""
+        found = self._keys.get(item.key)
+        if found is None:
+            if len(self._keys) >= KEYS_MAX or not self._has_room(item.size):
+                return False
+            found = self._keys[item.key] = _Key()
+            self._ready.append(item.key)
+            self._hold(found, item)
+        elif found.tail_from is not None:
+            found.tail += 1
+        elif found.failure is not None or len(found.queue) >= KEY_RECORDS_MAX or not self._has_room(item.size):
+            found.tail_from, found.tail = item.offset, 1
+        else:
+            self._hold(found, item)
+        self.position = item.offset + 1
+        return True
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether it is worth while to look further."""
+        return len(self._keys) < KEYS_MAX and 2 * self._records <= RECORDS_MAX and 2 * self._bytes <= BYTES_MAX
+
+    def _has_room(self, size: int) -> bool:
+        return not self._records or (self._records < RECORDS_MAX and self._bytes + size <= BYTES_MAX)
+
+    def _hold(self, found: _Key[Work], item: Item[Work]) -> None:
+        found.queue.append(item)
+        self._records += 1
+        self._bytes += item.size
+
+    def _let_go(self, item: Item[Work]) -> None:
+        self._records -= 1
+        self._bytes -= item.size
+
+    # --- attempts ---
+
+    def begin(self, now_ms: int, most: int = UNDER_WAY_MAX) -> tuple[Item[Work], Failure | None] | None:
+        """A record to attempt now, and its failure so far; None: there is none, or so many are under way."""
+        self._wake(now_ms)
+        if self.under_way >= most or not self._ready:
+            return None
+        found = self._keys[self._ready.popleft()]
+        found.busy = True
+        self.under_way += 1
+        return found.queue[0], found.failure
+
+    def next_due_ms(self) -> int | None:
+        """When the next parked key is due; None: none is parked."""
+        while self._due and self._is_stale(*self._due[0]):
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def settle(self, key: bytes) -> Item[Work]:
+        """The record under way is delivered, or among the dead letters."""
+        found = self._keys[key]
+        found.busy, found.failure = False, None
+        self.under_way -= 1
+        item = found.queue.popleft()
+        self._let_go(item)
+        if found.queue:
+            self._ready.append(key)
+        if found.tail_from is not None:
+            if 4 * len(found.queue) <= KEY_RECORDS_MAX:
+                self._starve(key, found)
+        elif not found.queue:
+            del self._keys[key]
+        return item
+
+    def fail(self, key: bytes, failure: Failure) -> None:
+        """The attempt under way has failed: the key is parked until the next is due."""
+        found = self._keys[key]
+        found.busy, found.failure = False, failure
+        self.under_way -= 1
+        self._spill(found, 1)
+        self._hungry.discard(key)
+        heapq.heappush(self._due, (failure.due_ms, key))
+
+    def release(self, key: bytes) -> None:
+        """The attempt under way was not made after all: it can begin at any time."""
+        found = self._keys[key]
+        found.busy = False
+        self.under_way -= 1
+        self._ready.appendleft(key)
+
+    def spill(self) -> None:
+        """Lets go of every record that is not under way: it is to be read anew, as another version of the route sees it."""
+        self._ready.clear()
+        self._due.clear()
+        for key, found in self._keys.items():
+            self._spill(found, 1 if found.busy else 0)
+            if found.failure is not None and not found.busy:
+                self._due.append((found.failure.due_ms, key))
+            elif not found.queue:
+                self._starve(key, found)
+        heapq.heapify(self._due)
+
+    def _spill(self, found: _Key[Work], kept: int) -> None:
+        while len(found.queue) > kept:
+            item = found.queue.pop()
+            self._let_go(item)
+            found.tail_from = item.offset
+            found.tail += 1
+            # What a sweep gave and is let go lies behind the sweep: it gives this key nothing more.
+            found.passed = self._sweeping
+
+    def _wake(self, now_ms: int) -> None:
+        while (due_ms := self.next_due_ms()) is not None and due_ms <= now_ms:
+            _, key = heapq.heappop(self._due)
+            found = self._keys[key]
+            if found.queue:
+                self._ready.append(key)
+            else:
+                self._starve(key, found)
+
+    def _starve(self, key: bytes, found: _Key[Work]) -> None:
+        """The key waits for a sweep; if one has gone past what it waits for already, for the next."""
+        assert found.tail_from is not None
+        if key not in self._hungry:
+            self._hungry.add(key)
+            found.passed = self._sweeping and found.tail_from < self._swept_to
+
+    def _is_stale(self, due_ms: int, key: bytes) -> bool:
+        found = self._keys.get(key)
+        return found is None or found.failure is None or found.failure.due_ms != due_ms or found.busy
+
+    # --- sweeps ---
+
+    def sweep_from(self) -> int | None:
+        """Where a sweep begins; None: no key is hungry."""
+        return min((place for key in self._hungry if (place := self._keys[key].tail_from) is not None), default=None)
+
+    def begin_sweep(self) -> None:
+        """A sweep begins at `sweep_from`."""
+        self._sweeping, self._swept_to = True, 0
+        for found in self._keys.values():
+            found.passed = False
+
+    def wants(self, offset: int, key: bytes) -> bool:
+        """Whether a record that a sweep comes by may be one that a hungry key waits for; to be asked for every record."""
+        self._swept_to = offset + 1
+        found = self._keys.get(key)
+        return found is not None and key in self._hungry and not found.passed and found.tail_from is not None and offset >= found.tail_from
+
+    def refill(self, item: Item[Work]) -> bool:
+        """A record that is wanted and the route's business. Whether it was taken; else the sweep has nothing more for this key."""
+        found = self._keys[item.key]
+        if len(found.queue) >= KEY_RECORDS_MAX or not (not found.queue or self._has_room(item.size)):
+            found.passed = True
+            return False
+        found.tail_from, found.tail = item.offset + 1, max(0, found.tail - 1)
+        self._hold(found, item)
+        if len(found.queue) == 1:
+            self._ready.append(item.key)
+        return True
+
+    def sated(self) -> bool:
+        """Whether the sweep may end before it has come to the position: it has nothing more for any hungry key."""
+        return all(self._keys[key].passed for key in self._hungry)
+
+    def end_sweep(self, offset: int) -> None:
+        """The sweep has come to this offset; at the position, what hungry keys have in memory is all that they have."""
+        self._sweeping = False
+        fed, self._hungry = self._hungry, set()
+        for key in fed:
+            found = self._keys[key]
+            if offset >= self.position and not found.passed:
+                found.tail_from, found.tail = None, 0
+                if not found.queue:
+                    del self._keys[key]  # what it waited for is no longer the route's business, or gone from the log
+            elif not found.queue and not (found.failure is not None and found.passed):
+                self._hungry.add(key)  # the sweep was interrupted, or too early for it
+
+    # --- figures ---
+
+    def __len__(self) -> int:
+        """Keys that are not settled."""
+        return len(self._keys)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything before the position is."""
+        return not self._keys
+
+    def waiting(self) -> int:
+        """About how many records are not settled."""
+        return self._records + sum(found.tail for found in self._keys.values())
+
+    def oldest(self) -> int:
+        """The least offset that is not settled."""
+        return min((found.offset for found in self._keys.values()), default=self.position)
+
+    def parked(self) -> Iterator[tuple[bytes, int, int, Failure]]:
+        """Parked keys: key, offset, records that wait (about), failure."""
+        for key, found in self._keys.items():
+            if found.failure is not None:
+                yield key, found.offset, len(found.queue) + found.tail, found.failure
+
+    def hungry(self) -> Collection[bytes]:
+        """Keys that wait for a sweep."""
+        return self._hungry
+
+
+def own_key(offset: int) -> bytes:
+    """The key of a record that waits for no other; no key of Kafka is confused with it (see `line_key`)."""
+    return b"#%d" % offset
+
+
+def line_key(key: bytes | None, offset: int, *, ordered: bool) -> bytes:
+    """The key under which a record stands in line."""
+    return own_key(offset) if key is None or not ordered else b"=" + key

@@ -1,0 +1,193 @@
+"""The line of a route: order of keys, nothing left out, bounded memory, and what a successor takes over."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.routing import line as lines
+from streams.routing.line import Failure, Item, Line, line_key, own_key
+
+
+def item(offset: int, key: bytes) -> Item[int]:
+    return Item(offset, key, 0, 10, offset)
+
+
+@dataclass
+class World:
+    """A log, a route's line over it, and what it settled, under a seed."""
+
+    seed: int
+    keys: list[bytes]
+    failures: dict[int, int] = field(default_factory=dict)  #: offset → attempts that fail
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.now = 0
+        self.settled: list[int] = []
+        self.line: Line[int] = Line(0)
+        self.left = dict(self.failures)
+        self.under_way: list[tuple[Item[int], Failure | None]] = []
+        self.sweep: int | None = None
+        self.most_held = 0
+
+    def step(self) -> None:
+        moves = [self.offer, self.offer, self.begin, self.begin, self.finish, self.finish, self.swept, self.swept, self.tick]
+        if self.random.random() < 0.02:
+            moves = [self.crash, self.respelled]
+        self.random.choice(moves)()
+        self.most_held = max(self.most_held, self.line._records)
+
+    def offer(self) -> None:
+        if self.line.position < len(self.keys):
+            self.line.offer(item(self.line.position, self.keys[self.line.position]))
+
+    def begin(self) -> None:
+        begun = self.line.begin(self.now, most=5)
+        if begun is not None:
+            assert begun[0].key not in {one.key for one, _ in self.under_way}, "two of a key at a time"
+            self.under_way.append(begun)
+
+    def finish(self) -> None:
+        if not self.under_way:
+            return
+        taken, failure = self.under_way.pop(self.random.randrange(len(self.under_way)))
+        attempts = 1 if failure is None else failure.attempts + 1
+        if self.random.random() < 0.1:
+            self.line.release(taken.key)
+        elif self.left.get(taken.offset, 0) > 0:
+            self.left[taken.offset] -= 1
+            due = self.now + self.random.randrange(20)
+            self.line.fail(taken.key, Failure(attempts=attempts, first_ms=0, due_ms=due, code="x", message=""))
+        else:
+            assert self.line.settle(taken.key).offset == taken.offset
+            self.settled.append(taken.offset)
+
+    def swept(self) -> None:
+        if self.sweep is None:
+            self.sweep = self.line.sweep_from()
+            if self.sweep is None:
+                return
+            self.line.begin_sweep()
+        for _ in range(self.random.randrange(1, 10)):
+            if self.sweep >= self.line.position or self.line.sated():
+                self.line.end_sweep(self.sweep)
+                self.sweep = None
+                return
+            if self.line.wants(self.sweep, self.keys[self.sweep]):
+                self.line.refill(item(self.sweep, self.keys[self.sweep]))
+            self.sweep += 1
+
+    def tick(self) -> None:
+        self.now += self.random.randrange(10)
+
+    def crash(self) -> None:
+        self.line = Line(0, self.line.dump())
+        self.under_way, self.sweep = [], None
+
+    def respelled(self) -> None:
+        """The route has changed."""
+        self.line.spill()
+
+    @property
+    def done(self) -> bool:
+        return self.line.position == len(self.keys) and self.line.settled
+
+    def run(self) -> None:
+        for _ in range(200_000):
+            if self.done:
+                return
+            self.step()
+        raise AssertionError(f"seed {self.seed}: it does not come to an end: {self.line.dump()}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    keys=st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), max_size=80),
+    failing=st.dictionaries(st.integers(0, 79), st.integers(1, 4), max_size=12),
+)
+def test_every_record_is_settled_in_the_order_of_its_key_whatever_fails_crashes_or_changes(
+    seed: int, keys: list[bytes], failing: dict[int, int]
+) -> None:
+    world = World(seed, keys, failing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "RECORDS_MAX", 8)
+        patch.setattr(lines, "KEY_RECORDS_MAX", 3)
+        world.run()
+
+    by_key: dict[bytes, list[int]] = defaultdict(list)
+    for offset in world.settled:
+        if offset not in by_key[keys[offset]]:  # what a crash forgot comes again
+            by_key[keys[offset]].append(offset)
+    assert sorted(offset for found in by_key.values() for offset in found) == list(range(len(keys)))
+    for found in by_key.values():
+        assert found == sorted(found)
+    assert world.most_held <= 8 + len(set(keys))
+
+
+def test_a_million_records_behind_one_that_fails_take_no_memory_and_come_in_order() -> None:
+    line: Line[int] = Line(0)
+    line.offer(item(0, b"a"))
+    begun = line.begin(0)
+    assert begun is not None
+    line.fail(b"a", Failure(attempts=1, first_ms=0, due_ms=100, code="x", message=""))
+    for offset in range(1, 1_000_000):
+        assert line.offer(item(offset, b"a"))
+
+    assert (line._records, len(line), line.waiting(), line.position) == (1, 1, 1_000_000, 1_000_000)
+    assert len(str(line.dump())) < 200
+    assert line.begin(99) is None
+    assert line.begin(100) is not None
+    line.settle(b"a")
+    assert line.sweep_from() == 1
+    line.begin_sweep()
+    taken = 0
+    while not line.sated():
+        taken += 1
+        if line.wants(taken, b"a"):
+            line.refill(item(taken, b"a"))
+    line.end_sweep(taken)
+    assert line._records == lines.KEY_RECORDS_MAX
+    assert line.oldest() == 1
+
+
+def test_other_keys_pass_a_key_that_fails() -> None:
+    line: Line[int] = Line(0)
+    for offset, key in enumerate((b"a", b"b", b"a", b"b")):
+        line.offer(item(offset, key))
+    assert line.begin(0) is not None
+    line.fail(b"a", Failure(attempts=1, first_ms=0, due_ms=1000, code="x", message=""))
+
+    settled = []
+    while (begun := line.begin(10)) is not None:
+        line.settle(begun[0].key)
+        settled.append(begun[0].offset)
+
+    assert settled == [1, 3]
+    assert line.next_due_ms() == 1000
+    assert [(key, offset, waiting) for key, offset, waiting, _ in line.parked()] == [(b"a", 0, 2)]
+
+
+def test_a_line_without_room_for_one_more_key_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "KEYS_MAX", 2)
+    line: Line[int] = Line(0)
+    assert line.offer(item(0, b"a"))
+    assert line.offer(item(1, b"b"))
+
+    assert not line.offer(item(2, b"c"))
+
+    assert line.position == 2
+    assert not line.has_much_room
+    assert line.offer(item(2, b"a")), "a key that has a line already needs no room"
+
+
+def test_records_without_a_key_or_order_wait_for_nobody() -> None:
+    assert line_key(b"k", 7, ordered=True) == b"=k"
+    assert line_key(b"#7", 7, ordered=True) != own_key(7)
+    assert line_key(b"k", 7, ordered=False) == line_key(None, 7, ordered=True) == own_key(7)
