@@ -12,6 +12,8 @@ EXECUTION_STATE_BYTES_MAX = 8 * 1024 * 1024
 LOG_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 #: `max.message.bytes` of all other topics: one payload, its envelope and headers.
 TOPIC_MESSAGE_BYTES_MAX = 2 * 1024 * 1024
+#: `max.message.bytes` of topics of dead letters, and of what is put back: a record of any topic but a log, and what went wrong with it.
+LETTER_MESSAGE_BYTES_MAX = 2 * TOPIC_MESSAGE_BYTES_MAX
 #: Signals that an execution keeps until a step takes them.
 SIGNALS_KEPT_MAX = 1000
 #: Workflows around a child workflow: a workflow that starts itself ends here.

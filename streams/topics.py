@@ -49,6 +49,7 @@ MATCHES = "mplp.internal.matches"
 BLOCKS = "mplp.internal.blocks"
 INTERNAL_SNAPSHOTS = "mplp.internal.snapshots"
 PARKED = "mplp.internal.parked"
+ROUTE_STATES = "mplp.internal.routes"
 WORKERS = "mplp.internal.workers"
 CONTROL_RULES = "mplp.control.rules"
 CONTROL_ROUTES = "mplp.control.routes"
@@ -66,6 +67,8 @@ CHAIN_HEADER = "mplp_chain"
 FORWARDED_HEADER = "mplp_forwarded"
 #: Header of what came about by itself: how many triggers and actions of rules led to it (`streams.causation`).
 DEPTH_HEADER = "mplp_depth"
+#: Header of what a route has delivered to a topic: the route, and topic/partition/offset of what it was made from.
+ROUTED_HEADER = "mplp_routed"
 #: Header of a composite whose rule has actions: what is to be done, as JSON (`streams.correlation.intentions`).
 ACTIONS_HEADER = "mplp_actions"
 
@@ -178,10 +181,24 @@ CATALOGUE: tuple[Topic, ...] = (
         retention_ms=limits.DEDUPLICATION_WINDOW_MS + DAY_MS,
         message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
     ),
+    Topic(
+        name=ROUTE_STATES,
+        key="topic/partition/route",
+        records=(Snapshot,),
+        cleanup="compact",
+        message_bytes_max=limits.LOG_MESSAGE_BYTES_MAX,
+    ),
     Topic(name=WORKERS, key="process", records=(Heartbeat,), cleanup="compact"),
     Topic(name=CONTROL_RULES, key="id, id@version", records=(ControlRecord,), cleanup="compact", single_partition=True),
-    Topic(name=CONTROL_ROUTES, key="id, id@version", records=(ControlRecord,), cleanup="compact", single_partition=True),
     # LogAppendTime as of events: which definition an event belongs to is decided by one clock.
+    Topic(
+        name=CONTROL_ROUTES,
+        key="id, id@version",
+        records=(ControlRecord,),
+        cleanup="compact",
+        single_partition=True,
+        log_append_time=True,
+    ),
     Topic(
         name=CONTROL_WORKFLOWS,
         key="id, id@hash",
@@ -190,8 +207,22 @@ CATALOGUE: tuple[Topic, ...] = (
         single_partition=True,
         log_append_time=True,
     ),
-    Topic(name=SYSTEM_EVENTS + RETRY_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS),
-    Topic(name=SYSTEM_EVENTS + DEAD_LETTER_SUFFIX, key="original key", records=(), retention_ms=30 * DAY_MS, sunk=True),
+    # A letter is what lay in the topic, and headers about what went wrong.
+    Topic(
+        name=SYSTEM_EVENTS + RETRY_SUFFIX,
+        key="original key",
+        records=(),
+        retention_ms=30 * DAY_MS,
+        message_bytes_max=limits.LETTER_MESSAGE_BYTES_MAX,
+    ),
+    Topic(
+        name=SYSTEM_EVENTS + DEAD_LETTER_SUFFIX,
+        key="original key",
+        records=(),
+        retention_ms=30 * DAY_MS,
+        message_bytes_max=limits.LETTER_MESSAGE_BYTES_MAX,
+        sunk=True,
+    ),
 )
 
 BY_NAME = {topic.name: topic for topic in CATALOGUE}

@@ -52,6 +52,7 @@ ENTRIES = {
     "rules": _noun("rules", "Apply, list, show, delete, explain and try correlation rules."),
     "history": _noun("history", "Prove that the history is exact, and look after it."),
     "routes": _noun("routes", "Apply, list, show, delete and try routes; see what is parked."),
+    "dlq": _noun("dlq", "List, show, put back and purge dead letters."),
     "modules": _noun("modules", "List the modules and call their operations."),
     "topics": _noun("topics", "Create and verify the topics and schemas."),
 }

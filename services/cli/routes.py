@@ -17,6 +17,7 @@ from streams.errors import Refused
 from streams.records import iso
 from streams.routing import control
 from streams.routing.control import Applied
+from streams.routing.parked import parked
 from streams.routing.parse import parse_route
 from streams.routing.trial import Trial
 
@@ -117,6 +118,19 @@ async def try_routes(
         frame.progress(f"{summary.records} records: {told}")
     if strict and summary.broken:
         raise Refused("records.broken", f"{summary.broken_count} lines are broken.", pointer=f"/{summary.broken[0][0]}")
+
+
+@app.command("parked")
+@frame.command
+async def parked_keys(
+    route_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the route; without it all.", show_default=False)] = None,
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Keys whose oldest record waits for its next attempt, and how many wait behind it; as the workers have written it down last."""
+    async with connect() as bus:
+        found = [each.to_dict() for each in await parked(bus, route_id)]
+    headers = ("route", "key", "topic", "partition", "offset", "waiting", "attempts", "code", "since", "next_attempt")
+    frame.say(found, as_json=as_json, text=lambda: frame.table([[each[name] for name in headers] for each in found], headers))
 
 
 def _write(told: Iterable[dict[str, Any]], *, as_json: bool) -> None:

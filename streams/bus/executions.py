@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from streams import topics
 from streams.bus.follower import CaughtUp, Feed, Follower
+from streams.bus.outgoing import Headers
 from streams.bus.publisher import Publisher
 from streams.bus.selection import Selection
 from streams.bus.sources import AssignedSource, Since
@@ -187,13 +189,16 @@ class Executions:
             source_module="bus",
             target_module=module,
             operation=operation,
-            reply_to=self._address,
-            deadline=now() + timedelta(seconds=timeout),
         )
+        return result_of(await self.answer_of(module, request, timeout))
+
+    async def answer_of(self, module: str, request: ModuleMessage, timeout: float, headers: Headers = ()) -> ModuleMessage:
+        """The module's response to a request, whose address and deadline are set here. Raises `Unavailable`, `NotFound`."""
+        request = replace(request, reply_to=self._address, deadline=now() + timedelta(seconds=timeout))
         topic = topics.REQUESTS if module in CONTRACT else module_requests(module)
         async with (await self._answers()).watch(self._address) as feed:
             try:
-                await self._publisher.publish_one(topic, request.subject, request, ())
+                await self._publisher.publish_one(topic, request.subject, request, headers)
             except NotFound as error:
                 if module in CONTRACT:
                     raise
@@ -203,7 +208,7 @@ class Executions:
                     while True:
                         response = _record(await feed.get())
                         if isinstance(response, ModuleMessage) and response.kind == "response" and response.causation_id == request.id:
-                            return result_of(response)
+                            return response
             except TimeoutError as error:
                 raise Unavailable(
                     "module.silent", f"The module {module} did not answer within {timeout:g} s.", advice="Is it running? See `mplp status`."

@@ -18,13 +18,13 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.bus.group import GroupSource
-from streams.bus.outgoing import Outgoing
+from streams.bus.outgoing import Headers, Outgoing
 from streams.bus.publisher import Publisher, translated
 from streams.bus.selection import Selection
 from streams.bus.subscription import Decoder
 from streams.errors import BackboneError, InvalidInput, NotFound
 from streams.kafka import Kafka
-from streams.limits import TOPIC_MESSAGE_BYTES_MAX
+from streams.limits import LETTER_MESSAGE_BYTES_MAX
 from streams.records import iso, now
 from streams.topics import DAY_MS, DEAD_LETTER_SUFFIX
 
@@ -49,10 +49,13 @@ class DeadLetters:
         self._kafka = kafka
         self._publisher = publisher
 
-    async def write(self, raw: Any, *, route: str, stage: str, attempts: int, first_time: datetime, error: BaseException) -> None:
+    async def write(
+        self, raw: Any, *, route: str, stage: str, attempts: int, first_time: datetime, error: BaseException, more: Headers = ()
+    ) -> None:
         """Returns when the broker has it. Raises `Unavailable` and the like when it cannot be written."""
         partitions = await self._partitions()
-        headers = [*raw.headers, *error_headers(raw, route=route, stage=stage, attempts=attempts, first_time=first_time, error=error)]
+        errors = error_headers(raw, route=route, stage=stage, attempts=attempts, first_time=first_time, error=error)
+        headers = [*raw.headers, *errors, *more]
         # The same partition as the original's, so that a key's letters stay in order.
         letter = Outgoing(raw.partition % partitions, raw.key, raw.value, headers)
         await self._publisher.send(self.topic, [letter])
@@ -69,7 +72,7 @@ class DeadLetters:
             self._kafka.names.physical(self.topic),
             partitions,
             self._kafka.settings.replication_factor,
-            topic_configs={"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(2 * TOPIC_MESSAGE_BYTES_MAX)},
+            topic_configs={"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(LETTER_MESSAGE_BYTES_MAX)},
         )
         async with self._kafka.admin() as admin:
             try:

@@ -70,8 +70,8 @@ def event_outgoing(codec: Codec, event: EventFields, partitions: int, headers: H
     value = b"".join(
         (
             b"\x00", codec.schema_id("SystemEvent").to_bytes(4, "big"), _length(id), id, _length(type), type, _length(source), source,
-            _length(subject), subject, _long(to_micros(event.time)), _text(event.tenant), _length(correlation_id), correlation_id,
-            b"\x00" if event.causation_id is None else b"\x02" + _text(event.causation_id), _length(text), text,
+            _length(subject), subject, avro_long(to_micros(event.time)), avro_text(event.tenant), _length(correlation_id), correlation_id,
+            b"\x00" if event.causation_id is None else b"\x02" + avro_text(event.causation_id), _length(text), text,
             _SEVERITIES[event.severity], _NOT_IN_A_LOG,
         )
     )  # fmt: skip
@@ -102,17 +102,18 @@ def partition_for(key: str, partitions: int) -> int:
     return partition_of(key, partitions)
 
 
-def _text(text: str) -> bytes:
+def avro_text(text: str) -> bytes:
+    """Avro's string."""
     raw = text.encode()
     return _length(raw) + raw
 
 
 def _length(raw: bytes) -> bytes:
     length = len(raw)
-    return _SHORT_LENGTHS[length] if length < 256 else _long(length)
+    return _SHORT_LENGTHS[length] if length < 256 else avro_long(length)
 
 
-def _long(number: int) -> bytes:
+def avro_long(number: int) -> bytes:
     """Avro's zigzag varint."""
     rest = (number << 1) ^ (number >> 63)
     out = bytearray()
@@ -123,7 +124,7 @@ def _long(number: int) -> bytes:
     return bytes(out)
 
 
-_SHORT_LENGTHS = tuple(_long(length) for length in range(256))
-_SEVERITIES = {name: _long(index) for index, name in enumerate(get_args(Severity))}
+_SHORT_LENGTHS = tuple(avro_long(length) for length in range(256))
+_SEVERITIES = {name: avro_long(index) for index, name in enumerate(get_args(Severity))}
 #: aggregate_id, sequence, epoch and input: all null.
 _NOT_IN_A_LOG = b"\x00\x00\x00\x00"

@@ -19,3 +19,4 @@ class WorkerPorts:
     watermark_interval_s: float = 0.1
     checkpoint_interval_s: float = 10.0
     checkpoint_records: int = 50_000  #: matches
+    routes: bool = True  #: whether it delivers by routes, too

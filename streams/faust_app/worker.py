@@ -27,10 +27,11 @@ from streams.faust_app.feed import Feed, Subscription
 from streams.faust_app.match_stage import MatchStage
 from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
+from streams.faust_app.route_part import RoutePart
 from streams.kafka import Kafka, start
 from streams.matching.matchers import DEFAULT_TOPICS
 from streams.records import Json, derived_id
-from streams.topics import COMPOSITES, CONTROL_RULES, CONTROL_WORKFLOWS, MATCHES
+from streams.topics import COMPOSITES, CONTROL_ROUTES, CONTROL_RULES, CONTROL_WORKFLOWS, MATCHES
 
 #: The rhythm of watermarks once all source partitions of this worker were idle for `QUIET_AFTER_S`: only the wall clock moves then.
 QUIET_INTERVAL_S = 1.0
@@ -64,6 +65,8 @@ class Worker:
         self._ports = ports or WorkerPorts()
         self._rules = RulesReader(kafka, codec)
         self._starts = StartsReader(kafka, codec)
+        self._routes = RoutePart(kafka, codec, enabled=self._ports.routes, failed=self.fail)
+        self._matched: frozenset[str] = frozenset()  # topics that rules and triggers read; the others are routes' alone
         self._owners: dict[int, Owner] = {}
         self._sources: set[tuple[str, int]] = set()
         self._failure: asyncio.Future[None] | None = None
@@ -78,7 +81,11 @@ class Worker:
 
     def control_offsets(self) -> dict[str, int]:
         """Next offset to read per control topic (logical names): everything before it is in force here."""
-        return {CONTROL_RULES: self._rules.offset, CONTROL_WORKFLOWS: self._starts.offset}
+        return {
+            CONTROL_RULES: self._rules.offset,
+            CONTROL_WORKFLOWS: self._starts.offset,
+            **({CONTROL_ROUTES: self._routes.offset} if self._routes.enabled else {}),
+        }
 
     def partitions(self) -> list[str]:
         """Partitions held, `topic/partition`, logical names."""
@@ -123,16 +130,20 @@ class Worker:
         try:
             await self._rules.open()
             await self._starts.open()
+            await self._routes.read()
             await stage.use(list(self._rules.latest.values()), RuleIndex(self._rules.active()))
             await stage.use_starts(self._starts.index())
             # The composites, too, so that a rule that reads them is in force at once, from what is said now on.
-            sources = sorted({*DEFAULT_TOPICS, COMPOSITES, *await self._existing(stage.topics)})
-            counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sources}
+            self._matched = frozenset({*DEFAULT_TOPICS, COMPOSITES, *await self._existing(stage.topics)})
+            sources = sorted(self._matched | await self._existing(self._routes.topics))
+            counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sorted(self._matched)}
+            await self._routes.open(self._matched)
             feed = self._feed = self._ports.open_feed(self._subscription(stage, sources, new_owner))
             await feed.start()
             tasks = [
                 asyncio.create_task(self._follow_rules(stage, sources)),
                 asyncio.create_task(self._follow_starts(stage, sources)),
+                asyncio.create_task(self._follow_routes(stage, sources)),
                 asyncio.create_task(self._write_watermarks(stage, counts)),
                 asyncio.create_task(self._watch(feed)),
                 asyncio.create_task(self._watch_topics(stage, sources)),
@@ -155,6 +166,7 @@ class Worker:
             self._owners, self._feed, self._stage = {}, None, None
             await self._rules.close()
             await self._starts.close()
+            await self._routes.close()
             await stage.close()
             await actions.close()
             await producer.stop()
@@ -181,7 +193,9 @@ class Worker:
         async def match(chunk: Chunk) -> None:
             await self._caught_up.wait()
             if is_current(chunk):
-                await stage.handle(chunk)
+                self._routes.offer(chunk)
+                if names.logical(chunk.topic) in self._matched:
+                    await stage.handle(chunk)
 
         async def correlate(chunk: Chunk) -> None:
             if not is_current(chunk):
@@ -213,8 +227,9 @@ class Worker:
     async def _assigned(self, held: set[tuple[str, int]], stage: MatchStage, new_owner: Callable[[int], Owner]) -> None:
         """After a rebalance: takeovers run beside it, so that a long one does not hold up the group."""
         mine = {partition for topic, partition in held if topic == MATCHES}
-        self._sources = {place for place in held if place[0] != MATCHES}
+        self._sources = {place for place in held if place[0] in self._matched}
         stage.forget(self._sources)
+        self._routes.assigned({place for place in held if place[0] != MATCHES})
         gone = [self._owners.pop(partition) for partition in set(self._owners) - mine]
         kept = list(self._owners.values())
         for partition in mine - self._owners.keys():
@@ -269,6 +284,13 @@ class Worker:
 
         await self._starts.follow(changed)
 
+    async def _follow_routes(self, stage: MatchStage, sources: Sequence[str]) -> None:
+        async def changed() -> None:
+            self.reached.set()
+            await self._check_topics(stage, sources)
+
+        await self._routes.follow(changed)
+
     async def _existing(self, topics: Collection[str]) -> set[str]:
         """Those of the topics (logical names) that the broker has. Asking for the list of all creates none."""
         async with self._kafka.consumer() as consumer:
@@ -276,7 +298,7 @@ class Worker:
         return {topic for topic in topics if self._kafka.names.physical(topic) in known}
 
     async def _check_topics(self, stage: MatchStage, sources: Sequence[str]) -> None:
-        unread = stage.topics - set(sources)
+        unread = (stage.topics - self._matched) | (self._routes.topics - set(sources))
         if unread and (found := await self._existing(unread)):
             raise SourcesChanged(found)
 

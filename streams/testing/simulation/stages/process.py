@@ -44,6 +44,7 @@ class StageProcess:
         scenario = around.scenario
         kafka = SimulatedKafka(around.settings, around.broker, self.loop, around.partitions, batch_records=scenario.batch_records)
         ports = WorkerPorts(
+            routes=False,
             open_feed=self._open_feed,
             open_composites=lambda partition: SimulatedLog(around.broker, self.loop, COMPOSITES, partition),
             watermark_interval_s=scenario.watermark_s,

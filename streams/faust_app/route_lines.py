@@ -1,0 +1,198 @@
+"""A route to a webhook or a module, on one source partition: keys side by side, each in its order, failures parked.
+
+`streams.routing.line` decides what may be attempted; this makes the attempts, and reads the log again for what was left there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
+from typing import assert_never
+
+from streams.faust_app.route_ports import World
+from streams.faust_app.route_runner import Place, Runner, Source
+from streams.records import Json, derived_id
+from streams.routing.breaker import Breaker
+from streams.routing.line import UNDER_WAY_MAX, Failure, Item, Line, line_key
+from streams.routing.plan import Plan, Rejected
+from streams.routing.routes import ToModule, ToTopic, ToWebhook
+from streams.routing.tasks import Task
+from streams.webhooks.outcomes import Delivered, Failed, Outcome
+
+#: Codes of failures that leave open whether the module has done what it was asked: the same request is repeated.
+_UNANSWERED = frozenset({"module.silent", "kafka.unreachable", "kafka.timeout", "kafka.failed"})
+#: Longest wait for the next due attempt, seconds; the clock that they are due by may be put back.
+_PAUSE_S_MAX = 1.0
+
+
+class LineRunner(Runner):
+    """See the module. `state` as `dump` left it; without it everything from `position` on is to be done."""
+
+    def __init__(
+        self, world: World, plan: Plan, place: Place, source: Source, failed: Callable[[BaseException], None], *, position: int, state: Json
+    ) -> None:
+        super().__init__(world, plan, place, source, failed)
+        self.line: Line[Task] = Line(position, state)
+        self.breaker = Breaker()
+        self._wake = asyncio.Event()
+
+    def start(self) -> None:
+        """See `Runner.start`."""
+        super().start()
+        self.spawn(self._work())
+
+    @property
+    def position(self) -> int:
+        """See `Runner.position`."""
+        return self.line.position
+
+    def has_room(self) -> bool:
+        """See `Runner.has_room`."""
+        return self.line.has_much_room
+
+    def waiting(self) -> int:
+        """See `Runner.waiting`."""
+        return self.line.waiting()
+
+    def oldest(self) -> int:
+        """See `Runner.oldest`."""
+        return self.line.oldest()
+
+    def dump(self) -> Json:
+        """See `Runner.dump`."""
+        return self.line.dump()
+
+    def use(self, plan: Plan) -> None:
+        """See `Runner.use`. What is not under way is looked at again, as the new version sees it."""
+        self.line.spill()
+        super().use(plan)
+        self._wake.set()
+
+    def take(self, tasks: Sequence[Task], end: int) -> bool:
+        """See `Runner.take`."""
+        self._wake.set()
+        for task in tasks:
+            if task.raw.offset >= self.line.position and not self.line.offer(self._item(task)):
+                return False
+        self.line.skip_to(end)
+        return True
+
+    def _item(self, task: Task) -> Item[Task]:
+        raw = task.raw
+        return Item(raw.offset, self._key(raw.key, raw.offset), raw.timestamp_ms, task.size, task)
+
+    def _key(self, key: bytes | None, offset: int) -> bytes:
+        return line_key(key, offset, ordered=self.plan.route.order == "key")
+
+    # --- attempts ---
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            now_ms = self._world.now_ms()
+            most = 0 if self.held or self._stuck else self.breaker.most(now_ms, UNDER_WAY_MAX)
+            while (begun := self.line.begin(now_ms, most)) is not None:
+                self.spawn(self._attempt(*begun))
+            if self.line.hungry():
+                self._wake_reader.set()
+            due_ms = [each for each in (self.line.next_due_ms(), self.breaker.open_until_ms) if each is not None and each > now_ms]
+            pause_s = min([(min(due_ms) - now_ms) / 1000] if due_ms else [_PAUSE_S_MAX], default=_PAUSE_S_MAX)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(pause_s, _PAUSE_S_MAX))
+
+    async def _attempt(self, item: Item[Task], failure: Failure | None) -> None:
+        task = item.work
+        attempts = 1 if failure is None else failure.attempts + 1
+        first_ms = self._world.now_ms() if failure is None else failure.first_ms
+        outcome, stage = await self._made(task, failure)
+        if isinstance(outcome, Delivered):
+            await self._report_breaker(self.breaker.succeeded(), "route.destination-up")
+            self.counts["delivered"] += 1
+            await self.tell(task, attempts, "delivered", None, self.age_ms(task))
+            self.line.settle(item.key)
+        elif self.plan.route.retry.allows(outcome.code, outcome.retryable, attempts):
+            now_ms = self._world.now_ms()
+            await self._report_breaker(self.breaker.failed(now_ms), "route.destination-down")
+            self.counts["retried"] += 1
+            self.last_error = f"{outcome.code}: {outcome.message}"
+            seed = f"{self.plan.route.id}/{self.place}/{item.offset}"
+            due_ms = now_ms + self.plan.route.retry.delay_ms(attempts, seed, outcome.after_ms)
+            generation = (0 if failure is None else failure.generation) + (outcome.code not in _UNANSWERED)
+            await self.tell(task, attempts, "retrying", (outcome.code, outcome.message), self.age_ms(task))
+            self.line.fail(
+                item.key,
+                Failure(
+                    attempts=attempts, first_ms=first_ms, due_ms=due_ms, code=outcome.code, message=outcome.message[:200],
+                    generation=generation,
+                ),
+            )  # fmt: skip
+        else:
+            if outcome.retryable:
+                await self._report_breaker(self.breaker.failed(self._world.now_ms()), "route.destination-down")
+            await self.give_up(
+                task, stage=stage, code=outcome.code, message=outcome.message, attempts=attempts, first_ms=first_ms,
+                latency_ms=self.age_ms(task),
+            )  # fmt: skip
+            self.line.settle(item.key)
+        self._wake.set()
+        if self.behind or self.line.hungry():
+            self._wake_reader.set()
+
+    async def _made(self, task: Task, failure: Failure | None) -> tuple[Outcome, str]:
+        """An attempt, and the stage that it belongs to."""
+        if isinstance(task.outcome, Rejected):
+            refused = task.outcome
+            return Failed(code=refused.code, message=refused.message, retryable=False), refused.stage
+        destination = self.plan.route.destination
+        match destination:
+            case ToWebhook():
+                return await self._world.post(destination, task.delivery_id, task.outcome.event), "deliver"
+            case ToModule():
+                # An answered request is not repeated: the module would give the same answer. Nor is one that was put back.
+                generation = task.attempts + (0 if failure is None else failure.generation)
+                request = derived_id("route-request", task.delivery_id, generation)
+                return await self._world.call(destination, request, task), "deliver"
+            case ToTopic():
+                raise asyncio.CancelledError  # the route goes elsewhere now: this runner is about to be closed
+            case _:
+                assert_never(destination)
+
+    async def _report_breaker(self, changed: bool, kind: str) -> None:
+        if changed:
+            down = kind == "route.destination-down"
+            data = {"destination": self.plan.route.destination.shown, "error": self.last_error}
+            await self.report(kind, "error" if down else "info", data)
+
+    # --- sweeps ---
+
+    async def sweep(self) -> bool:
+        """See `Runner.sweep`."""
+        start = self.line.sweep_from()
+        if start is None:
+            return False
+        self.line.begin_sweep()
+        place = start
+        try:
+            while place < self.line.position and not self.line.sated():
+                place = await self._sweep_to(place, self.line.position)
+        finally:
+            self.line.end_sweep(place)
+            self._wake.set()
+        return True
+
+    async def _sweep_to(self, start: int, end: int) -> int:
+        """The offset to which it has come."""
+        async with aclosing(self._source.scan(start, end)) as records:
+            async for stored in records:
+                key = self._key(stored.key, stored.offset)
+                if not self.line.wants(stored.offset, key):
+                    continue
+                task = await self._source.task(stored, self.plan)
+                if task is None or not self.line.wants(stored.offset, key):
+                    continue
+                if self.line.refill(self._item(task)):
+                    self._wake.set()
+                elif self.line.sated():
+                    return stored.offset + 1
+        return end

@@ -1,0 +1,106 @@
+"""What a worker does about routes: one place that knows whether it does anything at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from streams.codec.avro import Codec
+from streams.errors import BackboneError
+from streams.faust_app.prefix import Chunk
+from streams.faust_app.route_reader import RouteChange, RoutesReader
+from streams.kafka import Kafka
+
+if TYPE_CHECKING:
+    from streams.faust_app.route_stage import RouteStage
+
+_CATCH_UP_S = 10.0
+
+_log = structlog.get_logger("routes")
+
+
+class RoutePart:
+    """See the module. `failed` gets what must end the process."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, *, enabled: bool, failed: Callable[[BaseException], None]) -> None:
+        self.enabled = enabled
+        self.stage: RouteStage | None = None
+        self._kafka = kafka
+        self._codec = codec
+        self._failed = failed
+        self._reader = RoutesReader(kafka, codec)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def offset(self) -> int:
+        """Next offset of the control topic: everything before it is in force here."""
+        return self._reader.offset
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """What routes read."""
+        return frozenset() if self.stage is None else self.stage.topics
+
+    async def read(self) -> None:
+        """Reads the routes in force. Raises `BackboneError`."""
+        if self.enabled:
+            from streams.faust_app.route_stage import RouteStage
+
+            await self._reader.open()
+            self.stage = RouteStage(self._kafka, self._codec, self._reader, failed=self._failed)
+
+    async def open(self, matched: Iterable[str]) -> None:
+        """Begins; see `RouteStage.open`. Raises `BackboneError`."""
+        if self.stage is not None:
+            await self.stage.open(matched)
+
+    async def follow(self, changed: Callable[[], Awaitable[None]]) -> None:
+        """Takes over what changes, until cancelled; then calls `changed`."""
+
+        async def use(changes: Sequence[RouteChange]) -> None:
+            assert self.stage is not None
+            await self.stage.use(changes)
+            _log.info("routes.changed", routes=[change.route_id for change in changes], active=len(self._reader.routes))
+            await changed()
+
+        if self.stage is None:
+            await asyncio.Event().wait()
+        await self._reader.follow(use)
+
+    def assigned(self, held: set[tuple[str, int]]) -> None:
+        """After a rebalance: the source partitions held. Taking them goes on beside the group."""
+        if self.stage is not None:
+            task = asyncio.create_task(self._take(self.stage, held))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, stage: RouteStage, held: set[tuple[str, int]]) -> None:
+        try:
+            try:
+                # We may have slept: nothing is delivered by routes that were changed before the partitions became ours.
+                await asyncio.wait_for(self._reader.catch_up(), _CATCH_UP_S)
+            except TimeoutError:
+                _log.warning("routes.not-caught-up", offset=self._reader.offset)
+            await stage.assigned(held)
+        except (BackboneError, KafkaError, OSError) as error:
+            self._failed(error)
+
+    def offer(self, chunk: Chunk) -> None:
+        """What Faust has fetched; never waits."""
+        if self.stage is not None:
+            self.stage.offer(chunk)
+
+    async def close(self) -> None:
+        """Stops everything; positions are written down if Kafka is there."""
+        tasks, self._tasks = self._tasks, set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        stage, self.stage = self.stage, None
+        if stage is not None:
+            await stage.close()
+        await self._reader.close()

@@ -1,0 +1,337 @@
+"""One source partition: looks at every record once for all routes that are live, and hands them what is their business.
+
+What Faust brings is offered, never waited for: where it comes faster than it can be handled, or begins behind what was handled last, the
+partition reads the log itself until it has come to what is live. So no Faust agent waits for a route, and nothing is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+
+from streams.causation import depth_of
+from streams.correlation.index import RuleIndex
+from streams.errors import BackboneError, InvalidInput
+from streams.faust_app.prefix import Chunk
+from streams.faust_app.route_lines import LineRunner
+from streams.faust_app.route_ports import World
+from streams.faust_app.route_runner import Place, Runner
+from streams.faust_app.route_topics import TopicRunner
+from streams.faust_app.slices import Slices
+from streams.log.ports import Stored
+from streams.log.rule import ReadersRule, Verdict
+from streams.matching.matchers import RecordView
+from streams.records import Json
+from streams.routing.index import index_of
+from streams.routing.letters import Redriven, redriven_of, resolved_by
+from streams.routing.plan import Filtered, Plan, Ready, Rejected, Unmatched
+from streams.routing.routes import ActiveRoute, ToTopic
+from streams.routing.tasks import Task
+from streams.topics import BY_NAME, RETRY_SUFFIX
+
+#: Chunks that wait; what comes beyond them is read from the log.
+_INBOX_MAX = 8
+#: Records of a batch that is read from the log.
+_BATCH_MAX = 1000
+_AGAIN_S = 1.0
+
+_log = structlog.get_logger("routes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a route has left on a source partition: from a checkpoint, or where it begins."""
+
+    position: int
+    state: Json = None  #: as `Runner.dump` gave it
+    since_ms: int | None = None  #: when that was, Unix time
+
+
+class RoutePartition:
+    """See the module. `failed` gets what must end the process; with `buries` nobody else cares for records that cannot be read."""
+
+    def __init__(self, world: World, topic: str, partition: int, *, failed: Callable[[BaseException], None], buries: bool) -> None:
+        self.place = Place(topic, partition)
+        self.position = 0  #: see `Source.position`
+        self.end = 0  #: of the log, as far as is known
+        self.runners: dict[str, Runner] = {}
+        self._world = world
+        self._failed = failed
+        self._buries = buries
+        self._is_log = topic in BY_NAME and BY_NAME[topic].log
+        self._is_retry = topic.endswith(RETRY_SUFFIX)
+        self._rule: tuple[int, ReadersRule] | None = None  # of logs: the offset that it has come to
+        self._index: RuleIndex = index_of(())
+        self._inbox: deque[Chunk] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # --- life ---
+
+    def start(self, routes: Sequence[ActiveRoute], states: Mapping[str, State], end: int) -> None:
+        """Begins with these routes, each where its state says; the log ends at `end`."""
+        self.end = max(self.end, end)
+        for active in routes:
+            self._add(active, states[active.id])
+        # Who is not as far as the others reads what it lacks by itself.
+        self.position = max((runner.position for runner in self.runners.values()), default=self.end)
+        self._settle_down()
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """Stops at once; the runners keep their states."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*(runner.close() for runner in self.runners.values()))
+
+    async def change(self, active: ActiveRoute | None, route_id: str, state: State | None) -> Runner | None:
+        """A route has a new version (`state`: of one that was not here), or is gone (None); the runner that ended by it."""
+        runner = self.runners.get(route_id)
+        if active is None:
+            self.runners.pop(route_id, None)
+            if runner is not None:
+                await runner.close()
+            self._settle_down()
+            return runner
+        if runner is not None and isinstance(active.route.destination, ToTopic) == isinstance(runner, TopicRunner):
+            runner.use(Plan(active))
+        elif runner is not None:
+            await runner.close()
+            self._add(active, State(position=runner.position, state=runner.dump()))
+        elif state is not None:
+            self._add(active, state)
+            if len(self.runners) == 1:
+                self.position = self.runners[route_id].position
+        self._settle_down()
+        return None
+
+    def _add(self, active: ActiveRoute, state: State) -> None:
+        plan = Plan(active)
+        about = (self._world, plan, self.place, self, self._failed)
+        runner: Runner
+        if isinstance(active.route.destination, ToTopic):
+            runner = TopicRunner(*about, position=state.position, state=state.state, since_ms=state.since_ms)
+        else:
+            runner = LineRunner(*about, position=state.position, state=state.state)
+        self.runners[active.id] = runner
+        runner.start()
+
+    def _settle_down(self) -> None:
+        self._index = index_of([runner.plan.active for runner in self.runners.values()])
+        for runner in self.runners.values():
+            if runner.position < self.position:
+                runner.fall_behind()
+        self._wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    # --- what is live ---
+
+    def offer(self, chunk: Chunk) -> None:
+        """What Faust has fetched."""
+        self.end = max(self.end, chunk.end)
+        if self.runners and len(self._inbox) < _INBOX_MAX:
+            self._inbox.append(chunk)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            while self._inbox and self._inbox[0].end <= self.position:
+                self._inbox.popleft()
+            if not self.runners:
+                self._inbox.clear()
+                self.position = self.end
+            if self.position >= self.end:
+                await self._wake.wait()
+            elif self._inbox and self._inbox[0].start <= self.position:
+                chunk = self._inbox.popleft()
+                records = [_stored(chunk, record) for record in chunk.records if record.offset >= self.position]
+                await self._handle(await self._counting(records, chunk.end), chunk.end)
+            else:
+                await self._read_on(self._inbox[0].start if self._inbox else self.end)
+
+    async def _read_on(self, end: int) -> None:
+        batch: list[Stored] = []
+        try:
+            async with aclosing(self.scan(self.position, end)) as records:
+                async for stored in records:
+                    batch.append(stored)
+                    if len(batch) == _BATCH_MAX:
+                        await self._handle(batch, stored.offset + 1)
+                        batch = []
+            await self._handle(batch, end)
+        except BackboneError as error:
+            _log.warning("route.waiting", place=str(self.place), code=error.code, message=error.message)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _counting(self, records: Sequence[Stored], end: int) -> Sequence[Stored]:
+        """Those that count, of all from the position to `end`."""
+        if not self._is_log:
+            return records
+        if self._rule is None or self._rule[0] != self.position:
+            self._rule = (self.position, ReadersRule(await self._epoch_at(self.position)))
+        rule = self._rule[1]
+        found = [stored for stored in records if rule.judge_headers(stored.headers) is Verdict.VALID]
+        self._rule = (end, rule)
+        return found
+
+    async def _epoch_at(self, offset: int) -> int:
+        while True:
+            try:
+                return await self._world.epoch_at(self.place.topic, self.place.partition, offset)
+            except BackboneError as error:
+                _log.warning("route.waiting", place=str(self.place), code=error.code, message=error.message)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _handle(self, records: Sequence[Stored], end: int) -> None:
+        """All records from the position to `end`."""
+        live = {name: runner for name, runner in self.runners.items() if not runner.behind}
+        tasks: dict[str, list[Task]] = {name: [] for name in live}
+        slices = Slices(asyncio.get_running_loop().time)
+        slices.begin()
+        for stored in records:
+            for route_id, task in await self._tasks_of(stored, live):
+                tasks[route_id].append(task)
+            if slices.over():
+                await asyncio.sleep(0)
+                slices.begin()
+        self.position = end
+        for name, runner in self.runners.items():
+            if live.get(name) is runner:
+                runner.offer(tasks[name], end)
+            elif not runner.behind and runner.position < end:
+                runner.fall_behind()  # it has come to what was live a moment ago
+
+    async def _tasks_of(self, stored: Stored, live: Mapping[str, Runner]) -> list[tuple[str, Task]]:
+        if self._is_retry:
+            return await self._tasks_of_redriven(stored, live)
+        try:
+            view = await self._view(stored)
+            bucket = self._index.candidates(self.place.topic, view.type)
+            if not bucket:
+                return []
+            found = []
+            for hit in self._index.hits_of(bucket, view):
+                runner = live.get(hit.active.id)
+                task = None if runner is None else _task(stored, view, runner.plan)
+                if task is not None:
+                    found.append((hit.active.id, task))
+                elif runner is not None:
+                    runner.counts["filtered"] += 1
+            return found
+        except InvalidInput as error:
+            if self._buries:
+                await self._bury_unreadable(stored, error)
+            return []
+
+    async def _tasks_of_redriven(self, stored: Stored, live: Mapping[str, Runner]) -> list[tuple[str, Task]]:
+        redriven = redriven_of(stored.headers)
+        if redriven is None or not redriven.for_route:
+            if redriven is None and resolved_by(stored.headers) is None:
+                _log.warning("redrive.stranger", place=str(self.place), offset=stored.offset)
+            return []
+        if redriven.route not in self.runners:
+            await self._bury_orphan(stored, redriven)
+            return []
+        if redriven.route not in live:
+            return []
+        return [(redriven.route, await self._redriven(stored, redriven, live[redriven.route].plan))]
+
+    async def _redriven(self, stored: Stored, redriven: Redriven, plan: Plan) -> Task:
+        """What was put back is the route's business, whatever its matcher says: somebody has decided so."""
+        try:
+            view = await self._view(stored)
+            outcome = plan.outcome_of_match(view, depth_of(stored.headers))
+        except InvalidInput as error:
+            return Task(stored, "", "", "default", 0, Rejected(code=error.code, message=error.message, stage="route"), redriven)
+        if isinstance(outcome, Filtered | Unmatched):
+            outcome = Rejected(code="route.filtered", message=outcome.why, stage="filter")
+        return _made(stored, view, outcome, redriven)
+
+    async def _view(self, stored: Stored) -> RecordView:
+        try:
+            return self._world.view(stored.value)
+        except InvalidInput as error:
+            if not await self._world.learn(error):
+                raise
+        return self._world.view(stored.value)
+
+    async def _bury_orphan(self, stored: Stored, redriven: Redriven) -> None:
+        """A record was put back for a route that is gone since."""
+        refused = Rejected(code="route.unknown", message=f"The route {redriven.route} is not in force.", stage="route")
+        task = Task(stored, "", "", "default", 0, refused, redriven)
+        while True:
+            try:
+                await self._world.bury(
+                    None, task, stage="route", code=refused.code, message=refused.message, attempts=redriven.attempts, first_ms=0
+                )
+            except BackboneError as error:
+                _log.error("route.stopped", place=str(self.place), code=error.code, message=error.message)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
+    async def _bury_unreadable(self, stored: Stored, error: BackboneError) -> None:
+        while True:
+            try:
+                await self._world.bury_unreadable(stored, error)
+            except BackboneError as failed:
+                _log.error("route.stopped", place=str(self.place), code=failed.code, message=failed.message)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
+    # --- what runners read ---
+
+    async def scan(self, start: int, end: int) -> AsyncGenerator[Stored, None]:
+        """See `Source.scan`."""
+        slices = Slices(asyncio.get_running_loop().time)
+        slices.begin()
+        async with aclosing(self._world.read(self.place.topic, self.place.partition, start, end)) as records:
+            async for stored in records:
+                yield stored
+                if slices.over():
+                    await asyncio.sleep(0)
+                    slices.begin()
+
+    async def task(self, stored: Stored, plan: Plan) -> Task | None:
+        """See `Source.task`."""
+        if self._is_retry:
+            redriven = redriven_of(stored.headers)
+            if redriven is None or not redriven.for_route or redriven.route != plan.route.id:
+                return None
+            return await self._redriven(stored, redriven, plan)
+        try:
+            view = await self._view(stored)
+            return None if plan.mismatch(self.place.topic, view) is not None else _task(stored, view, plan)
+        except InvalidInput:
+            return None  # whoever looked at it first has told
+
+
+def _task(stored: Stored, view: RecordView, plan: Plan) -> Task | None:
+    """What a route has to do with a record that satisfies its matcher; None: a filter is false. Raises `InvalidInput`."""
+    outcome = plan.outcome_of_match(view, depth_of(stored.headers))
+    return None if isinstance(outcome, Filtered | Unmatched) else _made(stored, view, outcome)
+
+
+def _made(stored: Stored, view: RecordView, outcome: Ready | Rejected, redriven: Redriven | None = None) -> Task:
+    event_id = view.text("id")
+    story = view.text("correlation_id") or event_id
+    return Task(stored, event_id, story, view.text("tenant") or "default", depth_of(stored.headers), outcome, redriven)
+
+
+def _stored(chunk: Chunk, record: object) -> Stored:
+    return Stored(
+        topic=chunk.topic, partition=chunk.partition, offset=record.offset, timestamp_ms=record.timestamp,  # type: ignore[attr-defined]
+        key=record.key, value=record.value, headers=record.headers,  # type: ignore[attr-defined]
+    )  # fmt: skip

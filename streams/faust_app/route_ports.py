@@ -1,0 +1,83 @@
+"""What delivering needs of the world: sources, destinations, dead letters, whom to tell. Kafka is one world, that of tests another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from streams.bus.outgoing import Outgoing
+from streams.bus.validate import EventFields
+from streams.errors import BackboneError
+from streams.log.ports import Stored
+from streams.matching.matchers import RecordView
+from streams.records import SystemEvent
+from streams.routing.routes import ActiveRoute, ToModule, ToWebhook
+from streams.routing.tasks import DeliveryWriter, Task
+from streams.webhooks.outcomes import Outcome
+
+
+class World(Protocol):
+    """See the module. Topics are logical names. What says so raises `BackboneError`: it was not done, or not all of it."""
+
+    def now(self) -> datetime:
+        """The wall clock."""
+
+    def now_ms(self) -> int:
+        """Unix time."""
+
+    # --- sources ---
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
+        """The records of [start, end) that count (of a log by the reader's rule), in order. Raises `BackboneError`."""
+
+    async def epoch_at(self, topic: str, partition: int, offset: int) -> int:
+        """The epoch in force before the offset of a log. Raises `BackboneError`."""
+
+    def view(self, value: bytes | None) -> RecordView:
+        """A record as matchers see it. Raises `InvalidInput`."""
+
+    async def learn(self, error: BackboneError) -> bool:
+        """Whether it is worth while to look at a record again that could not be read."""
+
+    # --- destinations ---
+
+    async def partitions(self, topic: str) -> int:
+        """Of a topic. Raises `BackboneError`."""
+
+    def event(self, event: EventFields, partitions: int, headers: Sequence[tuple[str, bytes]]) -> Outgoing:
+        """An event as it is written. Raises `TooLarge`, `InvalidInput`."""
+
+    async def send(self, topic: str, records: Sequence[Outgoing]) -> None:
+        """Returns when the broker has them all. Raises `BackboneError`."""
+
+    async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
+        """One attempt at a webhook."""
+
+    async def call(self, to: ToModule, key: str, task: Task) -> Outcome:
+        """One request to a module. `key` is the id of the request."""
+
+    # --- what is told ---
+
+    async def bury(
+        self, active: ActiveRoute | None, task: Task, *, stage: str, code: str, message: str, attempts: int, first_ms: int
+    ) -> None:
+        """Writes a dead letter. Raises `BackboneError`."""
+
+    async def bury_unreadable(self, raw: Stored, error: BackboneError) -> None:
+        """Writes the dead letter of a record that nobody can read, for no route in particular. Raises `BackboneError`."""
+
+    def deliveries(self, active: ActiveRoute) -> DeliveryWriter:
+        """Writes the deliveries of a version of a route."""
+
+    async def tell(self, deliveries: Sequence[Outgoing]) -> None:
+        """Takes deliveries to be written soon, in order; waits only while there are too many."""
+
+    async def report(self, event: SystemEvent) -> None:
+        """Takes an event to be written soon."""
+
+    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int) -> frozenset[int]:
+        """Offsets of a source partition of which the destination topic has what the route made, as far as it was written since then.
+
+        Raises `BackboneError`.
+        """

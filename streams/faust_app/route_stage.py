@@ -1,0 +1,266 @@
+"""The routes of a worker: which source partitions it serves, from where each route goes on, and what it writes down of that.
+
+Faust decides who has a source partition, and brings what is live; positions are the routes' own (`mplp.internal.routes`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.bus.outgoing import outgoing
+from streams.bus.publisher import Publisher, translated
+from streams.codec.avro import Codec
+from streams.errors import BackboneError
+from streams.faust_app.prefix import Chunk
+from streams.faust_app.route_partition import RoutePartition, State
+from streams.faust_app.route_reader import RouteChange, RoutesReader
+from streams.faust_app.route_runner import Runner
+from streams.faust_app.route_world import KafkaWorld
+from streams.kafka import Kafka
+from streams.log.kafka_log import RANGE_OPTIONS, read_range
+from streams.records import Json, Snapshot
+from streams.routing.routes import ActiveRoute
+from streams.routing.states import RouteState, place_key, record_of, state_of
+from streams.routing.tasks import state_event
+from streams.topics import RETRY_SUFFIX, ROUTE_STATES, partition_of
+
+#: How often states are written down, seconds: what a successor repeats of what was done.
+_SAVE_INTERVAL_S = 0.5
+_AGAIN_S = 1.0
+#: How long the last word before partitions go may take, seconds.
+_LAST_SAVE_S = 3.0
+
+_log = structlog.get_logger("routes")
+
+Place = tuple[str, int]  #: logical topic, partition
+
+
+class RouteStage:
+    """See the module. `failed` gets what must end the process."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, reader: RoutesReader, *, failed: Callable[[BaseException], None]) -> None:
+        self._kafka = kafka
+        self._codec = codec
+        self._reader = reader
+        self._failed = failed
+        self._publisher = Publisher(kafka, codec)
+        self._world = KafkaWorld(kafka, codec, failed)
+        self._partitions: dict[Place, RoutePartition] = {}
+        self._matched: frozenset[str] = frozenset()
+        self._saved: dict[str, Json] = {}  # key → state, as it was written last
+        self._states_in = 1  # partitions of the topic of states
+        self._changing = asyncio.Lock()
+        self._saving = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """What routes read (logical names), with what is put back."""
+        read = {topic for active in self._reader.routes.values() for topic in active.route.topics}
+        return frozenset(read | {topic + RETRY_SUFFIX for topic in read})
+
+    @property
+    def runners(self) -> Iterable[tuple[RoutePartition, Runner]]:
+        """All that run here."""
+        return [(partition, runner) for partition in self._partitions.values() for runner in partition.runners.values()]
+
+    async def open(self, matched: Iterable[str]) -> None:
+        """Begins; `matched` are the topics of which another stage buries what cannot be read. Raises `BackboneError`."""
+        self._matched = frozenset(matched)
+        await self._world.open()
+        self._states_in = await self._publisher.partitions(ROUTE_STATES)
+        self._task = asyncio.create_task(self._save_on())
+        self._task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """Stops everything, and writes down where a successor goes on if Kafka is there."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._drop(list(self._partitions))
+        await self._world.close()
+        await self._publisher.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    # --- what the worker calls ---
+
+    def offer(self, chunk: Chunk) -> None:
+        """What Faust has fetched of a source partition; never waits."""
+        partition = self._partitions.get((self._kafka.names.logical(chunk.topic), chunk.partition))
+        if partition is not None:
+            partition.offer(chunk)
+
+    async def assigned(self, held: set[Place]) -> None:
+        """These source partitions are this worker's now. Raises `BackboneError`."""
+        async with self._changing:
+            await self._drop([place for place in self._partitions if place not in held])
+            fresh = sorted(place for place in held if place not in self._partitions)
+            if not fresh:
+                return
+            self._world.forget_routed()
+            states = await self._load(fresh)
+            wanted: list[tuple[str, int, int | None]] = [(topic, partition, None) for topic, partition in fresh]
+            begins = [(place, active) for place in fresh for active in self._of(place[0]) if (place, active.id) not in states]
+            wanted += [(topic, partition, active.since_ms) for (topic, partition), active in begins]
+            offsets = await self._world.lookup(wanted)
+            ends = dict(zip(fresh, offsets, strict=False))
+            for ((topic, partition), active), offset in zip(begins, offsets[len(fresh) :], strict=True):
+                states[(topic, partition), active.id] = State(position=offset)
+            for place in fresh:
+                routes = self._of(place[0])
+                made = RoutePartition(self._world, *place, failed=self._failed, buries=self._buries(place[0]))
+                self._partitions[place] = made
+                made.start(routes, {active.id: states[place, active.id] for active in routes}, ends[place])
+            _log.info("routes.taken", partitions=len(fresh))
+
+    async def use(self, changes: Sequence[RouteChange]) -> None:
+        """Routes have changed. Raises `BackboneError`."""
+        async with self._changing:
+            for change in changes:
+                if change.active is None:
+                    await self._withdraw(change.route_id)
+                else:
+                    await self._put(change.active)
+
+    async def _put(self, active: ActiveRoute) -> None:
+        places = [place for place in self._partitions if _source(place[0]) in active.route.topics]
+        new = [place for place in places if active.id not in self._partitions[place].runners]
+        offsets = await self._world.lookup([(topic, partition, active.since_ms) for topic, partition in new]) if new else []
+        states = {place: State(position=offset) for place, offset in zip(new, offsets, strict=True)}
+        for place in places:
+            await self._partitions[place].change(active, active.id, states.get(place))
+        for place in [place for place in self._partitions if place not in places]:  # a topic that it no longer reads
+            await self._end(place, active.id)
+
+    async def _withdraw(self, route_id: str) -> None:
+        for place in list(self._partitions):
+            await self._end(place, route_id)
+
+    async def _end(self, place: Place, route_id: str) -> None:
+        """The route is gone from a source partition: what it has not settled is told, and not delivered."""
+        runner = await self._partitions[place].change(None, route_id, None)
+        if runner is None:
+            return
+        dump = runner.dump()
+        self._saved.pop(_key(place, route_id), None)
+        await self._persistently(lambda: self._write({_key(place, route_id): None}))
+        if dump["keys"]:
+            offsets = {bytes.fromhex(key)[1:].decode(errors="replace"): entry[0] for key, entry in dump["keys"].items()}
+            told = dict(sorted(offsets.items(), key=lambda each: each[1])[:100])
+            data: dict[str, Json] = {"keys": len(offsets), "records": runner.waiting(), "offsets": told}
+            shown = place_key(*place)
+            await self._world.report(state_event("route.abandoned", route_id, shown, "warning", data, self._world.now()))
+
+    def _of(self, topic: str) -> list[ActiveRoute]:
+        """The routes that read a topic (also what is put back into it), in the order of their versions."""
+        source = _source(topic)
+        return sorted((each for each in self._reader.routes.values() if source in each.route.topics), key=lambda each: each.order)
+
+    def _buries(self, topic: str) -> bool:
+        return topic not in self._matched and not topic.endswith(RETRY_SUFFIX)
+
+    # --- states ---
+
+    async def _load(self, places: Sequence[Place]) -> dict[tuple[Place, str], State]:
+        """The states of the routes in force on these source partitions."""
+        wanted = set(places)
+        found: dict[tuple[Place, str], State] = {}
+        physical = self._kafka.names.physical(ROUTE_STATES)
+        partitions = sorted({partition_of(place_key(*place), self._states_in) for place in places})
+        try:
+            async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+                tps = [TopicPartition(physical, number) for number in partitions]
+                ends = await consumer.end_offsets(tps)
+                for tp in tps:
+                    async for stored in read_range(consumer, physical, tp.partition, 0, int(ends[tp])):
+                        key = (stored.key or b"").decode(errors="replace")
+                        text, _, route = key.rpartition("/")
+                        topic, _, number = text.rpartition("/")
+                        place = (topic, int(number) if number.isdigit() else -1)
+                        if place not in wanted:
+                            continue
+                        found.pop((place, route), None)
+                        snapshot = None if stored.value is None else self._codec.decode(stored.value)
+                        if isinstance(snapshot, Snapshot) and self._counts(route, stored.timestamp_ms):
+                            state = state_of(snapshot, stored.timestamp_ms)
+                            found[place, route] = State(position=int(state.state["position"]), state=state.state, since_ms=state.saved_ms)
+        except (KafkaError, OSError) as error:
+            raise translated(error, ROUTE_STATES) from error
+        return found
+
+    def _counts(self, route: str, saved_ms: int) -> bool:
+        """Whether a state belongs to a route in force, not to one of its name that was deleted before."""
+        active = self._reader.routes.get(route)
+        return active is not None and saved_ms >= active.since_ms
+
+    async def _drop(self, places: Sequence[Place]) -> None:
+        """These source partitions are no longer ours: writes down how far they are. A successor may be further already: nothing is lost."""
+        gone = [self._partitions.pop(place) for place in places]
+        await asyncio.gather(*(partition.close() for partition in gone))
+        dumps = {
+            _key((partition.place.topic, partition.place.partition), name): runner.dump()
+            for partition in gone
+            for name, runner in partition.runners.items()
+        }
+        try:
+            async with asyncio.timeout(_LAST_SAVE_S):
+                await self._save(dumps)
+        except (BackboneError, TimeoutError) as error:
+            _log.warning("routes.not-saved", reason=str(error))  # a successor repeats a little more
+        for key in dumps:
+            self._saved.pop(key, None)
+
+    async def _save_on(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_INTERVAL_S)
+            async with self._saving:
+                dumps = {
+                    _key((partition.place.topic, partition.place.partition), runner.plan.route.id): runner.dump()
+                    for partition, runner in self.runners
+                }
+                await self._persistently(lambda dumps=dumps: self._save(dumps))  # type: ignore[misc]
+
+    async def _save(self, dumps: Mapping[str, Json]) -> None:
+        """Writes down what has changed; what was told of it before has reached Kafka first."""
+        changed = {key: dump for key, dump in dumps.items() if self._saved.get(key) != dump}
+        if not changed:
+            return
+        await self._world.flush()
+        await self._write(changed)
+        self._saved |= changed
+
+    async def _write(self, states: Mapping[str, Json]) -> None:
+        records = []
+        for key, state in states.items():
+            place, _, route = key.rpartition("/")
+            topic, _, partition = place.rpartition("/")
+            record = record_of(RouteState(route=route, topic=topic, partition=int(partition), state=state or {"position": 0, "keys": {}}))
+            made = outgoing(self._codec, record, self._states_in, key=key)
+            number = partition_of(place, self._states_in)
+            records.append(made._replace(partition=number, value=None if state is None else made.value))
+        await self._publisher.send(ROUTE_STATES, records)
+
+    async def _persistently(self, act: Callable[[], object]) -> None:
+        while True:
+            try:
+                await act()  # type: ignore[misc]
+                return
+            except BackboneError as error:
+                _log.warning("routes.waiting", code=error.code, message=error.message)
+                await asyncio.sleep(_AGAIN_S)
+
+
+def _key(place: Place, route: str) -> str:
+    return f"{place_key(*place)}/{route}"
+
+
+def _source(topic: str) -> str:
+    return topic.removesuffix(RETRY_SUFFIX)

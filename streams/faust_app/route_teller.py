@@ -1,0 +1,77 @@
+"""Writes what is told in the order in which it is told, many records at a time, beside those who tell it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from streams.bus.outgoing import Outgoing
+from streams.bus.publisher import Publisher
+from streams.errors import BackboneError, Fault
+
+#: Records that wait to be written, beyond which those who tell wait.
+_WAITING_MAX = 20_000
+_BATCH_MAX = 5000
+_AGAIN_S = 1.0
+
+_log = structlog.get_logger("routes")
+
+
+class Teller:
+    """One topic's. `failed` gets what must end the process."""
+
+    def __init__(self, publisher: Publisher, topic: str, failed: Callable[[BaseException], None]) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._waiting: list[Outgoing] = []
+        self._told = self._written = 0
+        self._changed = asyncio.Condition()
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._write())
+        self._failed = failed
+        self._task.add_done_callback(self._ended)
+
+    async def tell(self, records: Sequence[Outgoing]) -> None:
+        """Takes records; waits only while there are too many."""
+        while self._told - self._written > _WAITING_MAX:
+            async with self._changed:
+                await self._changed.wait()
+        self._waiting.extend(records)
+        self._told += len(records)
+        self._wake.set()
+
+    async def flush(self) -> None:
+        """Returns when the broker has all that was told before."""
+        wanted = self._told
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._written >= wanted)
+
+    async def close(self) -> None:
+        """Stops; what is not written is lost."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    async def _write(self) -> None:
+        while True:
+            self._wake.clear()
+            if not self._waiting:
+                await self._wake.wait()
+            batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
+            while True:
+                try:
+                    await self._publisher.send(self._topic, batch)
+                    break
+                except BackboneError as error:
+                    if error.fault is not Fault.PEER:
+                        _log.error("report.lost", topic=self._topic, records=len(batch), code=error.code, message=error.message)
+                        break
+                    await asyncio.sleep(_AGAIN_S)
+            self._written += len(batch)
+            async with self._changed:
+                self._changed.notify_all()

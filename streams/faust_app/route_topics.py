@@ -1,0 +1,229 @@
+"""A route to a topic, on one source partition: many records at a time, in the order of the log, once each as far as can be known.
+
+The order of keys is that of the batches. Only one batch is under way, and the next is not sent before the broker has it; so nothing is
+parked here: what cannot be delivered is refused at once, and a topic that is away holds up this route and nobody else.
+A successor looks at what the destination has since the last checkpoint, and leaves that out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from streams.bus.outgoing import Outgoing
+from streams.causation import depth_headers
+from streams.errors import BackboneError, Fault, InvalidInput, NotFound, TooLarge
+from streams.faust_app.route_ports import World
+from streams.faust_app.route_runner import Place, Runner, Source
+from streams.records import Json
+from streams.routing.line import line_key
+from streams.routing.plan import Plan, Ready, Rejected
+from streams.routing.routes import ToTopic
+from streams.routing.tasks import Task
+from streams.topics import ROUTED_HEADER
+
+#: Records that wait to be sent, and bytes of them, beyond which the log waits.
+_TASKS_MAX = 4000
+_BYTES_MAX = 32 * 1024 * 1024
+#: Records encoded before the event loop gets its turn.
+_SLICE = 200
+#: How far apart clocks may be, milliseconds, when a successor looks for what was delivered.
+_SKEW_MS = 60_000
+_PAUSE_S = 1.0
+
+_log = structlog.get_logger("routes")
+
+
+class TopicRunner(Runner):
+    """See the module. `state` as `dump` left it (also one of another kind of runner), `since_ms`: when that was, Unix time."""
+
+    def __init__(
+        self, world: World, plan: Plan, place: Place, source: Source, failed: Callable[[BaseException], None], *,
+        position: int, state: Json, since_ms: int | None,
+    ) -> None:  # fmt: skip
+        super().__init__(world, plan, place, source, failed)
+        #: Of a dump with keys that were not settled: up to here only they are left to do, each from its offset on.
+        self._left_to = 0
+        self._left: dict[bytes, int] = {}
+        if state is not None:
+            position = int(state["position"])
+            self._left = {bytes.fromhex(key): int(entry[0]) for key, entry in state["keys"].items()}
+            self._left_to = position if self._left else 0
+            position = min([position, *self._left.values()])
+        self._position = self._settled = position
+        self._since_ms = since_ms
+        self._batches: deque[tuple[Sequence[Task], int]] = deque()
+        self._queued = self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self._there: frozenset[int] = frozenset()  # offsets of which the destination has what was made of them
+
+    def start(self) -> None:
+        """See `Runner.start`."""
+        super().start()
+        self.spawn(self._work())
+
+    @property
+    def position(self) -> int:
+        """See `Runner.position`."""
+        return self._position
+
+    def has_room(self) -> bool:
+        """See `Runner.has_room`."""
+        return 2 * self._queued <= _TASKS_MAX and 2 * self._queued_bytes <= _BYTES_MAX
+
+    def waiting(self) -> int:
+        """See `Runner.waiting`."""
+        return self._queued
+
+    def oldest(self) -> int:
+        """See `Runner.oldest`."""
+        return self._settled
+
+    def dump(self) -> Json:
+        """See `Runner.dump`."""
+        if self._settled >= self._left_to:
+            return {"position": self._settled, "keys": {}}
+        keys = {key.hex(): [max(offset, self._settled), 1] for key, offset in self._left.items()}
+        return {"position": self._left_to, "keys": keys}
+
+    def take(self, tasks: Sequence[Task], end: int) -> bool:
+        """See `Runner.take`."""
+        if self._queued and (self._queued + len(tasks) > _TASKS_MAX or self._queued_bytes > _BYTES_MAX):
+            return False
+        wanted = [task for task in tasks if task.raw.offset >= self._position and not self._was_settled(task)]
+        self._position = max(self._position, end)
+        if not wanted and not self._batches:
+            self._settled = self._position
+            return True
+        self._batches.append((wanted, self._position))
+        self._queued += len(wanted)
+        self._queued_bytes += sum(len(task.raw.value or b"") for task in wanted)
+        self._wake.set()
+        return True
+
+    def _was_settled(self, task: Task) -> bool:
+        if task.raw.offset >= self._left_to:
+            return False
+        key = line_key(task.raw.key, task.raw.offset, ordered=self.plan.route.order == "key")
+        return task.raw.offset < self._left.get(key, self._left_to)
+
+    async def _work(self) -> None:
+        if self._since_ms is not None:
+            await self._pass_over(self._since_ms)
+        while True:
+            if not self._batches:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            # What has gathered meanwhile goes together.
+            batches = list(self._batches)
+            tasks = [task for each, _ in batches for task in each]
+            await self._deliver(tasks)
+            for _ in batches:
+                self._batches.popleft()
+            self._queued -= len(tasks)
+            self._queued_bytes -= sum(len(task.raw.value or b"") for task in tasks)
+            self._settled = batches[-1][1]
+            if self.behind:
+                self._wake_reader.set()
+
+    async def _pass_over(self, since_ms: int) -> None:
+        """What an earlier owner has delivered since its last checkpoint is not delivered again."""
+        destination = self.plan.route.destination
+        assert isinstance(destination, ToTopic)
+        topic, route = destination.topic, self.plan.route.id
+        self._there = await self.persistently(
+            lambda: self._world.already(topic, route, self.place.topic, self.place.partition, since_ms - _SKEW_MS)
+        )
+
+    async def _deliver(self, tasks: Sequence[Task]) -> None:
+        destination = self.plan.route.destination
+        if not isinstance(destination, ToTopic):
+            return  # the route goes elsewhere now: this runner is about to be closed, and keeps what it has not done
+        ready: list[tuple[Task, Outgoing]] = []
+        there: list[Task] = []
+        partitions = await self._destination_partitions(tasks, destination.topic)
+        if partitions is None:
+            return
+        for number, task in enumerate(tasks, 1):
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+            if task.raw.offset in self._there:
+                there.append(task)
+            elif isinstance(task.outcome, Rejected):
+                await self._refuse(task, task.outcome)
+            elif (outgoing := await self._encoded(task, task.outcome, partitions)) is not None:
+                ready.append((task, outgoing))
+        if ready:
+            refused = await self._send(destination.topic, ready)
+            if refused is not None:
+                for task, _ in ready:
+                    await self._refuse(task, refused)
+                ready = []
+        await self._told([*there, *(task for task, _ in ready)])
+
+    async def _told(self, delivered: Sequence[Task]) -> None:
+        now = self._world.now()
+        told = []
+        for number, task in enumerate(delivered, 1):
+            told.append(self._deliveries.write(task, task.attempts + 1, "delivered", None, self.age_ms(task), now))
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        self.counts["delivered"] += len(told)
+        if told:
+            await self._world.tell(told)
+
+    async def _refuse(self, task: Task, refused: Rejected) -> None:
+        await self.give_up(
+            task, stage=refused.stage, code=refused.code, message=refused.message, attempts=1,
+            first_ms=self._world.now_ms(), latency_ms=self.age_ms(task),
+        )  # fmt: skip
+
+    async def _encoded(self, task: Task, ready: Ready, partitions: int) -> Outgoing | None:
+        raw = task.raw
+        routed = f"{self.plan.route.id}/{self.place}/{raw.offset}".encode()
+        try:
+            return self._world.event(ready.event, partitions, ((ROUTED_HEADER, routed), *depth_headers(task.depth + 1)))
+        except (InvalidInput, TooLarge) as error:
+            await self._refuse(task, Rejected(code=error.code, message=error.message, stage="transform"))
+            return None
+
+    async def _destination_partitions(self, tasks: Sequence[Task], topic: str) -> int | None:
+        """Of the destination; None: it does not exist, and what was to go there was given up."""
+        policy, attempts = self.plan.route.retry, 0
+        while True:
+            try:
+                return await self._world.partitions(topic)
+            except NotFound as error:
+                attempts += 1
+                if policy.allows(error.code, True, attempts):
+                    await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
+                    continue
+                for task in tasks:
+                    await self._refuse(task, Rejected(code=error.code, message=error.message, stage="deliver"))
+                return None
+            except BackboneError as error:
+                _log.warning("route.waiting", route=self.plan.route.id, place=str(self.place), code=error.code, message=error.message)
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _send(self, topic: str, ready: Sequence[tuple[Task, Outgoing]]) -> Rejected | None:
+        """Returns when the broker has them all; why it never takes them, if that is so."""
+        policy, attempts = self.plan.route.retry, 0
+        while True:
+            try:
+                await self._world.send(topic, [outgoing for _, outgoing in ready])
+            except BackboneError as error:
+                self.last_error = f"{error.code}: {error.message}"
+                if error.fault is Fault.PEER:  # Kafka is away: for everybody, and not for good
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                attempts += 1
+                if not policy.allows(error.code, True, attempts):
+                    return Rejected(code=error.code, message=error.message, stage="deliver")
+                self.counts["retried"] += len(ready)
+                await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
+            else:
+                return None

@@ -1,0 +1,317 @@
+"""Kafka, modules and the network as the world of routes (`route_ports.World`)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import datetime
+
+import orjson
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams import limits
+from streams.bus.executions import Executions
+from streams.bus.handling import DeadLetters
+from streams.bus.outgoing import Outgoing, event_outgoing, outgoing, size_of
+from streams.bus.publisher import Publisher, translated
+from streams.bus.subscription import Decoder
+from streams.bus.validate import EventFields
+from streams.causation import depth_headers
+from streams.codec.avro import Codec
+from streams.codec.registry import load_schemas
+from streams.errors import BackboneError, Fault, InvalidInput, TooLarge
+from streams.faust_app.route_teller import Teller
+from streams.kafka import Kafka
+from streams.log.kafka_log import RANGE_OPTIONS, read_range
+from streams.log.ports import Stored
+from streams.log.reader import epoch_at
+from streams.log.rule import ReadersRule, Verdict
+from streams.matching.encoded import EncodedView
+from streams.matching.matchers import RecordView
+from streams.records import ModuleMessage, SystemEvent, from_micros, now, to_micros
+from streams.routing.letters import HISTORY
+from streams.routing.plan import Ready, shown
+from streams.routing.routes import ActiveRoute, ToModule, ToWebhook
+from streams.routing.tasks import SOURCE, DeliveryWriter, Task
+from streams.topics import BY_NAME, DELIVERIES, ROUTED_HEADER, SYSTEM_EVENTS
+from streams.webhooks.client import WebhookClient
+from streams.webhooks.outcomes import Delivered, Failed, Outcome
+
+#: Stretches of logs that are read at a time, each by a consumer of its own.
+_READERS_MAX = 8
+#: Least time between two looks into the registry for schemas that are not known, seconds.
+_LEARN_INTERVAL_S = 5.0
+
+_log = structlog.get_logger("routes")
+
+
+class GivenUp(BackboneError):
+    """A record that was given up, as its dead letter tells it."""
+
+
+class KafkaWorld:
+    """See `route_ports.World`. One per worker; `failed` gets what must end the process."""
+
+    def __init__(self, kafka: Kafka, codec: Codec, failed: Callable[[BaseException], None]) -> None:
+        self._kafka = kafka
+        self._codec = codec
+        self._publisher = Publisher(kafka, codec)
+        self._reports = Publisher(kafka, codec)
+        self._deliveries = Teller(self._reports, DELIVERIES, failed)
+        self._events = Teller(self._reports, SYSTEM_EVENTS, failed)
+        self._executions = Executions(kafka, codec, self._publisher, Decoder(kafka, codec))
+        self._webhooks: WebhookClient | None = None  # of those who have none, nobody reads certificates
+        self._letters: dict[str, DeadLetters] = {}
+        self._partitions: dict[str, int] = {}
+        self._readers = asyncio.Semaphore(_READERS_MAX)
+        self._learned = float("-inf")
+        self._routed = Routed(kafka)
+
+    async def open(self) -> None:
+        """Looks up what never changes. Raises `BackboneError`."""
+        for topic in (DELIVERIES, SYSTEM_EVENTS):
+            self._partitions[topic] = await self._publisher.partitions(topic)
+
+    async def flush(self) -> None:
+        """Returns when the broker has everything that was told."""
+        await self._deliveries.flush()
+        await self._events.flush()
+
+    async def close(self) -> None:
+        """Closes what it opened."""
+        await self._deliveries.close()
+        await self._events.close()
+        if self._webhooks is not None:
+            await self._webhooks.close()
+        await self._executions.close()
+        await self._reports.close()
+        await self._publisher.close()
+
+    def now(self) -> datetime:
+        """See `World.now`."""
+        return now()
+
+    def now_ms(self) -> int:
+        """See `World.now_ms`."""
+        return time.time_ns() // 1_000_000
+
+    # --- sources ---
+
+    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
+        """See `World.read`."""
+        try:
+            rule = None
+            if topic in BY_NAME and BY_NAME[topic].log:
+                rule = ReadersRule(await self.epoch_at(topic, partition, start))
+            async with self._readers, self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+                async for stored in read_range(consumer, self._kafka.names.physical(topic), partition, start, end):
+                    if rule is None or rule.judge_headers(stored.headers) is Verdict.VALID:
+                        yield stored
+        except (KafkaError, OSError) as error:
+            raise translated(error, topic) from error
+
+    async def epoch_at(self, topic: str, partition: int, offset: int) -> int:
+        """See `World.epoch_at`."""
+        try:
+            return await epoch_at(self._kafka, self._codec, topic, partition, offset)
+        except (KafkaError, OSError) as error:
+            raise translated(error, topic) from error
+
+    async def lookup(self, asked: Sequence[tuple[str, int, int | None]]) -> list[int]:
+        """For each topic, partition and time (Unix time, milliseconds): the first offset since then; None: the end.
+
+        Raises `BackboneError`.
+        """
+        names = self._kafka.names
+        found: list[int] = []
+        try:
+            async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+                places = [TopicPartition(names.physical(topic), partition) for topic, partition, _ in asked]
+                ends = await consumer.end_offsets(list(set(places)))
+                for tp, (_, _, since_ms) in zip(places, asked, strict=True):
+                    at = None if since_ms is None else (await consumer.offsets_for_times({tp: since_ms})).get(tp)
+                    found.append(int(ends[tp]) if at is None else int(at.offset))
+        except (KafkaError, OSError) as error:
+            raise translated(error, asked[0][0] if asked else SYSTEM_EVENTS) from error
+        return found
+
+    def view(self, value: bytes | None) -> RecordView:
+        """See `World.view`."""
+        places = self._codec.envelope(value)
+        if places is not None:
+            assert value is not None
+            return EncodedView(value, places, self._codec.decode_raw)
+        _, plain = self._codec.decode_raw(value)
+        if not all(isinstance(plain.get(name), kind) for name, kind in (("id", str), ("type", str), ("time", int), ("data", str))):
+            raise InvalidInput("record.invalid", "The record lacks the fields that all records share (id, type, time, data).")
+        return RecordView(plain)
+
+    async def learn(self, error: BackboneError) -> bool:
+        """See `World.learn`."""
+        now_s = asyncio.get_running_loop().time()
+        if error.code != "schema.unknown" or now_s < self._learned + _LEARN_INTERVAL_S:
+            return False
+        self._learned = now_s
+        self._codec.learn(await load_schemas(self._kafka))
+        return True
+
+    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int) -> frozenset[int]:
+        """See `World.already`."""
+        await self._routed.read(topic, since_ms, await self._publisher.partitions(topic))
+        return self._routed.offsets(topic, f"{route}/{source}/{partition}")
+
+    def forget_routed(self) -> None:
+        """What destinations have is to be read anew."""
+        self._routed = Routed(self._kafka)
+
+    # --- destinations ---
+
+    async def partitions(self, topic: str) -> int:
+        """See `World.partitions`."""
+        return await self._publisher.partitions(topic)
+
+    def event(self, event: EventFields, partitions: int, headers: Sequence[tuple[str, bytes]]) -> Outgoing:
+        """See `World.event`."""
+        made = event_outgoing(self._codec, event, partitions, headers)
+        if len(event.text) > limits.TOPIC_MESSAGE_BYTES_MAX // 2 and size_of(made) > limits.TOPIC_MESSAGE_BYTES_MAX:
+            raise TooLarge("payload.too-large", f"The event has {size_of(made):,} bytes.", pointer="/data")
+        return made
+
+    async def send(self, topic: str, records: Sequence[Outgoing]) -> None:
+        """See `World.send`."""
+        await self._publisher.send(topic, records)
+
+    async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
+        """See `World.post`."""
+        if self._webhooks is None:
+            self._webhooks = WebhookClient(self._kafka.settings)
+        outcome, _ = await self._webhooks.post(to.target, orjson.dumps(shown(event)), key, to.headers)
+        return outcome
+
+    async def call(self, to: ToModule, key: str, task: Task) -> Outcome:
+        """See `World.call`."""
+        assert isinstance(task.outcome, Ready)
+        event = task.outcome.event
+        request = ModuleMessage(
+            id=key,
+            type=f"{to.module}.requested",
+            source=SOURCE,
+            subject=event.subject or event.id,
+            data=dict(task.outcome.parameters or {}),
+            tenant=event.tenant,
+            correlation_id=event.correlation_id,
+            causation_id=event.causation_id,
+            kind="request",
+            source_module="routes",
+            target_module=to.module,
+            operation=to.operation,
+        )
+        try:
+            answer = await self._executions.answer_of(to.module, request, to.timeout_ms / 1000, depth_headers(task.depth + 1))
+        except BackboneError as error:
+            retryable = error.fault is Fault.PEER or error.code == "module.unknown"  # it may start yet
+            return Failed(code=error.code, message=error.message, retryable=retryable)
+        if answer.status != "error" and answer.error is None:
+            return Delivered()
+        if answer.error is None:
+            return Failed(code="module.failed", message="The module failed.", retryable=False)
+        return Failed(code=answer.error.code, message=answer.error.message, retryable=answer.error.retryable)
+
+    # --- what is told ---
+
+    async def bury(
+        self, active: ActiveRoute | None, task: Task, *, stage: str, code: str, message: str, attempts: int, first_ms: int
+    ) -> None:
+        """See `World.bury`."""
+        names, raw, redriven = self._kafka.names, task.raw, task.redriven
+        route = active.id if active is not None else "" if redriven is None else redriven.route
+        first_time = from_micros(first_ms * 1000)
+        topic, more = names.logical(raw.topic), []
+        if redriven is not None:
+            topic = redriven.topic
+            raw = Stored(
+                topic=names.physical(topic), partition=redriven.partition, offset=redriven.offset, timestamp_ms=raw.timestamp_ms,
+                key=raw.key, value=raw.value, headers=redriven.headers,
+            )  # fmt: skip
+            more = [(HISTORY, redriven.history)]
+            first_time = _time(redriven.first_time, first_time)
+        await self._letters_of(topic).write(
+            raw, route=route, stage=stage, attempts=attempts, first_time=first_time, error=GivenUp(code, message), more=more
+        )
+
+    async def bury_unreadable(self, raw: Stored, error: BackboneError) -> None:
+        """See `World.bury_unreadable`."""
+        letters = self._letters_of(self._kafka.names.logical(raw.topic))
+        await letters.write(raw, route="", stage="match", attempts=1, first_time=now(), error=error)
+
+    def _letters_of(self, topic: str) -> DeadLetters:
+        if topic not in self._letters:
+            self._letters[topic] = DeadLetters(self._kafka, self._publisher, topic)
+        return self._letters[topic]
+
+    def deliveries(self, active: ActiveRoute) -> DeliveryWriter:
+        """See `World.deliveries`."""
+        return DeliveryWriter(self._codec, active, self._partitions[DELIVERIES])
+
+    async def tell(self, deliveries: Sequence[Outgoing]) -> None:
+        """See `World.tell`."""
+        await self._deliveries.tell(deliveries)
+
+    async def report(self, event: SystemEvent) -> None:
+        """See `World.report`."""
+        await self._events.tell([outgoing(self._codec, event, self._partitions[SYSTEM_EVENTS])])
+
+
+class Routed:
+    """What routes have written to destination topics lately, as the headers there tell. Each topic is read once, and then on."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._reading = asyncio.Lock()
+        self._since_ms: dict[str, int] = {}
+        self._read_to: dict[tuple[str, int], int] = {}
+        self._offsets: dict[tuple[str, str], set[int]] = {}
+
+    def offsets(self, topic: str, prefix: str) -> frozenset[int]:
+        """Offsets of the source partition of which the topic has what the route made (`prefix`: route/source/partition)."""
+        return frozenset(self._offsets.get((topic, prefix), ()))
+
+    async def read(self, topic: str, since_ms: int, partitions: int) -> None:
+        """Reads the topic from this moment on (Unix time) to its present end. Raises `BackboneError`."""
+        physical = self._kafka.names.physical(topic)
+        places = [TopicPartition(physical, number) for number in range(partitions)]
+        async with self._reading:
+            try:
+                async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+                    ends: Mapping[TopicPartition, int] = await consumer.end_offsets(places)
+                    if since_ms < self._since_ms.get(topic, since_ms + 1):
+                        found = await consumer.offsets_for_times(dict.fromkeys(places, since_ms))
+                        for tp in places:
+                            at = found.get(tp)
+                            self._read_to[topic, tp.partition] = int(ends[tp]) if at is None else int(at.offset)
+                        self._since_ms[topic] = since_ms
+                    for tp in places:
+                        start = self._read_to.get((topic, tp.partition), 0)
+                        async for stored in read_range(consumer, physical, tp.partition, start, int(ends[tp])):
+                            self._take(topic, stored.headers)
+                        self._read_to[topic, tp.partition] = max(start, int(ends[tp]))
+            except (KafkaError, OSError) as error:
+                raise translated(error, topic) from error
+
+    def _take(self, topic: str, headers: Sequence[tuple[str, bytes]]) -> None:
+        for name, content in headers:
+            if name == ROUTED_HEADER:
+                prefix, _, offset = content.decode(errors="replace").rpartition("/")
+                if offset.isdigit():
+                    self._offsets.setdefault((topic, prefix), set()).add(int(offset))
+
+
+def _time(text: str, otherwise: datetime) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return otherwise
+    return from_micros(to_micros(found))
