@@ -54,6 +54,10 @@ GROUP_KEY_CHARACTERS_MAX = 8192
 POSITION_INTERVAL_MS_MAX = 10_000
 #: How long after a request's deadline a module answers repeats of it from the log, milliseconds.
 ANSWERS_KEPT_MS = 3600 * 1000
+#: How long an aggregate of a module that has ended is listed and kept in memory, milliseconds.
+ENDED_LISTED_MS = 24 * 3600 * 1000
+#: How long a list waits for the answers of other partitions, milliseconds.
+GATHER_MS = 2000
 #: Log records after which an owner writes a checkpoint.
 CHECKPOINT_RECORDS = 10_000
 #: Time after which it writes one if anything changed, milliseconds.

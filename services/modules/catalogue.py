@@ -1,21 +1,52 @@
-"""The built-in modules that this version has, by name, and what can be told about them without a server. Pure."""
+"""The built-in modules by name, and what can be told about them without a server. Pure."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from services.modules.built_in import BuiltIn
+from services.modules.collab.decide import MODULE as COLLAB
+from services.modules.confirm.decide import MODULE as CONFIRM
 from services.modules.context.decide import MODULE as CONTEXT
+from services.modules.core.decide import MODULE as CORE
 from services.modules.dialog.decide import MODULE as DIALOG
-from services.modules.operation import BuiltIn
+from services.modules.extension.decide import MODULE as EXTENSION
+from services.modules.gather.decide import MODULE as GATHER
+from services.modules.hub.decide import MODULE as HUB
+from services.modules.network.decide import MODULE as NETWORK
 from services.modules.plan.decide import MODULE as PLAN
 from services.modules.role.decide import MODULE as ROLE
+from services.modules.schedule.decide import MODULE as SCHEDULE
 from services.modules.trace.decide import MODULE as TRACE
 
-MODULES: Mapping[str, BuiltIn] = {"context": CONTEXT, "plan": PLAN, "role": ROLE, "trace": TRACE, "dialog": DIALOG}
+#: The modules that offer operations.
+MODULES: Mapping[str, BuiltIn] = {
+    "context": CONTEXT,
+    "plan": PLAN,
+    "role": ROLE,
+    "confirm": CONFIRM,
+    "trace": TRACE,
+    "extension": EXTENSION,
+    "dialog": DIALOG,
+    "collab": COLLAB,
+    "network": NETWORK,
+    "core": CORE,
+    "hub": HUB,
+}
 
-#: Module name → names of its operations, as far as they are implemented.
+#: All that have a part in the machine: also those that nobody calls.
+EVERY: Mapping[str, BuiltIn] = {**MODULES, "gather": GATHER, "schedule": SCHEDULE}
+
+#: Module name → names of its operations.
 OPERATIONS: Mapping[str, tuple[str, ...]] = {name: tuple(module.operations) for name, module in MODULES.items()}
+
+
+def summary(module: str) -> str:
+    """What a built-in module is for, in one sentence."""
+    text = (importlib.import_module(f"services.modules.{module}").__doc__ or "").partition(": ")[2].strip()
+    return text[:1].upper() + text[1:]
 
 
 def describe(module: str) -> dict[str, Any] | None:

@@ -1,20 +1,58 @@
-"""Finding entities in the partition's view. Pure."""
+"""What every operation does around its own decision: finding what it is about, refusing, wrapping up what happened. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from services.modules.operation import Page, Refusal, not_found
-from streams.log.types import View
+from pydantic.alias_generators import to_snake
+
+from services.modules.operation import Decided, DomainEvent, Done, Listing, Page, Refusal, Request, Result, conflict, not_found
+from streams.log.types import Send, View
 
 E = TypeVar("E")
+L = TypeVar("L", bound=Listing)
 
 
 def find(view: View[Any], kind: type[E], aggregate_id: str, *, pointer: str) -> E | Refusal:
     """The entity of class `kind` with this id, or the refusal `not-found` at `pointer`."""
     state = view.state(aggregate_id)
     return state if isinstance(state, kind) else not_found(kind.__name__.lower(), aggregate_id, pointer)
+
+
+def refuse_version(expected: int | None, version: int, noun: str) -> Refusal | None:
+    """The refusal of a change that was meant for another version than the present one."""
+    if expected in (None, version):
+        return None
+    return conflict(f"The {noun} is at version {version}, not {expected}.", "/expectedVersion")
+
+
+def changed(
+    evolve: Callable[..., Any], before: Any, aggregate_id: str, request: Request, show: Callable[[Any], Result], *events: DomainEvent,
+    effects: tuple[Send, ...] = (),
+) -> Done:  # fmt: skip
+    """The events of one aggregate folded; the result is what `show` makes of the state after them."""
+    after = before
+    for event in events:
+        after = evolve(after, event, aggregate_id, request.time_us)
+    assert after is not None, "what changes is there afterwards"
+    decided = tuple(Decided(aggregate_id=aggregate_id, event=event) for event in events)
+    return Done(aggregate_id=aggregate_id, result=show(after), events=decided, effects=effects)
+
+
+def gone(aggregate_id: str, result: Result, event: DomainEvent) -> Done:
+    """An aggregate that is deleted by an operation; its history stays in the log."""
+    return Done(aggregate_id=aggregate_id, result=result, events=(Decided(aggregate_id=aggregate_id, event=event),))
+
+
+def states_of(view: View[Any], kind: type[E]) -> Iterator[E]:
+    """All aggregates of one class that this partition holds."""
+    return (state for _, state in view.states() if isinstance(state, kind))
+
+
+def has_text(wanted: str | None, *fields: str) -> bool:
+    """Whether one of the fields contains the text, without regard to case; no text is in every field."""
+    return wanted is None or any(wanted.casefold() in field.casefold() for field in fields)
 
 
 def page(entries: Iterable[E], key: Callable[[E], str], parameters: Page) -> tuple[list[E], int, str | None]:
@@ -28,3 +66,15 @@ def page(entries: Iterable[E], key: Callable[[E], str], parameters: Page) -> tup
 def missing_partitions(view: View[Any]) -> list[int]:
     """The partitions that an answer from this view says nothing about."""
     return [partition for partition in range(view.partitions) if partition != view.partition]
+
+
+def listing(
+    view: View[Any], parameters: Page, result: type[L], wanted: Iterable[E], key: Callable[[E], str], show: Callable[[E], Result]
+) -> Done:  # fmt: skip
+    """A page of `wanted` as the list `result`: what this partition has to say."""
+    shown, total, following = page(wanted, key, parameters)
+    # What parameters name decides where the operation runs, and what belongs to it lives there too.
+    missing = missing_partitions(view) if parameters.target() is None else []
+    entries = {to_snake(result.ENTRIES): [show(entry) for entry in shown]}
+    answer = result(**entries, total=total, next=following, complete=not missing, missing_partitions=missing)
+    return Done(aggregate_id=None, result=answer)

@@ -8,18 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from streams import limits
-from streams.errors import Violation
-from streams.records import derived_id, from_micros, iso
+from streams.durations import parse_duration_ms
+from streams.errors import InvalidInput, Violation
+from streams.log.types import Send
+from streams.records import Json, ModuleMessage, derived_id, from_micros, iso, to_micros
 
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=limits.ID_CHARACTERS_MAX)]
 Text: TypeAlias = Annotated[str, Field(max_length=limits.NAME_CHARACTERS_MAX)]
 Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=limits.NAME_CHARACTERS_MAX)]
+
+#: Milliseconds, ISO 8601, or a number with `ms s m h d`; milliseconds in the model.
+Duration: TypeAlias = Annotated[
+    int,
+    BeforeValidator(lambda value: _milliseconds(value), json_schema_input_type=int | str),
+    Field(ge=0, json_schema_extra={"type": ["integer", "string"]}),
+]
+
+
+def _milliseconds(value: Any) -> int:
+    try:
+        return parse_duration_ms(value)
+    except InvalidInput as error:
+        raise ValueError(error.message) from error
 
 
 class Parameters(BaseModel):
@@ -41,6 +58,12 @@ class Result(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
 
+class Versioned(Parameters):
+    """What every operation takes that changes something as a whole."""
+
+    expected_version: int | None = Field(None, ge=1, description="Refuse with `conflict` if it is not at this version.")
+
+
 class Page(Parameters):
     """What every list takes: at most `limit` entries whose id comes after `after`."""
 
@@ -51,10 +74,14 @@ class Page(Parameters):
 class Listing(Result):
     """What every list answers beside its entries."""
 
-    total: int = Field(description="How many entries there are in the partitions that were asked.")
+    #: Names, in JSON, of the field with the entries, and of the id in each of them by which they are ordered.
+    ENTRIES: ClassVar[str] = ""
+    KEY: ClassVar[str] = ""
+
+    total: int = Field(description="How many entries there are in the partitions that answered.")
     next: str | None = Field(None, description="Give it as `after` for the entries that follow; null: there are none.")
-    complete: bool = Field(description="Whether all partitions were asked.")
-    missing_partitions: list[int] = Field(default_factory=list, description="Partitions that were not asked.")
+    complete: bool = Field(description="Whether all partitions have answered.")
+    missing_partitions: list[int] = Field(default_factory=list, description="Partitions that did not answer in time.")
 
 
 class DomainEvent(Protocol):
@@ -66,12 +93,68 @@ class DomainEvent(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asked, as it is kept in a state until the answer is there: enough to build the response of the request."""
+
+    request_id: str
+    source_module: str
+    target_module: str
+    operation: str
+    execution_id: str | None = None
+    step_id: str | None = None
+    attempt: int = 0
+    reply_to: str | None = None
+    deadline_us: int | None = None
+    tenant: str = "default"
+    correlation_id: str = ""
+    outside: bool = False  #: it waits at the topic of responses
+
+    @classmethod
+    def of(cls, message: ModuleMessage, outside: bool) -> Caller:
+        """Who sent this request."""
+        return cls(
+            request_id=message.id,
+            source_module=message.source_module,
+            target_module=message.target_module or "",
+            operation=message.operation,
+            execution_id=message.execution_id,
+            step_id=message.step_id,
+            attempt=message.attempt,
+            reply_to=message.reply_to,
+            deadline_us=None if message.deadline is None else to_micros(message.deadline),
+            tenant=message.tenant,
+            correlation_id=message.correlation_id,
+            outside=outside,
+        )
+
+    def request(self) -> ModuleMessage:
+        """The request that it sent, as far as an answer needs it."""
+        return ModuleMessage(
+            id=self.request_id,
+            type=f"{self.target_module}.requested",
+            time=from_micros(0),
+            tenant=self.tenant,
+            correlation_id=self.correlation_id,
+            kind="request",
+            source_module=self.source_module,
+            target_module=self.target_module,
+            operation=self.operation,
+            execution_id=self.execution_id,
+            step_id=self.step_id,
+            attempt=self.attempt,
+            reply_to=self.reply_to,
+            deadline=None if self.deadline_us is None else from_micros(self.deadline_us),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What an operation knows about who asks: all that is not a parameter."""
 
     id: str
     home: str  #: first part of the ids of what the operation creates
     time_us: int  #: decision time, microseconds since the epoch
+    caller: Caller
 
     def new_id(self, kind: str, *parts: object) -> str:
         """The id `<home>/<kind>-<derived>` of what this request creates; `parts` tell several of a kind apart."""
@@ -85,15 +168,30 @@ class Decided:
     aggregate_id: str
     event: DomainEvent
     subject: str | None = None
+    correlation_id: str = ""  #: the story that it belongs to; empty: that of the request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """An operation succeeded: what happened, and its result. `aggregate_id` is what the request was about."""
+    """An operation succeeded: what happened, its result, and what is sent. `aggregate_id` is what the request was about."""
 
     aggregate_id: str | None
     result: Result
     events: tuple[Decided, ...] = ()
+    effects: tuple[Send, ...] = ()
+    answers: tuple[Answered, ...] = ()  #: to callers that waited for this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An operation has begun; its answer comes later (`Answered`), from the state of `aggregate_id`, which keeps the caller.
+
+    Without events it is a repeat of a request that is under way already, and nothing new is recorded.
+    """
+
+    aggregate_id: str
+    events: tuple[Decided, ...] = ()
+    effects: tuple[Send, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +205,28 @@ class Refusal:
     retryable: bool = False
 
 
-Outcome: TypeAlias = Done | Refusal
+Outcome: TypeAlias = Done | Refusal | Pending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The answer to a caller that waited, from the aggregate that kept it."""
+
+    caller: Caller
+    aggregate_id: str
+    answer: Json | Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow:
+    """What follows from a timer, or from a message that is no request: events, what is sent, and answers to callers that waited."""
+
+    events: tuple[Decided, ...] = ()
+    effects: tuple[Send, ...] = ()
+    answers: tuple[Answered, ...] = ()
+
+
+NOTHING_FOLLOWS = Follow()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,19 +236,11 @@ class Operation:
     parameters: type[Parameters]
     result: type[Result]
     decide: Callable[..., Outcome]  #: (view, parameters of the type above, request)
+    gathers: bool = False  #: a list, which is asked of all partitions unless its parameters name an aggregate
 
     def summary(self) -> str:
         """One sentence for people."""
         return (self.decide.__doc__ or "").strip().splitlines()[0]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltIn:
-    """A built-in module: its operations, its events, and the fold of its events."""
-
-    operations: Mapping[str, Operation]
-    events: tuple[type[Any], ...]
-    evolve: Callable[..., Any]  #: (state | None, event, aggregate id, time in microseconds) -> state | None
 
 
 def not_found(noun: str, given: str, pointer: str) -> Refusal:
@@ -155,6 +266,17 @@ def short_id(*parts: object) -> str:
 def time_text(time_us: int) -> str:
     """RFC 3339 text of microseconds since the epoch."""
     return iso(from_micros(time_us))
+
+
+def time_us_of(text: str) -> int:
+    """Microseconds since the epoch of an RFC 3339 time with an offset. Raises `ValueError`."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time as 2026-01-31T12:00:00Z") from None
+    if found.tzinfo is None:
+        raise ValueError(f"{text!r} does not say in which zone it is: end it with Z or an offset")
+    return to_micros(found)
 
 
 def types_of(event_class: type[Any]) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ def started(command: WorkflowCommand, definition: Definition, now_us: int, paren
         data["idempotency_key"] = command.data["idempotency_key"]
     if parent is not None:
         data["parent"] = parent.to_json()
-    data |= {name: command.data[name] for name in ("trigger", "event", "trigger_depth") if name in command.data}
+    data |= {name: command.data[name] for name in ("trigger", "event", "trigger_depth", "monitors") if name in command.data}
     if isinstance(command.data.get("forked_from"), dict):
         data["forked_from"] = command.data["forked_from"]
     event = WorkflowTransition(

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from services.orchestrator import family
+from services.orchestrator import family, telling
 from services.orchestrator.definition import Conditional, Definition, Foreach, ListRole, Loop, Parallel, Place, Step, StepList
 from services.orchestrator.effects import SOURCE
 from services.orchestrator.evolve import evolve
@@ -73,6 +73,8 @@ class Draft:
         effects = list(self.effects)
         if self.state.parent is not None and self.state.status in TERMINAL and not self._had_ended:
             effects.append(family.outcome(self.state))
+        if self.state.monitors:
+            effects += telling.collected(self.state, self.events)
         return Decision(events=tuple(self.events), effects=tuple(effects), depth=self.state.trigger_depth)
 
     def record(
@@ -108,8 +110,11 @@ class Draft:
             status=status,
             aggregate_id=state.id,
         )
+        asked = None if step is None else state.step(step).approval
         after = evolve(state, event)
         assert after is not None, "an execution that has begun stays"
+        if asked is not None or type == "approval.requested":
+            self.effects += telling.told_people(asked, after, event)
         self.events.append(event)
         self.size += len(orjson.dumps(data))
         self.state = after

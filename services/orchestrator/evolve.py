@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from services.orchestrator.evolve_commands import acknowledged, forked, remembered, retried, signal_received, without_signal
+from services.orchestrator.evolve_commands import (
+    acknowledged,
+    forked,
+    monitored,
+    monitors_of,
+    remembered,
+    retried,
+    signal_received,
+    without_signal,
+)
 from services.orchestrator.state import (
     ENDED,
     UNTOUCHED,
@@ -71,6 +80,7 @@ def _started(event: WorkflowTransition) -> Execution:
         results_bytes=json_bytes(data.get("input")) + json_bytes(data.get("event")),
         parent=Parent(**data["parent"]) if "parent" in data else None,
         forked_from=data.get("forked_from", {}).get("execution_id"),
+        monitors=monitors_of(data),
     )
 
 
@@ -251,6 +261,8 @@ def _approval_requested(state: Execution, event: WorkflowTransition) -> dict[str
         escalated=data.get("escalated", False),
         timed_out=data.get("timed_out", False),
         deadline_us=None if deadline_ms is None else now + deadline_ms * 1000,
+        title=str(data.get("title", "")),
+        assignees=data.get("assignees"),
     )
     step = replace_step(
         _before(state, event), status="waiting", approval=approval, approval_answered=False, attempt_timeout_us=None, timer_set_us=now
@@ -383,6 +395,7 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "execution.acknowledged": acknowledged,
     "execution.retried": retried,
     "execution.forked": forked,
+    "execution.monitored": monitored,
     "execution.paused": _execution_paused,
     "execution.resumed": _execution_resumed,
     "execution.completed": _execution_ended,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.orchestrator.state import ENDED, Error, Execution, Fork, Signal, StepState, anew, json_bytes, put_step, replace_step
+from services.orchestrator.state import ENDED, Error, Execution, Fork, Monitor, Signal, StepState, anew, json_bytes, put_step, replace_step
 from streams.records import WorkflowTransition, to_micros
 
 #: Commands whose ids an execution remembers: a repeat of one of these changes nothing, not even by a refusal.
 COMMANDS_REMEMBERED_MAX = 256
+#: Who may be told at the same time what happens in an execution.
+MONITORS_MAX = 20
 #: Events that are the first of a command's decision, and tell its id by `causation_id`.
 COMMANDED = frozenset(
     {"signal.received", "approval.answered", "execution.paused", "execution.resumed", "execution.retried", "execution.forked"}
@@ -29,6 +31,22 @@ def without_signal(state: Execution, name: str) -> dict[str, Any]:
     place = next(place for place, signal in enumerate(state.signals) if signal.name == name)
     freed = json_bytes(state.signals[place].data)
     return {"signals": state.signals[:place] + state.signals[place + 1 :], "results_bytes": state.results_bytes - freed}
+
+
+def monitors_of(data: dict[str, Any]) -> tuple[Monitor, ...]:
+    """Who is told what happens in the execution from its start on."""
+    given = data.get("monitors")
+    return tuple(
+        Monitor(module=each["module"], id=each["id"])
+        for each in (given if isinstance(given, list) else [])
+        if isinstance(each, dict) and isinstance(each.get("module"), str) and isinstance(each.get("id"), str)
+    )[:MONITORS_MAX]
+
+
+def monitored(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
+    """Somebody more is told what happens."""
+    added = tuple(each for each in monitors_of({"monitors": [event.data]}) if each not in state.monitors)
+    return {"monitors": (*state.monitors, *added)[-MONITORS_MAX:]}
 
 
 def remembered(state: Execution, event: WorkflowTransition) -> tuple[str, ...]:

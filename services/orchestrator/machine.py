@@ -6,14 +6,28 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
-from services.orchestrator import attempts, commands, conditions, continuation, effects, family, forking, progress, timers, triggering
+from services.orchestrator import (
+    attempts,
+    commands,
+    conditions,
+    continuation,
+    effects,
+    family,
+    forking,
+    inquiries,
+    progress,
+    telling,
+    timers,
+    triggering,
+)
 from services.orchestrator.definition import Definition
 from services.orchestrator.draft import Draft
 from services.orchestrator.evolve import evolve
+from services.orchestrator.evolve_commands import monitors_of
 from services.orchestrator.schema import schema_faults
 from services.orchestrator.state import TERMINAL, Error, Execution, Parent
 from services.orchestrator.store import DefinitionStore
-from streams import limits
+from streams import limits, operations
 from streams.errors import Defect, InvalidDocument, Refused
 from streams.log.freeze import StateFormat
 from streams.log.types import NOTHING, Decision, Due, Entry, Input, Received, Remembered, Send, View
@@ -41,7 +55,13 @@ class OrchestratorMachine:
             return self._timer(view, input)
         match input.record:
             case WorkflowCommand() as command:
-                return self._command(view, command, input)
+                return self._commanded(view, command, input)
+            case ModuleMessage(kind="response") as message if inquiries.is_for_modules(message):
+                return Decision(effects=(inquiries.forwarded(message),))
+            case ModuleMessage(kind="request", target_module=effects.MODULE) as message:
+                return self._asked(view, message, input.time_us)
+            case ModuleMessage(kind="notification", operation=operations.MONITOR, execution_id=str()) as message:
+                return self._monitored(view, message, input.time_us)
             case ModuleMessage(kind="response") as message:
                 return self._answered(view, message, input.time_us)
             case ModuleMessage(kind="notification", operation=family.ACKNOWLEDGE, execution_id=str()) as message:
@@ -61,6 +81,7 @@ class OrchestratorMachine:
         """What nobody has answered: requests of running attempts, children and forks, our end to a parent; and emitted events."""
         yield from effects.outstanding(state, self.local_modules)
         yield from family.outstanding(state)
+        yield from telling.outstanding(state)
 
     def ended(self, state: Execution) -> int | None:
         """When the execution ended; only `retry` and `fork` are asked of it after that. Not before its family knows."""
@@ -152,6 +173,34 @@ class OrchestratorMachine:
                 attempts.fail_attempt(draft, message.step_id, _error(message), answered=True)
             progress.settle(draft)
         return draft.decision()
+
+    def _asked(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
+        """A built-in module's question changes nothing."""
+        execution_id = message.data.get("execution_id") if isinstance(message.data, dict) else None
+        state = view.state(execution_id) if isinstance(execution_id, str) else None
+        told = inquiries.answer(self.definitions, state, message, now_us)
+        return NOTHING if told is None else Decision(effects=(told,))
+
+    def _monitored(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
+        """From now on somebody is told what happens."""
+        state = view.state(message.execution_id or "")
+        wanted = monitors_of({"monitors": [message.data]})
+        if state is None or state.status in TERMINAL or not wanted or wanted[0] in state.monitors:
+            return NOTHING
+        draft = self._draft(state, now_us)
+        draft.record("execution.monitored", {"module": wanted[0].module, "id": wanted[0].id})
+        return draft.decision()
+
+    def _commanded(self, view: View[Execution], command: WorkflowCommand, input: Received) -> Decision:
+        """As `_command`; a module that sent it is told what became of it, and one whose answer came too late that nobody waits."""
+        state = view.state(command.execution_id)
+        decision = self._command(view, command, input)
+        more = [told for told in (inquiries.of_command(command, decision, state, input.time_us),) if told is not None]
+        refused = any(event.type == "command.refused" for event in decision.events)
+        if refused and state is not None and command.command == "answer" and command.source == telling.ANSWERED_BY:
+            instance = str(command.data.get("step"))
+            more.append(telling.closed(state, instance, state.step(instance), "answered already", {}, input.time_us))
+        return replace(decision, effects=(*decision.effects, *more)) if more else decision
 
     def _command(self, view: View[Execution], command: WorkflowCommand, input: Received) -> Decision:
         state = view.state(command.execution_id)

@@ -62,6 +62,16 @@ class OpenApproval:
     escalated: bool = False
     timed_out: bool = False  #: the escalated failure is a time-out
     deadline_us: int | None = None
+    title: str = ""
+    assignees: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor:
+    """An aggregate of a module that is told what happens in an execution."""
+
+    module: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +227,7 @@ class Execution:
     commands: tuple[str, ...] = ()  #: ids of the latest commands that were carried out: repeats change nothing
     forks: tuple[Fork, ...] = ()
     forked_from: str | None = None  #: the execution from which this one was forked
+    monitors: tuple[Monitor, ...] = ()
     results_bytes: int = 0  #: size of input and results as JSON
     ended_us: int = 0
     output: Json = None

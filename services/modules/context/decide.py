@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.context.evolve import evolve
 from services.modules.context.operations import (
     ContextGone,
@@ -15,23 +16,22 @@ from services.modules.context.operations import (
     DeleteContext,
     GetContext,
     ListContexts,
+    SearchContexts,
     TransitionLifecycle,
     UpdateContext,
 )
 from services.modules.context.state import (
     ENDED,
     EVENTS,
-    TRANSITIONS,
+    LIFECYCLE,
     Context,
     ContextCreated,
     ContextDeleted,
-    ContextEvent,
     ContextTransitioned,
     ContextUpdated,
 )
-from services.modules.lookup import find, missing_partitions, page
-from services.modules.operation import BuiltIn, Decided, Done, Operation, Outcome, Refusal, Request, conflict
-from services.modules.transitions import refuse_transition
+from services.modules.lookup import changed, find, gone, has_text, listing, refuse_version, states_of
+from services.modules.operation import Done, Operation, Outcome, Refusal, Request, conflict
 from streams.log.types import View
 from streams.records import Json
 
@@ -42,7 +42,7 @@ def create_context(view: View[Any], parameters: CreateContext, request: Request)
     if view.state(context_id) is not None:
         return conflict(f"This request created {context_id} before.")
     event = ContextCreated(name=parameters.name, type=parameters.type, description=parameters.description, metadata=parameters.metadata)
-    return _changed(None, event, context_id, request)
+    return changed(evolve, None, context_id, request, ContextResult.of, event)
 
 
 def get_context(view: View[Any], parameters: GetContext, request: Request) -> Outcome:
@@ -60,39 +60,38 @@ def update_context(view: View[Any], parameters: UpdateContext, request: Request)
         return context
     if context.status in ENDED:
         return conflict(f"A context that is {context.status} takes no changes.", "/contextId")
-    if parameters.expected_version not in (None, context.version):
-        return conflict(f"The context is at version {context.version}, not {parameters.expected_version}.", "/expectedVersion")
+    refused = refuse_version(parameters.expected_version, context.version, "context")
+    if refused is not None:
+        return refused
     event = ContextUpdated(
         name=parameters.name,
         type=parameters.type,
         description=parameters.description,
         metadata=None if parameters.metadata is None else _merged(context.metadata, parameters.metadata),
     )
-    return _changed(context, event, context.context_id, request)
+    return changed(evolve, context, context.context_id, request, ContextResult.of, event)
 
 
 def list_contexts(view: View[Any], parameters: ListContexts, request: Request) -> Outcome:
-    """Contexts of the partition that was asked, in order of their ids."""
+    """Contexts in order of their ids, by state, type or name."""
     wanted = (
         state
-        for _, state in view.states()
-        if isinstance(state, Context)
-        and parameters.status in (None, state.status)
-        and parameters.type in (None, state.type)
-        and parameters.name in (None, state.name)
+        for state in states_of(view, Context)
+        if parameters.status in (None, state.status) and parameters.type in (None, state.type) and parameters.name in (None, state.name)
     )
-    shown, total, following = page(wanted, lambda context: context.context_id, parameters)
-    missing = missing_partitions(view)
-    return Done(
-        aggregate_id=None,
-        result=ContextList(
-            contexts=[ContextResult.of(context) for context in shown],
-            total=total,
-            next=following,
-            complete=not missing,
-            missing_partitions=missing,
-        ),
+    return listing(view, parameters, ContextList, wanted, lambda context: context.context_id, ContextResult.of)
+
+
+def search_contexts(view: View[Any], parameters: SearchContexts, request: Request) -> Outcome:
+    """Contexts in order of their ids, by part of a text, by metadata, by state."""
+    wanted = (
+        state
+        for state in states_of(view, Context)
+        if parameters.status in (None, state.status)
+        and has_text(parameters.text, state.name, state.type, state.description)
+        and all(key in state.metadata and state.metadata[key] == value for key, value in parameters.metadata.items())
     )
+    return listing(view, parameters, ContextList, wanted, lambda context: context.context_id, ContextResult.of)
 
 
 def transition_lifecycle(view: View[Any], parameters: TransitionLifecycle, request: Request) -> Outcome:
@@ -100,14 +99,16 @@ def transition_lifecycle(view: View[Any], parameters: TransitionLifecycle, reque
     context = find(view, Context, parameters.context_id, pointer="/contextId")
     if isinstance(context, Refusal):
         return context
-    refused = refuse_transition(TRANSITIONS, "context", context.status, parameters.status)
+    refused = refuse_version(parameters.expected_version, context.version, "context")
+    refused = refused or LIFECYCLE.refusal(context.status, parameters.status, "/status")
     if refused is not None:
         return refused
-    event = ContextTransitioned(before=context.status, after=parameters.status, reason=parameters.reason)
-    after = evolve(context, event, context.context_id, request.time_us)
-    assert after is not None
-    result = ContextTransition(**ContextResult.of(after).model_dump(), previous_status=context.status)
-    return Done(aggregate_id=context.context_id, result=result, events=(Decided(aggregate_id=context.context_id, event=event),))
+    before = context.status
+    event = ContextTransitioned(before=before, after=parameters.status, reason=parameters.reason)
+    return changed(
+        evolve, context, context.context_id, request,
+        lambda after: ContextTransition(**ContextResult.of(after).model_dump(), previous_status=before), event,
+    )  # fmt: skip
 
 
 def delete_context(view: View[Any], parameters: DeleteContext, request: Request) -> Outcome:
@@ -115,12 +116,8 @@ def delete_context(view: View[Any], parameters: DeleteContext, request: Request)
     context = find(view, Context, parameters.context_id, pointer="/contextId")
     if isinstance(context, Refusal):
         return context
-    event = ContextDeleted(reason=parameters.reason)
-    return Done(
-        aggregate_id=context.context_id,
-        result=ContextGone(context_id=context.context_id, deleted=True),
-        events=(Decided(aggregate_id=context.context_id, event=event),),
-    )
+    result = ContextGone(context_id=context.context_id, deleted=True)
+    return gone(context.context_id, result, ContextDeleted(reason=parameters.reason))
 
 
 def open_context(view: View[Any], context_id: str, *, pointer: str = "/contextId") -> Context | Refusal:
@@ -129,12 +126,6 @@ def open_context(view: View[Any], context_id: str, *, pointer: str = "/contextId
     if isinstance(context, Context) and context.status != "active":
         return conflict(f"The context {context_id} is {context.status}, not active.", pointer)
     return context
-
-
-def _changed(before: Context | None, event: ContextEvent, context_id: str, request: Request) -> Outcome:
-    after = evolve(before, event, context_id, request.time_us)
-    assert after is not None
-    return Done(aggregate_id=context_id, result=ContextResult.of(after), events=(Decided(aggregate_id=context_id, event=event),))
 
 
 def _merged(before: Mapping[str, Json], changes: Mapping[str, Json]) -> dict[str, Json]:
@@ -146,10 +137,13 @@ MODULE = BuiltIn(
         "create-context": Operation(parameters=CreateContext, result=ContextResult, decide=create_context),
         "get-context": Operation(parameters=GetContext, result=ContextResult, decide=get_context),
         "update-context": Operation(parameters=UpdateContext, result=ContextResult, decide=update_context),
-        "list-contexts": Operation(parameters=ListContexts, result=ContextList, decide=list_contexts),
+        "list-contexts": Operation(parameters=ListContexts, result=ContextList, decide=list_contexts, gathers=True),
+        "search-contexts": Operation(parameters=SearchContexts, result=ContextList, decide=search_contexts, gathers=True),
         "transition-lifecycle": Operation(parameters=TransitionLifecycle, result=ContextTransition, decide=transition_lifecycle),
         "delete-context": Operation(parameters=DeleteContext, result=ContextGone, decide=delete_context),
     },
     events=EVENTS,
     evolve=evolve,
+    aggregates=(Aggregate(state=Context, ended=lambda state: state.updated_us if state.status == "terminated" else None),),
+    lifecycles=(LIFECYCLE,),
 )

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from services.modules.context.state import Context, Status
-from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, time_text
+from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, Versioned, time_text
 from streams.records import Json
 
 
@@ -32,14 +32,13 @@ class GetContext(OfContext):
     """Parameters of get-context."""
 
 
-class UpdateContext(OfContext):
+class UpdateContext(OfContext, Versioned):
     """Parameters of update-context: what is not given stays."""
 
     name: Name | None = None
     type: Name | None = None
     description: Text | None = None
     metadata: dict[str, Json] | None = Field(None, description="Merged into the present metadata; a null removes its key.")
-    expected_version: int | None = Field(None, ge=1, description="Refuse with `conflict` if the context is not at this version.")
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -56,7 +55,15 @@ class ListContexts(Page):
     name: Name | None = None
 
 
-class TransitionLifecycle(OfContext):
+class SearchContexts(Page):
+    """Parameters of search-contexts: conditions that all must hold."""
+
+    text: Text | None = Field(None, description="Part of the name, type or description, without regard to case.")
+    metadata: dict[str, Json] = Field(default_factory=dict, description="Keys that the metadata has, with these values.")
+    status: Status | None = None
+
+
+class TransitionLifecycle(OfContext, Versioned):
     """Parameters of transition-lifecycle."""
 
     status: Status = Field(description="The state to go to.")
@@ -106,6 +113,9 @@ class ContextTransition(ContextResult):
 
 class ContextList(Listing):
     """Contexts in order of their ids."""
+
+    ENTRIES: ClassVar[str] = "contexts"
+    KEY: ClassVar[str] = "contextId"
 
     contexts: list[ContextResult]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
+from services.modules.lifecycle import Lifecycle
 from streams.records import Json
 
 Status: TypeAlias = Literal["active", "suspended", "completed", "terminated"]
@@ -16,6 +17,7 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     "completed": ("terminated",),
     "terminated": (),
 }
+LIFECYCLE = Lifecycle(noun="context", initial=("active",), table=TRANSITIONS)
 
 #: In these states a context takes no more changes.
 ENDED: frozenset[Status] = frozenset({"completed", "terminated"})
@@ -34,6 +36,7 @@ class Context:
     version: int  #: number of changes, the creation included
     created_us: int
     updated_us: int
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

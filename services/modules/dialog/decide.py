@@ -7,39 +7,47 @@ from typing import Any
 
 import orjson
 
+from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.context.decide import open_context
 from services.modules.dialog.evolve import evolve
 from services.modules.dialog.operations import (
     AddParticipants,
+    DialogList,
     DialogResult,
     End,
     FacilitateCommunication,
+    GetDialog,
     History,
     HistoryResult,
+    ListDialogs,
     MessageResult,
     ParticipantsResult,
+    PassTurn,
+    RemoveParticipants,
     SendMessage,
     Sent,
+    UpdateDialog,
     WantedParticipant,
 )
 from services.modules.dialog.state import (
     CONTENT_BYTES_MAX,
     EVENTS,
+    LIFECYCLE,
     MESSAGES_MAX,
     PARTICIPANTS_MAX,
-    TRANSITIONS,
     Dialog,
-    DialogEvent,
     DialogStarted,
     DialogTransitioned,
+    DialogUpdated,
     MessageSent,
     Participant,
     ParticipantsAdded,
+    ParticipantsRemoved,
     Status,
+    TurnPassed,
 )
-from services.modules.lookup import find
-from services.modules.operation import BuiltIn, Decided, Done, Operation, Outcome, Refusal, Request, conflict, invalid
-from services.modules.transitions import refuse_transition
+from services.modules.lookup import changed, find, has_text, listing, refuse_version, states_of
+from services.modules.operation import Done, Operation, Outcome, Refusal, Request, conflict, invalid
 from streams.log.types import View
 
 
@@ -57,9 +65,74 @@ def facilitate_communication(view: View[Any], parameters: FacilitateCommunicatio
     dialog_id = request.new_id("dialog")
     if view.state(dialog_id) is not None:
         return conflict(f"This request created {dialog_id} before.")
-    event = DialogStarted(topic=parameters.topic, participants=tuple(participants.values()), context_id=parameters.context_id)
-    after = _after(None, event, dialog_id, request)
-    return Done(aggregate_id=dialog_id, result=DialogResult.of(after), events=(Decided(aggregate_id=dialog_id, event=event),))
+    event = DialogStarted(
+        topic=parameters.topic,
+        participants=tuple(participants.values()),
+        context_id=parameters.context_id,
+        turns=parameters.turn_taking == "round-robin",
+    )
+    return changed(evolve, None, dialog_id, request, DialogResult.of, event)
+
+
+def get_dialog(view: View[Any], parameters: GetDialog, request: Request) -> Outcome:
+    """A dialog as it is, without its messages."""
+    dialog = find(view, Dialog, parameters.dialog_id, pointer="/dialogId")
+    return dialog if isinstance(dialog, Refusal) else Done(aggregate_id=dialog.dialog_id, result=DialogResult.of(dialog))
+
+
+def list_dialogs(view: View[Any], parameters: ListDialogs, request: Request) -> Outcome:
+    """Dialogs in order of their ids, by context, participant, state, or part of the topic."""
+    wanted = (
+        dialog
+        for dialog in states_of(view, Dialog)
+        if parameters.context_id in (None, dialog.context_id)
+        and parameters.status in (None, dialog.status)
+        and has_text(parameters.text, dialog.topic)
+        and (parameters.participant is None or known(dialog, parameters.participant) is not None)
+    )
+    return listing(view, parameters, DialogList, wanted, lambda dialog: dialog.dialog_id, DialogResult.of)
+
+
+def update_dialog(view: View[Any], parameters: UpdateDialog, request: Request) -> Outcome:
+    """Changes the topic of a dialog, or whether its participants take turns."""
+    dialog = _active(view, parameters.dialog_id)
+    if isinstance(dialog, Refusal):
+        return dialog
+    refused = refuse_version(parameters.expected_version, dialog.version, "dialog")
+    if refused is not None:
+        return refused
+    turns = None if parameters.turn_taking is None else parameters.turn_taking == "round-robin"
+    return changed(evolve, dialog, dialog.dialog_id, request, DialogResult.of, DialogUpdated(topic=parameters.topic, turns=turns))
+
+
+def pass_turn(view: View[Any], parameters: PassTurn, request: Request) -> Outcome:
+    """Lets the next participant speak; only whose turn it is may."""
+    dialog = _active(view, parameters.dialog_id)
+    if isinstance(dialog, Refusal):
+        return dialog
+    who = known(dialog, parameters.by)
+    following = dialog.next_after(who)
+    if who is None:
+        return Refusal(code="denied", message=f"{parameters.by!r} does not take part in the dialog.", pointer="/by")
+    if who != dialog.turn or following is None:
+        whose = "Anybody may speak" if dialog.turn is None else f"It is the turn of {dialog.turn}"
+        return conflict(f"{whose}; {parameters.by!r} has no turn to pass.", "/by")
+    return changed(evolve, dialog, dialog.dialog_id, request, DialogResult.of, TurnPassed(by=who, to=following))
+
+
+def remove_participants(view: View[Any], parameters: RemoveParticipants, request: Request) -> Outcome:
+    """Has participants leave an active dialog."""
+    dialog = _active(view, parameters.dialog_id)
+    if isinstance(dialog, Refusal):
+        return dialog
+    leaving: dict[str, None] = {}
+    for index, each in enumerate(parameters.participants):
+        who = known(dialog, each)
+        if who is None:
+            return invalid(f"{each!r} does not take part in the dialog.", f"/participants/{index}")
+        leaving[who] = None
+    event = ParticipantsRemoved(participants=tuple(leaving), reason=parameters.reason)
+    return changed(evolve, dialog, dialog.dialog_id, request, DialogResult.of, event)
 
 
 def send_message(view: View[Any], parameters: SendMessage, request: Request) -> Outcome:
@@ -67,12 +140,14 @@ def send_message(view: View[Any], parameters: SendMessage, request: Request) -> 
     dialog = _active(view, parameters.dialog_id)
     if isinstance(dialog, Refusal):
         return dialog
-    sender = _known(dialog, parameters.sender)
+    sender = known(dialog, parameters.sender)
     if sender is None:
         return Refusal(code="denied", message=f"{parameters.sender!r} does not take part in the dialog.", pointer="/sender")
+    if dialog.turn is not None and sender != dialog.turn:
+        return conflict(f"It is the turn of {dialog.turn}, not of {sender}.", "/sender")
     recipients = []
     for index, each in enumerate(parameters.recipients):
-        recipient = _known(dialog, each)
+        recipient = known(dialog, each)
         if recipient is None:
             return invalid(f"{each!r} does not take part in the dialog.", f"/recipients/{index}")
         recipients.append(recipient)
@@ -90,12 +165,11 @@ def send_message(view: View[Any], parameters: SendMessage, request: Request) -> 
         recipients=tuple(recipients),
         reply_to=parameters.reply_to,
     )
-    after = _after(dialog, event, dialog.dialog_id, request)
-    return Done(
-        aggregate_id=dialog.dialog_id,
-        result=Sent(dialog_id=dialog.dialog_id, message_id=event.message_id, number=len(after.messages)),
-        events=(Decided(aggregate_id=dialog.dialog_id, event=event),),
-    )
+    number = len(dialog.messages) + 1
+    return changed(
+        evolve, dialog, dialog.dialog_id, request,
+        lambda after: Sent(dialog_id=after.dialog_id, message_id=event.message_id, number=number, turn=after.turn), event,
+    )  # fmt: skip
 
 
 def history(view: View[Any], parameters: History, request: Request) -> Outcome:
@@ -105,7 +179,7 @@ def history(view: View[Any], parameters: History, request: Request) -> Outcome:
         return dialog
     messages = dialog.messages[parameters.after :]
     if parameters.participant is not None:
-        who = _known(dialog, parameters.participant)
+        who = known(dialog, parameters.participant)
         if who is None:
             return invalid(f"{parameters.participant!r} does not take part in the dialog.", "/participant")
         messages = tuple(each for each in messages if who == each.sender or not each.recipients or who in each.recipients)
@@ -130,15 +204,10 @@ def add_participants(view: View[Any], parameters: AddParticipants, request: Requ
         return wanted
     added = {key: each for key, each in wanted.items() if key not in dialog.participants}
     events = (ParticipantsAdded(participants=tuple(added.values())),) if added else ()
-    after = dialog
-    for event in events:
-        after = _after(after, event, dialog.dialog_id, request)
-    result = ParticipantsResult(**DialogResult.of(after).model_dump(), added=list(added))
-    return Done(
-        aggregate_id=dialog.dialog_id,
-        result=result,
-        events=tuple(Decided(aggregate_id=dialog.dialog_id, event=event) for event in events),
-    )
+    return changed(
+        evolve, dialog, dialog.dialog_id, request,
+        lambda after: ParticipantsResult(**DialogResult.of(after).model_dump(), added=list(added)), *events,
+    )  # fmt: skip
 
 
 def end(view: View[Any], parameters: End, request: Request) -> Outcome:
@@ -150,12 +219,11 @@ def _transition(view: View[Any], dialog_id: str, status: Status, reason: str, re
     dialog = find(view, Dialog, dialog_id, pointer="/dialogId")
     if isinstance(dialog, Refusal):
         return dialog
-    refused = refuse_transition(TRANSITIONS, "dialog", dialog.status, status)
+    refused = LIFECYCLE.refusal(dialog.status, status, "/status")
     if refused is not None:
         return refused
     event = DialogTransitioned(before=dialog.status, after=status, reason=reason)
-    after = _after(dialog, event, dialog_id, request)
-    return Done(aggregate_id=dialog_id, result=DialogResult.of(after), events=(Decided(aggregate_id=dialog_id, event=event),))
+    return changed(evolve, dialog, dialog_id, request, DialogResult.of, event)
 
 
 def _active(view: View[Any], dialog_id: str) -> Dialog | Refusal:
@@ -177,7 +245,7 @@ def _participants(wanted: Sequence[str | WantedParticipant], present: Mapping[st
     return found
 
 
-def _known(dialog: Dialog, name: str) -> str | None:
+def known(dialog: Dialog, name: str) -> str | None:
     """The id of the participant that `name` means; None if it means nobody, or more than one."""
     if name in dialog.participants:
         return name
@@ -185,20 +253,21 @@ def _known(dialog: Dialog, name: str) -> str | None:
     return meant[0] if len(meant) == 1 else None
 
 
-def _after(before: Dialog | None, event: DialogEvent, dialog_id: str, request: Request) -> Dialog:
-    after = evolve(before, event, dialog_id, request.time_us)
-    assert after is not None
-    return after
-
-
 MODULE = BuiltIn(
     operations={
         "facilitate-communication": Operation(parameters=FacilitateCommunication, result=DialogResult, decide=facilitate_communication),
+        "get-dialog": Operation(parameters=GetDialog, result=DialogResult, decide=get_dialog),
+        "list-dialogs": Operation(parameters=ListDialogs, result=DialogList, decide=list_dialogs, gathers=True),
+        "update-dialog": Operation(parameters=UpdateDialog, result=DialogResult, decide=update_dialog),
         "send-message": Operation(parameters=SendMessage, result=Sent, decide=send_message),
+        "pass-turn": Operation(parameters=PassTurn, result=DialogResult, decide=pass_turn),
         "history": Operation(parameters=History, result=HistoryResult, decide=history),
         "add-participants": Operation(parameters=AddParticipants, result=ParticipantsResult, decide=add_participants),
+        "remove-participants": Operation(parameters=RemoveParticipants, result=DialogResult, decide=remove_participants),
         "end": Operation(parameters=End, result=DialogResult, decide=end),
     },
     events=EVENTS,
     evolve=evolve,
+    aggregates=(Aggregate(state=Dialog, ended=lambda state: state.updated_us if state.status == "archived" else None),),
+    lifecycles=(LIFECYCLE,),
 )

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from services.modules.dialog.state import PARTICIPANTS_MAX, Dialog, Message, Participant, Status
-from services.modules.operation import Identifier, Name, Parameters, Result, Text, time_text
+from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, Versioned, time_text
 from streams.records import Json
 
 
@@ -43,13 +43,16 @@ class FacilitateCommunication(Parameters):
     topic: Text = ""
     context_id: Identifier | None = None
     dialog_id: Identifier | None = Field(None, description="A paused dialog, to take it up again.")
+    turn_taking: Literal["free", "round-robin"] = Field(
+        "free", description="`round-robin`: participants speak one after another, in the order in which they joined."
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if (self.participants is None) == (self.dialog_id is None):
             raise ValueError("give participants for a new dialog, or dialogId to take up a paused one")
-        if self.dialog_id is not None and (self.topic or self.context_id is not None):
-            raise ValueError("topic and contextId belong to a new dialog")
+        if self.dialog_id is not None and (self.topic or self.context_id is not None or self.turn_taking != "free"):
+            raise ValueError("topic, contextId and turnTaking belong to a new dialog")
         return self
 
 
@@ -59,6 +62,45 @@ class OfDialog(Parameters):
     TARGETS: ClassVar[tuple[str, ...]] = ("dialog_id",)
 
     dialog_id: Identifier = Field(description="Id of the dialog, from facilitate-communication.")
+
+
+class GetDialog(OfDialog):
+    """Parameters of get-dialog."""
+
+
+class ListDialogs(Page):
+    """Parameters of list-dialogs: conditions that all must hold."""
+
+    context_id: Identifier | None = None
+    participant: Identifier | None = Field(None, description="Somebody who takes part: participant id, agent id or role.")
+    status: Status | None = None
+    text: Text | None = Field(None, description="Part of the topic, without regard to case.")
+
+
+class UpdateDialog(OfDialog, Versioned):
+    """Parameters of update-dialog: what is not given stays."""
+
+    topic: Text | None = None
+    turn_taking: Literal["free", "round-robin"] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.topic is None and self.turn_taking is None:
+            raise ValueError("give topic or turnTaking")
+        return self
+
+
+class PassTurn(OfDialog):
+    """Parameters of pass-turn."""
+
+    by: Identifier = Field(description="Whose turn it is, and who has nothing to say.")
+
+
+class RemoveParticipants(OfDialog):
+    """Parameters of remove-participants."""
+
+    participants: list[Identifier] = Field(min_length=1, max_length=PARTICIPANTS_MAX)
+    reason: Text = ""
 
 
 class SendMessage(OfDialog):
@@ -117,6 +159,9 @@ class DialogResult(Result):
     participants: list[ParticipantResult]
     message_count: int
     created_at: str
+    turn_taking: Literal["free", "round-robin"]
+    turn: str | None = Field(description="Whose turn it is; null: anybody may speak.")
+    version: int
 
     @classmethod
     def of(cls, dialog: Dialog) -> Self:
@@ -132,6 +177,9 @@ class DialogResult(Result):
             ],
             message_count=len(dialog.messages),
             created_at=time_text(dialog.created_us),
+            turn_taking="round-robin" if dialog.turns else "free",
+            turn=dialog.turn,
+            version=dialog.version,
         )
 
 
@@ -166,6 +214,16 @@ class Sent(Result):
     dialog_id: str
     message_id: str
     number: int
+    turn: str | None = Field(description="Whose turn it is then; null: anybody may speak.")
+
+
+class DialogList(Listing):
+    """Dialogs in order of their ids."""
+
+    ENTRIES: ClassVar[str] = "dialogs"
+    KEY: ClassVar[str] = "dialogId"
+
+    dialogs: list[DialogResult]
 
 
 class HistoryResult(Result):

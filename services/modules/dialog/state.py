@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+from services.modules.lifecycle import Lifecycle
 from streams.records import Json
 
 Status: TypeAlias = Literal["active", "paused", "ended", "archived"]
@@ -16,6 +17,7 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     "ended": ("archived",),
     "archived": (),
 }
+LIFECYCLE = Lifecycle(noun="dialog", initial=("active",), table=TRANSITIONS)
 
 PARTICIPANTS_MAX = 1000
 #: Messages of one dialog, and bytes of JSON of their contents; beyond either a new dialog is needed.
@@ -57,6 +59,18 @@ class Dialog:
     created_us: int
     messages: tuple[Message, ...] = ()
     content_bytes: int = 0  #: bytes of JSON of all contents
+    turns: bool = False  #: participants speak one after another, in the order in which they joined
+    turn: str | None = None  #: whose turn it is, with turns
+    updated_us: int = 0
+    version: int = 1
+    settled: bool = False
+
+    def next_after(self, participant: str | None) -> str | None:
+        """Whose turn comes after that of a participant; without turns nobody's."""
+        names = list(self.participants)
+        if not self.turns or not names:
+            return None
+        return names[(names.index(participant) + 1) % len(names)] if participant in self.participants else names[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +81,7 @@ class DialogStarted:
     topic: str
     participants: tuple[Participant, ...]
     context_id: str | None = None
+    turns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,5 +125,34 @@ class DialogTransitioned:
         return self.TYPES[self.after]
 
 
-DialogEvent: TypeAlias = DialogStarted | MessageSent | ParticipantsAdded | DialogTransitioned
-EVENTS = (DialogStarted, MessageSent, ParticipantsAdded, DialogTransitioned)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParticipantsRemoved:
+    """Some take part no more; what they said stays."""
+
+    TYPE: ClassVar[str] = "dialog.participants-removed"
+    participants: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPassed:
+    """Somebody had nothing to say; `to` is whose turn it is then."""
+
+    TYPE: ClassVar[str] = "dialog.turn-passed"
+    by: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialogUpdated:
+    """Attributes changed; null: as before."""
+
+    TYPE: ClassVar[str] = "dialog.updated"
+    topic: str | None = None
+    turns: bool | None = None
+
+
+DialogEvent: TypeAlias = (
+    DialogStarted | MessageSent | ParticipantsAdded | ParticipantsRemoved | TurnPassed | DialogUpdated | DialogTransitioned
+)  # fmt: skip
+EVENTS = (DialogStarted, MessageSent, ParticipantsAdded, ParticipantsRemoved, TurnPassed, DialogUpdated, DialogTransitioned)

@@ -1,13 +1,13 @@
-"""What the plan operations decide. Pure."""
+"""What the operations on whole plans decide. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.context.decide import open_context
-from services.modules.lookup import find
-from services.modules.operation import BuiltIn, Decided, Done, Operation, Outcome, Refusal, Request, conflict, invalid, not_found
+from services.modules.lookup import changed, find, gone, has_text, listing, refuse_version, states_of
+from services.modules.operation import Done, Operation, Outcome, Refusal, Request, conflict, invalid
 from services.modules.plan.evolve import evolve
 from services.modules.plan.graph import validate
 from services.modules.plan.operations import (
@@ -16,30 +16,38 @@ from services.modules.plan.operations import (
     CancelPlan,
     CompletePlan,
     CreatePlan,
+    DeletePlan,
     FaultResult,
     GetPlan,
+    ListPlans,
+    PlanGone,
+    PlanList,
     PlanResult,
+    RemoveTask,
+    RunPlan,
+    RunResult,
+    SlotResult,
+    UpdatePlan,
     UpdateTask,
     ValidatePlan,
     ValidationResult,
 )
+from services.modules.plan.running import command_to_run, outstanding, run_plan, take
 from services.modules.plan.state import (
     EVENTS,
+    LIFECYCLE,
     TASK_DONE,
-    TASK_TRANSITIONS,
-    TASKS_MAX,
-    TRANSITIONS,
+    TASK_LIFECYCLE,
     Plan,
     PlanApproved,
     PlanCreated,
-    PlanEvent,
+    PlanDeleted,
     PlanTransitioned,
+    PlanUpdated,
     Status,
     Task,
-    TaskStatus,
-    TaskUpdated,
 )
-from services.modules.transitions import refuse_transition
+from services.modules.plan.tasks import remove_task, update_task
 from streams.log.types import View
 
 
@@ -62,21 +70,58 @@ def create_plan(view: View[Any], parameters: CreatePlan, request: Request) -> Ou
         description=parameters.description,
         assigned_roles=tuple(parameters.assigned_roles),
         tasks=tuple(
-            Task(task_id=task.task_id, name=task.name or task.task_id, dependencies=tuple(task.dependencies), assignee=task.assignee)
+            Task(
+                task_id=task.task_id,
+                name=task.name or task.task_id,
+                dependencies=task.names(),
+                types=task.types(),
+                assignee=task.assignee,
+                duration_ms=task.duration_ms,
+                module=task.module,
+                operation=task.operation,
+                parameters=task.parameters,
+            )
             for task in parameters.tasks
         ),
     )
-    return _changed(None, plan_id, request, event)
+    return changed(evolve, None, plan_id, request, PlanResult.of, event)
 
 
 def get_plan(view: View[Any], parameters: GetPlan, request: Request) -> Outcome:
-    """A plan as it is now, with its tasks and progress."""
+    """A plan as it is, with its tasks and progress."""
     plan = find(view, Plan, parameters.plan_id, pointer="/planId")
     return plan if isinstance(plan, Refusal) else Done(aggregate_id=plan.plan_id, result=PlanResult.of(plan))
 
 
+def list_plans(view: View[Any], parameters: ListPlans, request: Request) -> Outcome:
+    """Plans in order of their ids, by context, state, or part of the name."""
+    wanted = (
+        plan
+        for plan in states_of(view, Plan)
+        if parameters.context_id in (None, plan.context_id)
+        and parameters.status in (None, plan.status)
+        and has_text(parameters.text, plan.name, plan.description)
+    )
+    return listing(view, parameters, PlanList, wanted, lambda plan: plan.plan_id, PlanResult.of)
+
+
+def update_plan(view: View[Any], parameters: UpdatePlan, request: Request) -> Outcome:
+    """Changes attributes of a plan that has not ended."""
+    plan = find(view, Plan, parameters.plan_id, pointer="/planId")
+    if isinstance(plan, Refusal):
+        return plan
+    if plan.status in ("completed", "cancelled", "archived"):
+        return conflict(f"A plan that is {plan.status} takes no changes.", "/planId")
+    refused = refuse_version(parameters.expected_version, plan.version, "plan")
+    if refused is not None:
+        return refused
+    roles = None if parameters.assigned_roles is None else tuple(parameters.assigned_roles)
+    event = PlanUpdated(name=parameters.name, description=parameters.description, assigned_roles=roles)
+    return changed(evolve, plan, plan.plan_id, request, PlanResult.of, event)
+
+
 def validate_plan(view: View[Any], parameters: ValidatePlan, request: Request) -> Outcome:
-    """Whether a plan can run: its tasks' dependencies exist and have no cycle; and in which order."""
+    """Whether a plan can run: its tasks' dependencies exist and have no cycle; in which order, and what decides when it ends."""
     plan = find(view, Plan, parameters.plan_id, pointer="/planId")
     if isinstance(plan, Refusal):
         return plan
@@ -88,6 +133,12 @@ def validate_plan(view: View[Any], parameters: ValidatePlan, request: Request) -
         order=list(found.order),
         stages=[list(stage) for stage in found.stages],
         longest_chain=list(found.longest_chain),
+        critical_path=list(found.critical_path),
+        duration_ms=found.duration_ms,
+        schedule=[
+            SlotResult(task_id=slot.task_id, earliest_start_ms=slot.start_ms, earliest_end_ms=slot.end_ms, slack_ms=slot.slack_ms)
+            for slot in found.slots
+        ],
     )
     return Done(aggregate_id=plan.plan_id, result=result)
 
@@ -97,65 +148,25 @@ def approve_plan(view: View[Any], parameters: ApprovePlan, request: Request) -> 
     plan = find(view, Plan, parameters.plan_id, pointer="/planId")
     if isinstance(plan, Refusal):
         return plan
-    refused = refuse_transition(TRANSITIONS, "plan", plan.status, "approved") or _refuse_faulty(plan)
+    refused = LIFECYCLE.refusal(plan.status, "approved", "/planId") or _refuse_faulty(plan)
     if refused is not None:
         return refused
-    return _changed(plan, plan.plan_id, request, PlanApproved(by=parameters.by, comment=parameters.comment))
+    event = PlanApproved(by=parameters.by, comment=parameters.comment)
+    return changed(evolve, plan, plan.plan_id, request, PlanResult.of, event)
 
 
 def activate_plan(view: View[Any], parameters: ActivatePlan, request: Request) -> Outcome:
-    """Sets a plan to work, takes it up again, or holds it up; its context must be active."""
+    """Sets an approved plan to work, takes it up again, or holds it up; its context must be active."""
     plan = find(view, Plan, parameters.plan_id, pointer="/planId")
     if isinstance(plan, Refusal):
         return plan
-    refused = refuse_transition(TRANSITIONS, "plan", plan.status, parameters.status)
+    refused = LIFECYCLE.refusal(plan.status, parameters.status, "/planId")
     if refused is None and parameters.status == "active":
         context = open_context(view, plan.context_id, pointer="/planId")
         refused = context if isinstance(context, Refusal) else _refuse_faulty(plan)
     if refused is not None:
         return refused
-    return _changed(plan, plan.plan_id, request, _transition(plan, parameters.status, parameters.reason))
-
-
-def update_task(view: View[Any], parameters: UpdateTask, request: Request) -> Outcome:
-    """Adds or changes a task of a draft (a failed plan becomes a draft again), or reports on a task of an active plan."""
-    plan = find(view, Plan, parameters.plan_id, pointer="/planId")
-    if isinstance(plan, Refusal):
-        return plan
-    if parameters.status is not None:
-        return _report(plan, parameters, parameters.status, request)
-    if plan.status not in ("draft", "failed"):
-        return conflict(f"Tasks change in a draft; this plan is {plan.status}.", "/planId")
-    before = plan.tasks.get(parameters.task_id)
-    if before is None and len(plan.tasks) >= TASKS_MAX:
-        return conflict(f"A plan has at most {TASKS_MAX} tasks.", "/taskId")
-    task = before or Task(task_id=parameters.task_id, name=parameters.task_id)
-    task = replace(
-        task,
-        name=parameters.name or task.name,
-        dependencies=task.dependencies if parameters.dependencies is None else tuple(parameters.dependencies),
-        assignee=parameters.assignee or task.assignee,
-        status="pending" if task.status == "failed" else task.status,
-    )
-    reopened = [_transition(plan, "draft", "changed")] if plan.status == "failed" else []
-    return _changed(plan, plan.plan_id, request, *reopened, TaskUpdated(task=task, before=before.status if before else None))
-
-
-def _report(plan: Plan, parameters: UpdateTask, status: TaskStatus, request: Request) -> Outcome:
-    if plan.status != "active":
-        return conflict(f"Tasks make progress in an active plan; this one is {plan.status}.", "/planId")
-    task = plan.tasks.get(parameters.task_id)
-    if task is None:
-        return not_found("task", parameters.task_id, "/taskId")
-    refused = refuse_transition(TASK_TRANSITIONS, "task", task.status, status)
-    if refused is not None:
-        return refused
-    waiting = [each for each in task.dependencies if plan.tasks[each].status not in TASK_DONE]
-    if waiting and status in ("running", "completed"):
-        return conflict(f"Task {task.task_id!r} waits for {', '.join(waiting)}.", "/status")
-    return _changed(
-        plan, plan.plan_id, request, TaskUpdated(task=replace(task, status=status, result=parameters.result), before=task.status)
-    )
+    return _moved(plan, parameters.status, parameters.reason, request)
 
 
 def complete_plan(view: View[Any], parameters: CompletePlan, request: Request) -> Outcome:
@@ -163,13 +174,13 @@ def complete_plan(view: View[Any], parameters: CompletePlan, request: Request) -
     plan = find(view, Plan, parameters.plan_id, pointer="/planId")
     if isinstance(plan, Refusal):
         return plan
-    refused = refuse_transition(TRANSITIONS, "plan", plan.status, parameters.status)
+    refused = LIFECYCLE.refusal(plan.status, parameters.status, "/planId")
     if refused is not None:
         return refused
     unfinished = [task.task_id for task in plan.tasks.values() if task.status not in TASK_DONE]
     if unfinished and parameters.status == "completed":
         return conflict(f"Tasks are not done: {', '.join(unfinished[:10])}{' …' if len(unfinished) > 10 else ''}.", "/planId")
-    return _changed(plan, plan.plan_id, request, _transition(plan, parameters.status, parameters.reason))
+    return _moved(plan, parameters.status, parameters.reason, request)
 
 
 def cancel_plan(view: View[Any], parameters: CancelPlan, request: Request) -> Outcome:
@@ -177,14 +188,24 @@ def cancel_plan(view: View[Any], parameters: CancelPlan, request: Request) -> Ou
     plan = find(view, Plan, parameters.plan_id, pointer="/planId")
     if isinstance(plan, Refusal):
         return plan
-    refused = refuse_transition(TRANSITIONS, "plan", plan.status, parameters.status)
-    if refused is not None:
-        return refused
-    return _changed(plan, plan.plan_id, request, _transition(plan, parameters.status, parameters.reason))
+    refused = LIFECYCLE.refusal(plan.status, parameters.status, "/planId")
+    return _moved(plan, parameters.status, parameters.reason, request) if refused is None else refused
 
 
-def _transition(plan: Plan, after: Status, reason: str) -> PlanTransitioned:
-    return PlanTransitioned(before=plan.status, after=after, reason=reason)
+def delete_plan(view: View[Any], parameters: DeletePlan, request: Request) -> Outcome:
+    """Removes a plan that is not at work; its history stays in the log."""
+    plan = find(view, Plan, parameters.plan_id, pointer="/planId")
+    if isinstance(plan, Refusal):
+        return plan
+    if plan.status in ("active", "paused"):
+        return conflict(f"A plan that is {plan.status} is not deleted; cancel it first.", "/planId")
+    return gone(plan.plan_id, PlanGone(plan_id=plan.plan_id, deleted=True), PlanDeleted(reason=parameters.reason))
+
+
+def _moved(plan: Plan, after: Status, reason: str, request: Request) -> Done:
+    """The plan moves along its life cycle, and the workflow that runs it with it."""
+    event = PlanTransitioned(before=plan.status, after=after, reason=reason)
+    return changed(evolve, plan, plan.plan_id, request, PlanResult.of, event, effects=command_to_run(plan, after, request))
 
 
 def _refuse_faulty(plan: Plan) -> Refusal | None:
@@ -194,26 +215,29 @@ def _refuse_faulty(plan: Plan) -> Refusal | None:
     return conflict(f"The plan cannot run: {faults[0].message}", "/planId", faults)
 
 
-def _changed(before: Plan | None, plan_id: str, request: Request, *events: PlanEvent) -> Outcome:
-    after = before
-    for event in events:
-        after = evolve(after, event, plan_id, request.time_us)
-    assert after is not None
-    decided = tuple(Decided(aggregate_id=plan_id, event=event) for event in events)
-    return Done(aggregate_id=plan_id, result=PlanResult.of(after), events=decided)
+def _ended(plan: Plan) -> int | None:
+    return plan.updated_us if plan.status == "archived" else None
 
 
 MODULE = BuiltIn(
     operations={
         "create-plan": Operation(parameters=CreatePlan, result=PlanResult, decide=create_plan),
         "get-plan": Operation(parameters=GetPlan, result=PlanResult, decide=get_plan),
+        "list-plans": Operation(parameters=ListPlans, result=PlanList, decide=list_plans, gathers=True),
+        "update-plan": Operation(parameters=UpdatePlan, result=PlanResult, decide=update_plan),
         "validate-plan": Operation(parameters=ValidatePlan, result=ValidationResult, decide=validate_plan),
         "approve-plan": Operation(parameters=ApprovePlan, result=PlanResult, decide=approve_plan),
         "activate-plan": Operation(parameters=ActivatePlan, result=PlanResult, decide=activate_plan),
+        "run-plan": Operation(parameters=RunPlan, result=RunResult, decide=run_plan),
         "update-task": Operation(parameters=UpdateTask, result=PlanResult, decide=update_task),
+        "remove-task": Operation(parameters=RemoveTask, result=PlanResult, decide=remove_task),
         "complete-plan": Operation(parameters=CompletePlan, result=PlanResult, decide=complete_plan),
         "cancel-plan": Operation(parameters=CancelPlan, result=PlanResult, decide=cancel_plan),
+        "delete-plan": Operation(parameters=DeletePlan, result=PlanGone, decide=delete_plan),
     },
     events=EVENTS,
     evolve=evolve,
+    aggregates=(Aggregate(state=Plan, ended=_ended, outstanding=outstanding),),
+    take=take,
+    lifecycles=(LIFECYCLE, TASK_LIFECYCLE),
 )

@@ -5,7 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from services.modules.plan.state import Plan, PlanApproved, PlanCreated, PlanEvent, PlanTransitioned, TaskUpdated
+from services.modules.plan.state import (
+    Plan,
+    PlanApproved,
+    PlanCreated,
+    PlanDeleted,
+    PlanEvent,
+    PlanTransitioned,
+    PlanUpdated,
+    Run,
+    RunEnded,
+    RunFollowed,
+    RunRequested,
+    RunStarted,
+    Task,
+    TaskRemoved,
+    TaskUpdated,
+)
 
 
 def evolve(state: Plan | None, event: PlanEvent, aggregate_id: str, time_us: int) -> Plan | None:
@@ -23,15 +39,52 @@ def evolve(state: Plan | None, event: PlanEvent, aggregate_id: str, time_us: int
             created_us=time_us,
             updated_us=time_us,
         )
-    if state is None:
+    if state is None or isinstance(event, PlanDeleted):
         return None
+    if isinstance(event, RunRequested | RunStarted | RunEnded | RunFollowed):
+        return _run(state, event, time_us)
     changed = replace(state, version=state.version + 1, updated_us=time_us)
     match event:
+        case PlanUpdated():
+            return replace(
+                changed,
+                name=state.name if event.name is None else event.name,
+                description=state.description if event.description is None else event.description,
+                assigned_roles=state.assigned_roles if event.assigned_roles is None else event.assigned_roles,
+            )
         case TaskUpdated():
             return replace(changed, tasks={**state.tasks, event.task.task_id: event.task})
+        case TaskRemoved():
+            rest = {name: _without(task, event.task_id) for name, task in state.tasks.items() if name != event.task_id}
+            return replace(changed, tasks=rest)
         case PlanApproved():
             return replace(changed, status="approved", approved_by=event.by)
         case PlanTransitioned():
             return replace(changed, status=event.after, approved_by=None if event.after == "draft" else state.approved_by)
+        case _:
+            assert_never(event)
+
+
+def _without(task: Task, gone: str) -> Task:
+    if gone not in task.dependencies:
+        return task
+    types = {name: kind for name, kind in task.types.items() if name != gone}
+    return replace(task, dependencies=tuple(each for each in task.dependencies if each != gone), types=types)
+
+
+def _run(state: Plan, event: RunRequested | RunStarted | RunEnded | RunFollowed, time_us: int) -> Plan:
+    """A run is no change of the plan itself: its version stays."""
+    if isinstance(event, RunRequested):
+        run = Run(execution_id=event.execution_id, status="requested", requested_us=time_us, caller=event.caller)
+        return replace(state, run=run, runs=state.runs + 1)
+    if state.run is None:
+        return state
+    match event:
+        case RunStarted():
+            return replace(state, run=replace(state.run, status="running", caller=None))
+        case RunEnded():
+            return replace(state, run=replace(state.run, status="ended", caller=None))
+        case RunFollowed():
+            return replace(state, run=replace(state.run, sequence=event.sequence))
         case _:
             assert_never(event)

@@ -1,21 +1,26 @@
 """State and events of plans, and the tables of the life cycles of plans and their tasks.
 
-The table of plans is the one of the MPLP documents.
+The table of plans is the one of the MPLP documents, but for this: only what was approved becomes active.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
+from services.modules.lifecycle import Lifecycle
+from services.modules.operation import Caller
 from streams.records import Json
 
 Status: TypeAlias = Literal["draft", "approved", "active", "paused", "completed", "cancelled", "failed", "archived"]
 TaskStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
 
+#: What a dependency holds back until what has happened to the task that is depended on: its start or its end, until start or end.
+DependencyType: TypeAlias = Literal["finish-to-start", "start-to-start", "finish-to-finish", "start-to-finish"]
+
 TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
-    "draft": ("approved", "active", "cancelled"),
+    "draft": ("approved", "cancelled"),
     "approved": ("active", "cancelled"),
     "active": ("paused", "completed", "failed", "cancelled"),
     "paused": ("active", "cancelled"),
@@ -24,6 +29,7 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     "cancelled": ("archived",),
     "archived": (),
 }
+LIFECYCLE = Lifecycle(noun="plan", initial=("draft",), table=TRANSITIONS)
 
 TASK_TRANSITIONS: Mapping[TaskStatus, tuple[TaskStatus, ...]] = {
     "pending": ("running", "completed", "skipped"),
@@ -32,16 +38,23 @@ TASK_TRANSITIONS: Mapping[TaskStatus, tuple[TaskStatus, ...]] = {
     "completed": (),
     "skipped": ("pending",),
 }
+TASK_LIFECYCLE = Lifecycle(noun="task", initial=("pending",), table=TASK_TRANSITIONS)
 
 #: States of a task that let what depends on it begin.
 TASK_DONE: frozenset[TaskStatus] = frozenset({"completed", "skipped"})
+
+#: States of a task that has begun.
+TASK_BEGUN: frozenset[TaskStatus] = frozenset({"running", "completed", "failed", "skipped"})
 
 TASKS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task of a plan. `assignee` is a role or an assignment id, as the caller names it."""
+    """A task of a plan. `assignee` is a role or an assignment id, as the caller names it.
+
+    With a module and an operation the task can be run by itself; without, somebody does it.
+    """
 
     task_id: str
     name: str
@@ -49,6 +62,26 @@ class Task:
     assignee: str | None = None
     status: TaskStatus = "pending"
     result: Json = None
+    types: Mapping[str, DependencyType] = field(default_factory=dict)  #: of the dependencies that are not finish-to-start
+    duration_ms: float | None = None  #: how long it is expected to take
+    module: str | None = None
+    operation: str | None = None
+    parameters: Json = None
+
+    def type_of(self, dependency: str) -> DependencyType:
+        """What sort of dependency it is."""
+        return self.types.get(dependency, "finish-to-start")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The workflow that a plan's tasks have become. `caller` waits for its start."""
+
+    execution_id: str
+    status: Literal["requested", "running", "ended"]
+    requested_us: int
+    caller: Caller | None = None
+    sequence: int = 0  #: of the last event of the execution that was taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +99,9 @@ class Plan:
     created_us: int
     updated_us: int
     approved_by: str | None = None
+    run: Run | None = None
+    runs: int = 0  #: how often it was run
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,5 +157,71 @@ class PlanTransitioned:
         return self.TYPES[self.after]
 
 
-PlanEvent: TypeAlias = PlanCreated | TaskUpdated | PlanApproved | PlanTransitioned
-EVENTS = (PlanCreated, TaskUpdated, PlanApproved, PlanTransitioned)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanUpdated:
+    """Attributes changed; null: as before."""
+
+    TYPE: ClassVar[str] = "plan.updated"
+    name: str | None = None
+    description: str | None = None
+    assigned_roles: tuple[Json, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRemoved:
+    """A task was taken out of the draft, and out of what depended on it."""
+
+    TYPE: ClassVar[str] = "plan.task-removed"
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDeleted:
+    """The plan is gone; its history stays."""
+
+    TYPE: ClassVar[str] = "plan.deleted"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequested:
+    """The plan's tasks were handed to the orchestrator as a workflow."""
+
+    TYPE: ClassVar[str] = "plan.run-requested"
+    execution_id: str
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """The workflow of the plan runs."""
+
+    TYPE: ClassVar[str] = "plan.run-started"
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The workflow of the plan has ended; `refused`: it never began."""
+
+    TYPE: ClassVar[str] = "plan.run-ended"
+    execution_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFollowed:
+    """The plan has taken note of what happened in its workflow, up to an event."""
+
+    TYPE: ClassVar[str] = "plan.run-followed"
+    sequence: int
+
+
+PlanEvent: TypeAlias = (
+    PlanCreated | PlanUpdated | TaskUpdated | TaskRemoved | PlanApproved | PlanTransitioned | PlanDeleted
+    | RunRequested | RunStarted | RunEnded | RunFollowed
+)  # fmt: skip
+EVENTS = (
+    PlanCreated, PlanUpdated, TaskUpdated, TaskRemoved, PlanApproved, PlanTransitioned, PlanDeleted,
+    RunRequested, RunStarted, RunEnded, RunFollowed,
+)  # fmt: skip

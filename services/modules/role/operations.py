@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, time_text
+from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, Versioned, time_text, time_us_of
 from services.modules.role.state import Assignment, Role, Status
 
 Permission: TypeAlias = Annotated[str, Field(pattern=r"^!?[^\s!]+$", max_length=200)]
@@ -32,6 +32,13 @@ class WantedRole(Parameters):
     role: Name = Field(description="Name of the role.")
     agent_id: Identifier | None = Field(None, description="Who gets it; without: a seat that somebody takes later.")
     permissions: list[Permission] | None = Field(None, max_length=1000, description="Permissions, if the role has to be created.")
+    expires_at: Text | None = Field(None, description="RFC 3339: from then on the assignment counts no more.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if self.expires_at is not None:
+            time_us_of(self.expires_at)
+        return self
 
 
 class AssignRoles(Parameters):
@@ -83,12 +90,62 @@ class CheckPermission(Parameters):
         return self
 
 
+class OfRole(Parameters):
+    """Names a role."""
+
+    TARGETS: ClassVar[tuple[str, ...]] = ("role_id",)
+
+    role_id: Identifier = Field(description="Id of the role, from create-role or assign-roles.")
+
+
+class GetRole(OfRole):
+    """Parameters of get-role."""
+
+
+class UpdateRole(OfRole, Versioned):
+    """Parameters of update-role: what is not given stays."""
+
+    description: Text | None = None
+    permissions: list[Permission] | None = Field(None, max_length=1000)
+    status: Status | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.description is None and self.permissions is None and self.status is None:
+            raise ValueError("give at least one of description, permissions, status")
+        return self
+
+
+class DeleteRole(OfRole):
+    """Parameters of delete-role; its assignments end."""
+
+    reason: Text = ""
+
+
+class SeparateDuties(Parameters):
+    """Parameters of separate-duties: a rule that nobody may have two of these roles."""
+
+    TARGETS: ClassVar[tuple[str, ...]] = ("context_id",)
+
+    context_id: Identifier
+    name: Name = Field(description="Of the rule: given again, it replaces the former.")
+    roles: list[Name] = Field(max_length=100, description="Names of at least two roles; none takes the rule back.")
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if len(set(self.roles)) == 1 or len(set(self.roles)) != len(self.roles):
+            raise ValueError("give at least two different roles, or none to take the rule back")
+        return self
+
+
 class ListRoles(Page):
     """Parameters of list-roles."""
 
     TARGETS: ClassVar[tuple[str, ...]] = ("context_id",)
 
-    context_id: Identifier | None = Field(None, description="Only the roles of this context; the answer is then complete.")
+    context_id: Identifier | None = Field(None, description="Only the roles of this context.")
+    agent_id: Identifier | None = Field(None, description="Only roles that this agent has.")
+    text: Text | None = Field(None, description="Part of the name or description, without regard to case.")
     status: Status | None = None
 
 
@@ -101,6 +158,7 @@ class AssignmentResult(Result):
     context_id: str | None
     agent_id: str | None
     assigned_at: str
+    expires_at: str | None
 
     @classmethod
     def of(cls, role: Role, assignment: Assignment, context_id: str | None) -> Self:
@@ -112,6 +170,7 @@ class AssignmentResult(Result):
             context_id=context_id,
             agent_id=assignment.agent_id,
             assigned_at=time_text(assignment.assigned_us),
+            expires_at=None if assignment.expires_us is None else time_text(assignment.expires_us),
         )
 
 
@@ -125,6 +184,7 @@ class RoleResult(Result):
     permissions: list[str]
     status: Status
     assignments: list[AssignmentResult]
+    version: int
     created_at: str
 
     @classmethod
@@ -138,6 +198,7 @@ class RoleResult(Result):
             permissions=list(role.permissions),
             status=role.status,
             assignments=[AssignmentResult.of(role, given, context_id) for given in role.assignments.values()],
+            version=role.version,
             created_at=time_text(role.created_us),
         )
 
@@ -176,4 +237,21 @@ class PermissionResult(Result):
 class RoleList(Listing):
     """Roles in order of their ids."""
 
+    ENTRIES: ClassVar[str] = "roles"
+    KEY: ClassVar[str] = "roleId"
+
     roles: list[RoleResult]
+
+
+class RoleGone(Result):
+    """A role that was deleted."""
+
+    role_id: str
+    deleted: bool
+
+
+class Separations(Result):
+    """The rules of a scope about roles that exclude each other."""
+
+    context_id: str
+    rules: dict[str, list[str]]

@@ -33,11 +33,11 @@ class Verdict:
     grants: tuple[Grant, ...] = ()
 
 
-def evaluate(permission: str, roles: Iterable[Role]) -> Verdict:
-    """The verdict on `permission` for somebody who has `roles`."""
+def evaluate(permission: str, roles: Iterable[Role], lapsed: Iterable[Role] = ()) -> Verdict:
+    """The verdict on `permission` for somebody who has `roles`, and had `lapsed` ones until they expired."""
     permits: list[Grant] = []
     forbids: list[Grant] = []
-    passive: list[str] = []
+    passive = [f"{role.name} (expired)" for role in lapsed]
     for role in roles:
         if role.status != "active":
             passive.append(f"{role.name} ({role.status})")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
+from services.modules.lifecycle import Lifecycle
 from services.modules.operation import short_id
 
 Status: TypeAlias = Literal["active", "inactive", "suspended", "deprecated"]
@@ -20,6 +21,7 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     "suspended": ("active", "inactive", "deprecated"),
     "deprecated": (),
 }
+LIFECYCLE = Lifecycle(noun="role", initial=("active", "inactive", "suspended", "deprecated"), table=TRANSITIONS)
 
 #: Roles of one scope, and assignments of one role.
 ROLES_MAX = 1000
@@ -33,6 +35,11 @@ class Assignment:
     assignment_id: str
     agent_id: str | None
     assigned_us: int
+    expires_us: int | None = None  #: from then on it counts no more
+
+    def counts(self, now_us: int) -> bool:
+        """Whether it is in force."""
+        return self.expires_us is None or now_us < self.expires_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,11 @@ class Role:
     status: Status
     created_us: int
     assignments: Mapping[str, Assignment] = field(default_factory=dict)  #: by assignment id
+    version: int = 1
+
+    def held_by(self, agent_id: str, now_us: int) -> bool:
+        """Whether an agent has the role."""
+        return any(each.agent_id == agent_id and each.counts(now_us) for each in self.assignments.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +67,7 @@ class RoleBook:
     book_id: str
     context_id: str | None
     roles: Mapping[str, Role] = field(default_factory=dict)  #: by role id
+    separated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: by name: roles of which nobody may have two
 
     def role_of(self, assignment_id: str) -> Role | None:
         """The role that an assignment is of."""
@@ -84,6 +97,7 @@ class RoleAssigned:
     role: str
     assignment_id: str
     agent_id: str | None = None
+    expires_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +132,38 @@ class RoleTransitioned:
         return self.TYPES[self.after]
 
 
-RoleEvent: TypeAlias = RoleCreated | RoleAssigned | RoleRevoked | RoleTransitioned
-EVENTS = (RoleCreated, RoleAssigned, RoleRevoked, RoleTransitioned)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleUpdated:
+    """Attributes changed; null: as before."""
+
+    TYPE: ClassVar[str] = "role.updated"
+    role_id: str
+    description: str | None = None
+    permissions: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleDeleted:
+    """The role is gone, with its assignments; its history stays."""
+
+    TYPE: ClassVar[str] = "role.deleted"
+    role_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DutiesSeparated:
+    """From now on nobody may have two of these roles; without roles the rule is taken back. `role_id` is the scope's."""
+
+    TYPE: ClassVar[str] = "role.duties-separated"
+    role_id: str
+    context_id: str | None
+    name: str
+    roles: tuple[str, ...]
+
+
+RoleEvent: TypeAlias = RoleCreated | RoleUpdated | RoleDeleted | RoleAssigned | RoleRevoked | RoleTransitioned | DutiesSeparated
+EVENTS = (RoleCreated, RoleUpdated, RoleDeleted, RoleAssigned, RoleRevoked, RoleTransitioned, DutiesSeparated)
 
 
 def book_id(home: str, context_id: str | None) -> str:

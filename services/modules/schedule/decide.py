@@ -7,10 +7,11 @@ the orchestrator starts an execution once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.modules.operation import BuiltIn
+from services.modules.built_in import Aggregate, BuiltIn
+from services.modules.operation import Decided, Follow
 from services.modules.schedule.evolve import evolve
 from services.modules.schedule.state import (
     Planned,
@@ -23,7 +24,7 @@ from services.modules.schedule.state import (
     Starting,
 )
 from streams.errors import InvalidInput
-from streams.log.types import Due, Send
+from streams.log.types import Due, Send, View
 from streams.records import ModuleMessage, WorkflowCommand, derived_id, from_micros, iso
 from streams.schedules import Cron, zone_of
 from streams.topics import COMMANDS, REQUESTS, home_of
@@ -31,8 +32,6 @@ from streams.triggers import SCHEDULE_MODULE, execution_for_time
 
 #: A time that nothing ran at for so long is missed.
 LATE_US = 60_000_000
-
-MODULE = BuiltIn(operations={}, events=(ScheduleSet, ScheduleFired, ScheduleSkipped, ScheduleStarted), evolve=evolve)
 
 
 def aggregate_of(workflow_id: str) -> str:
@@ -150,3 +149,41 @@ def _command(workflow_id: str, starting: Starting) -> WorkflowCommand:
         execution_id=starting.execution_id,
         command="start",
     )
+
+
+def taken(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None:
+    """What follows from a notification; None: it is none of ours."""
+    workflow_id = message.data.get("workflow") if isinstance(message.data, dict) else None
+    if message.kind != "notification" or not isinstance(workflow_id, str) or not view.is_local(home_of(workflow_id)):
+        return None
+    state = view.state(aggregate_of(workflow_id))
+    known = state if isinstance(state, Schedules) else None
+    return _follow(known or Schedules(workflow_id=workflow_id, order=-1), take(known, message, time_us), time_us)
+
+
+def fired(view: View[Any], state: Schedules, timer: Due) -> Follow:
+    """What follows from the times that have come, as it goes into the log."""
+    return _follow(state, fire(state, timer), timer.time_us)
+
+
+def _follow(state: Schedules, decided: Iterable[ScheduleEvent], time_us: int) -> Follow:
+    events, effects = [], []
+    after: Schedules | None = state
+    aggregate_id, workflow_id = aggregate_of(state.workflow_id), state.workflow_id
+    for event in decided:
+        known = () if after is None else after.starting
+        after = evolve(after, event, aggregate_id, time_us)
+        begun = () if after is None else tuple(each for each in after.starting if each not in known)
+        effects += [send for each in begun for send in starts(workflow_id, each)]
+        events.append(Decided(aggregate_id=aggregate_id, event=event, subject=workflow_id, correlation_id=workflow_id))
+    return Follow(events=tuple(events), effects=tuple(effects))
+
+
+MODULE = BuiltIn(
+    operations={},
+    events=(ScheduleSet, ScheduleFired, ScheduleSkipped, ScheduleStarted),
+    evolve=evolve,
+    aggregates=(Aggregate(state=Schedules, due=due, fire=fired, outstanding=outstanding),),
+    take=taken,
+    source="mplp/schedules",
+)

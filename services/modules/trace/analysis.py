@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.modules.trace.state import ENDS, Trace, TraceRecord
+from services.modules.trace.state import ENDS, RecordType, Trace, TraceRecord
 
 PERCENTILES = (50, 90, 95, 99)
 
@@ -24,6 +24,17 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Something that began and ended."""
+
+    span: str
+    name: str
+    start_us: int
+    end_us: int
+    outcome: RecordType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """The figures of a trace."""
 
@@ -37,6 +48,8 @@ class Analysis:
     durations: Mapping[str, Durations]  #: by name
     open_spans: tuple[str, ...]  #: begun and not ended, in order of their beginning
     longest_gap_ms: float  #: longest time without a record, from the start to the end (of a running trace: to `now`)
+    spans: tuple[Span, ...] = ()  #: in order of their beginning
+    critical_path: tuple[Span, ...] = ()
 
 
 def analyze(trace: Trace, now_us: int) -> Analysis:
@@ -44,8 +57,8 @@ def analyze(trace: Trace, now_us: int) -> Analysis:
     end_us = trace.ended_us if trace.ended_us is not None else now_us
     ends = sum(record.type in ENDS for record in trace.records)
     failures = sum(record.type in ("failure", "timeout") for record in trace.records)
-    measured, open_spans = _durations(trace.records)
-    moments = [trace.started_us, *(record.at_us for record in trace.records), end_us]
+    measured, spans, open_spans = _durations(trace.records)
+    moments = sorted([trace.started_us, *(record.at_us for record in trace.records), end_us])
     return Analysis(
         records=len(trace.records),
         duration_ms=(end_us - trace.started_us) / 1000,
@@ -57,6 +70,8 @@ def analyze(trace: Trace, now_us: int) -> Analysis:
         durations={name: summarize(values) for name, values in sorted(measured.items())},
         open_spans=open_spans,
         longest_gap_ms=max(after - before for before, after in pairwise(moments)) / 1000,
+        spans=tuple(sorted(spans, key=lambda span: (span.start_us, span.end_us))),
+        critical_path=critical_path(spans),
     )
 
 
@@ -80,10 +95,48 @@ def percentile(ordered: Sequence[int], percent: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def _durations(records: Sequence[TraceRecord]) -> tuple[dict[str, list[int]], tuple[str, ...]]:
-    """Durations by name: as given, else from a `start` to the first end of the same span; and the spans still open."""
+def critical_path(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """The chain of spans that the end had to wait for:
+
+    back from the one that ended last, each time the one that ended last before it began.
+
+    No dependencies have to be known: what was waited for is what ended last before the next could begin. A span around others (an
+    execution around its steps) is left out as long as anything else is there.
+    """
+    inner = _innermost(spans)
+    path: list[Span] = []
+    left = sorted(inner, key=lambda span: (span.end_us, span.start_us))
+    while left:
+        last = left.pop()
+        path.append(last)
+        left = [span for span in left if span.end_us <= last.start_us]
+    return tuple(reversed(path))
+
+
+def _innermost(spans: Sequence[Span]) -> list[Span]:
+    """Spans that have no other inside them.
+
+    Walked by their beginnings, latest first: one has another inside if one met before ends in time.
+    """
+    found: list[Span] = []
+    earliest_end: int | None = None
+    for span in sorted(spans, key=lambda span: (span.start_us, -span.end_us), reverse=True):
+        if earliest_end is None or span.end_us < earliest_end:
+            found.append(span)
+            earliest_end = span.end_us
+        elif found[-1].start_us == span.start_us and found[-1].end_us == span.end_us:
+            found.append(span)
+    return found
+
+
+def _durations(records: Sequence[TraceRecord]) -> tuple[dict[str, list[int]], list[Span], tuple[str, ...]]:
+    """Durations by name:
+
+    as given, else from a `start` to the first end of the same span; what began and ended; and the spans still open.
+    """
     begun: dict[str, TraceRecord] = {}
     found: dict[str, list[int]] = {}
+    spans: list[Span] = []
     for record in records:
         if record.type == "start":
             begun[record.span] = record
@@ -93,4 +146,8 @@ def _durations(records: Sequence[TraceRecord]) -> tuple[dict[str, list[int]], tu
             found.setdefault(record.name, []).append(record.duration_us)
         elif start is not None:
             found.setdefault(start.name, []).append(record.at_us - start.at_us)
-    return found, tuple(begun)
+        begun_us = record.at_us - record.duration_us if record.duration_us is not None else None if start is None else start.at_us
+        if begun_us is not None and record.type in ENDS:
+            name = record.name if start is None else start.name
+            spans.append(Span(span=record.span, name=name, start_us=begun_us, end_us=max(record.at_us, begun_us), outcome=record.type))
+    return found, spans, tuple(begun)

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.context.decide import open_context
-from services.modules.lookup import find
-from services.modules.operation import BuiltIn, Decided, Done, Operation, Outcome, Refusal, Request, conflict
+from services.modules.lookup import changed, find, listing, states_of
+from services.modules.operation import Decided, Done, Operation, Outcome, Refusal, Request, conflict
 from services.modules.plan.state import Plan
 from services.modules.trace.analysis import analyze
+from services.modules.trace.collecting import take, watches_of
 from services.modules.trace.evolve import evolve
 from services.modules.trace.operations import (
     AnalysisResult,
     AnalyzeTrace,
     GetTrace,
+    ListTraces,
     Record,
     Recorded,
     RecordResult,
     StartMonitoring,
     StopMonitoring,
+    TraceList,
     TraceResult,
     TraceSummary,
 )
-from services.modules.trace.state import EVENTS, RECORDS_MAX, TRANSITIONS, Trace, TraceEvent, TraceRecorded, TraceStarted, TraceStopped
-from services.modules.transitions import refuse_transition
-from streams.log.types import View
+from services.modules.trace.state import (
+    EVENTS,
+    LIFECYCLE,
+    RECORDS_MAX,
+    Trace,
+    TraceRecorded,
+    TraceStarted,
+    TraceStopped,
+    TraceWatched,
+    Watches,
+)
+from streams.log.types import Send, View
+from streams.operations import MONITOR
+from streams.records import ModuleMessage, derived_id, from_micros
+from streams.topics import RESPONSES, home_of
 
 
 def start_monitoring(view: View[Any], parameters: StartMonitoring, request: Request) -> Outcome:
-    """Begins a trace of a plan or a context."""
-    context_id = parameters.context_id
-    if parameters.plan_id is not None:
-        plan = find(view, Plan, parameters.plan_id, pointer="/planId")
+    """Begins a trace of a plan, a context or an execution: what happens to it is collected."""
+    context_id, plan_id = parameters.context_id, parameters.plan_id
+    if plan_id is not None:
+        plan = find(view, Plan, plan_id, pointer="/planId")
         if isinstance(plan, Refusal):
             return plan
         if context_id not in (None, plan.context_id):
@@ -44,9 +61,35 @@ def start_monitoring(view: View[Any], parameters: StartMonitoring, request: Requ
     trace_id = request.new_id("trace")
     if view.state(trace_id) is not None:
         return conflict(f"This request created {trace_id} before.")
-    event = TraceStarted(name=parameters.name, plan_id=parameters.plan_id, context_id=context_id)
-    after = _after(None, event, trace_id, request)
-    return Done(aggregate_id=trace_id, result=TraceSummary.of(after), events=(Decided(aggregate_id=trace_id, event=event),))
+    # Who begins a trace from within an execution wants to see that execution's steps beside the plan's tasks.
+    execution_id = parameters.execution_id or (request.caller.execution_id if parameters.plan_id is not None else None)
+    event = TraceStarted(name=parameters.name, plan_id=plan_id, context_id=context_id, execution_id=execution_id)
+    targets = (plan_id,) if plan_id is not None else () if context_id is None else (context_id,)
+    done = changed(evolve, None, trace_id, request, TraceSummary.of, event)
+    watching = TraceWatched(trace_id=trace_id, targets=targets)
+    watched = (Decided(aggregate_id=watches_of(request.home), event=watching, subject=trace_id),) if targets else ()
+    monitored = () if execution_id is None else (_monitor(execution_id, trace_id, request),)
+    return replace(done, events=(*done.events, *watched), effects=monitored)
+
+
+def _monitor(execution_id: str, trace_id: str, request: Request) -> Send:
+    """Asks the orchestrator to tell a trace what happens in an execution."""
+    message = ModuleMessage(
+        id=derived_id("monitor", trace_id),
+        type="workflow.notified",
+        source="mplp/modules/trace",
+        subject=execution_id,
+        time=from_micros(request.time_us),
+        tenant=request.caller.tenant,
+        correlation_id=request.caller.correlation_id,
+        data={"module": "trace", "id": trace_id},
+        kind="notification",
+        source_module="trace",
+        target_module="workflow",
+        operation=MONITOR,
+        execution_id=execution_id,
+    )
+    return Send(topic=RESPONSES, key=home_of(execution_id), record=message)
 
 
 def record(view: View[Any], parameters: Record, request: Request) -> Outcome:
@@ -65,12 +108,9 @@ def record(view: View[Any], parameters: Record, request: Request) -> Outcome:
         duration_ms=parameters.duration_ms,
         payload=parameters.data,
     )
-    after = _after(trace, event, trace.trace_id, request)
-    return Done(
-        aggregate_id=trace.trace_id,
-        result=Recorded(trace_id=trace.trace_id, record_id=event.record_id, record_count=len(after.records)),
-        events=(Decided(aggregate_id=trace.trace_id, event=event),),
-    )
+    count = len(trace.records) + 1
+    result = Recorded(trace_id=trace.trace_id, record_id=event.record_id, record_count=count)
+    return changed(evolve, trace, trace.trace_id, request, lambda _: result, event)
 
 
 def stop_monitoring(view: View[Any], parameters: StopMonitoring, request: Request) -> Outcome:
@@ -78,12 +118,16 @@ def stop_monitoring(view: View[Any], parameters: StopMonitoring, request: Reques
     trace = find(view, Trace, parameters.trace_id, pointer="/traceId")
     if isinstance(trace, Refusal):
         return trace
-    refused = refuse_transition(TRANSITIONS, "trace", trace.status, parameters.status)
+    refused = LIFECYCLE.refusal(trace.status, parameters.status, "/status")
     if refused is not None:
         return refused
     event = TraceStopped(after=parameters.status, reason=parameters.reason)
-    after = _after(trace, event, trace.trace_id, request)
-    return Done(aggregate_id=trace.trace_id, result=TraceSummary.of(after), events=(Decided(aggregate_id=trace.trace_id, event=event),))
+    done = changed(evolve, trace, trace.trace_id, request, TraceSummary.of, event)
+    watches = view.state(watches_of(request.home))
+    if isinstance(watches, Watches) and any(trace.trace_id in traces for traces in watches.targets.values()):
+        ended = Decided(aggregate_id=watches_of(request.home), event=TraceWatched(trace_id=trace.trace_id), subject=trace.trace_id)
+        done = replace(done, events=(*done.events, ended))
+    return done
 
 
 def get_trace(view: View[Any], parameters: GetTrace, request: Request) -> Outcome:
@@ -111,10 +155,17 @@ def _running(view: View[Any], trace_id: str) -> Trace | Refusal:
     return trace
 
 
-def _after(before: Trace | None, event: TraceEvent, trace_id: str, request: Request) -> Trace:
-    after = evolve(before, event, trace_id, request.time_us)
-    assert after is not None
-    return after
+def list_traces(view: View[Any], parameters: ListTraces, request: Request) -> Outcome:
+    """Traces in order of their ids, by what they monitor and how they are."""
+    wanted = (
+        trace
+        for trace in states_of(view, Trace)
+        if parameters.plan_id in (None, trace.plan_id)
+        and parameters.context_id in (None, trace.context_id)
+        and parameters.execution_id in (None, trace.execution_id)
+        and parameters.status in (None, trace.status)
+    )
+    return listing(view, parameters, TraceList, wanted, lambda trace: trace.trace_id, TraceSummary.of)
 
 
 MODULE = BuiltIn(
@@ -124,7 +175,11 @@ MODULE = BuiltIn(
         "stop-monitoring": Operation(parameters=StopMonitoring, result=TraceSummary, decide=stop_monitoring),
         "get-trace": Operation(parameters=GetTrace, result=TraceResult, decide=get_trace),
         "analyze-trace": Operation(parameters=AnalyzeTrace, result=AnalysisResult, decide=analyze_trace),
+        "list-traces": Operation(parameters=ListTraces, result=TraceList, decide=list_traces, gathers=True),
     },
     events=EVENTS,
     evolve=evolve,
+    aggregates=(Aggregate(state=Trace, ended=lambda state: state.ended_us), Aggregate(state=Watches)),
+    take=take,
+    lifecycles=(LIFECYCLE,),
 )

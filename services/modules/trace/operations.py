@@ -6,26 +6,30 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from services.modules.operation import Identifier, Name, Parameters, Result, Text, time_text
-from services.modules.trace.analysis import Analysis
+from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, time_text
+from services.modules.trace.analysis import Analysis, Span
 from services.modules.trace.state import RecordType, Status, Trace, TraceRecord
 from streams.durations import DURATION_MS_MAX
 from streams.records import Json, Severity
 
+#: Spans that an analysis shows.
+SPANS_SHOWN_MAX = 1000
+
 
 class StartMonitoring(Parameters):
-    """Parameters of start-monitoring: what is monitored."""
+    """Parameters of start-monitoring: what is monitored. Whatever happens to it from then on becomes a record of the trace."""
 
-    TARGETS: ClassVar[tuple[str, ...]] = ("plan_id", "context_id")
+    TARGETS: ClassVar[tuple[str, ...]] = ("plan_id", "context_id", "execution_id")
 
-    plan_id: Identifier | None = None
-    context_id: Identifier | None = None
+    plan_id: Identifier | None = Field(None, description="A plan: its own events, and those of the execution that asks.")
+    context_id: Identifier | None = Field(None, description="A context, with everything that lies in it.")
+    execution_id: Identifier | None = Field(None, description="An execution: its steps as they begin and end.")
     name: Name = "trace"
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.plan_id is None and self.context_id is None:
-            raise ValueError("give planId or contextId")
+        if self.plan_id is None and self.context_id is None and self.execution_id is None:
+            raise ValueError("give planId, contextId or executionId")
         return self
 
 
@@ -62,6 +66,17 @@ class GetTrace(OfTrace):
     limit: int = Field(100, ge=1, le=1000, description="Most records to show.")
 
 
+class ListTraces(Page):
+    """Parameters of list-traces: conditions that all must hold."""
+
+    TARGETS: ClassVar[tuple[str, ...]] = ("plan_id", "context_id")
+
+    plan_id: Identifier | None = None
+    context_id: Identifier | None = None
+    execution_id: Identifier | None = None
+    status: Status | None = None
+
+
 class AnalyzeTrace(OfTrace):
     """Parameters of analyze-trace."""
 
@@ -73,8 +88,10 @@ class TraceSummary(Result):
     name: str
     plan_id: str | None
     context_id: str | None
+    execution_id: str | None
     status: Status
     record_count: int
+    missed: int = Field(description="Events of the execution that were lost on their way to the trace.")
     started_at: str
     ended_at: str | None
 
@@ -86,8 +103,10 @@ class TraceSummary(Result):
             name=trace.name,
             plan_id=trace.plan_id,
             context_id=trace.context_id,
+            execution_id=trace.execution_id,
             status=trace.status,
             record_count=len(trace.records),
+            missed=trace.missed,
             started_at=time_text(trace.started_us),
             ended_at=None if trace.ended_us is None else time_text(trace.ended_us),
         )
@@ -146,6 +165,38 @@ class DurationsResult(Result):
     p99_ms: float
 
 
+class TraceList(Listing):
+    """Traces in order of their ids."""
+
+    ENTRIES: ClassVar[str] = "traces"
+    KEY: ClassVar[str] = "traceId"
+
+    traces: list[TraceSummary]
+
+
+class SpanResult(Result):
+    """Something that began and ended."""
+
+    span: str
+    name: str
+    started_at: str
+    ended_at: str
+    duration_ms: float
+    outcome: RecordType
+
+    @classmethod
+    def of(cls, span: Span) -> Self:
+        """The span as callers see it."""
+        return cls(
+            span=span.span,
+            name=span.name,
+            started_at=time_text(span.start_us),
+            ended_at=time_text(span.end_us),
+            duration_ms=(span.end_us - span.start_us) / 1000,
+            outcome=span.outcome,
+        )
+
+
 class AnalysisResult(Result):
     """Figures computed from a trace's records."""
 
@@ -161,6 +212,10 @@ class AnalysisResult(Result):
     durations: dict[str, DurationsResult] = Field(description="By name.")
     open_spans: list[str] = Field(description="Begun and not ended.")
     longest_gap_ms: float = Field(description="Longest time without a record.")
+    spans: list[SpanResult] = Field(description="What began and ended, in order of the beginning; the first 1000.")
+    critical_path: list[SpanResult] = Field(
+        description="The chain of spans that the end had to wait for: back from the last one, each time the one that ended last before."
+    )
 
     @classmethod
     def of(cls, trace: Trace, analysis: Analysis) -> Self:
@@ -187,4 +242,6 @@ class AnalysisResult(Result):
             },
             open_spans=list(analysis.open_spans),
             longest_gap_ms=analysis.longest_gap_ms,
+            spans=[SpanResult.of(span) for span in analysis.spans[:SPANS_SHOWN_MAX]],
+            critical_path=[SpanResult.of(span) for span in analysis.critical_path[-SPANS_SHOWN_MAX:]],
         )

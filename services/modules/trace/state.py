@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+from services.modules.lifecycle import Lifecycle
 from streams.records import Json, Severity
 
 Status: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
@@ -17,6 +18,7 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     "failed": (),
     "cancelled": (),
 }
+LIFECYCLE = Lifecycle(noun="trace", initial=("running",), table=TRANSITIONS)
 
 #: Records that end what a record of type `start` began.
 ENDS: frozenset[RecordType] = frozenset({"completion", "failure", "timeout", "interrupt"})
@@ -50,6 +52,17 @@ class Trace:
     started_us: int
     ended_us: int | None = None
     records: tuple[TraceRecord, ...] = ()
+    execution_id: str | None = None
+    missed: int = 0  #: events of the execution that were lost on their way here, told by gaps in their numbers
+    sequence: int = 0  #: of the last event of the execution that was collected
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watches:
+    """Which running traces collect what happens to what, at one home."""
+
+    targets: Mapping[str, tuple[str, ...]]  #: aggregate or execution id → trace ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +73,12 @@ class TraceStarted:
     name: str
     plan_id: str | None = None
     context_id: str | None = None
+    execution_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRecorded:
-    """Something was recorded. `duration_ms` is as given by the caller."""
+    """Something was recorded. `duration_ms` is as given by the caller; `at_us`, `sequence` and `missed` are those of a collected event."""
 
     TYPE: ClassVar[str] = "trace.recorded"
     record_id: str
@@ -74,6 +88,9 @@ class TraceRecorded:
     severity: Severity = "info"
     duration_ms: float | None = None
     payload: Json = None
+    at_us: int | None = None
+    sequence: int | None = None
+    missed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,5 +107,14 @@ class TraceStopped:
         return self.TYPES[self.after]
 
 
-TraceEvent: TypeAlias = TraceStarted | TraceRecorded | TraceStopped
-EVENTS = (TraceStarted, TraceRecorded, TraceStopped)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceWatched:
+    """From now on a trace collects what happens to `targets`; without targets it collects no more."""
+
+    TYPE: ClassVar[str] = "trace.watched"
+    trace_id: str
+    targets: tuple[str, ...] = ()
+
+
+TraceEvent: TypeAlias = TraceStarted | TraceRecorded | TraceStopped | TraceWatched
+EVENTS = (TraceStarted, TraceRecorded, TraceStopped, TraceWatched)

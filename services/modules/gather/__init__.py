@@ -1,0 +1,1 @@
+"""Lists over all partitions: the partition that was asked asks the others, and merges what they answer in time."""

@@ -1,0 +1,1 @@
+"""Module hub: which modules there are, several of them in one operation, messages that arrive, and checksums of what owners know."""

@@ -1,0 +1,1 @@
+"""Module network: nodes and links, routes over them, and health from heartbeats."""
