@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from services.modules.operation import Refusal, conflict
 
@@ -13,7 +14,7 @@ class Lifecycle:
     """The states that one kind of thing goes through. `noun` is what people call it, `initial` where it may begin."""
 
     noun: str
-    table: Mapping[str, tuple[str, ...]]
+    table: Mapping[Any, tuple[Any, ...]]  #: state → states that may follow
     initial: tuple[str, ...]
 
     def refusal(self, before: str, after: str, pointer: str | None = None) -> Refusal | None:

@@ -10,16 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from services.orchestrator.evolve_commands import (
-    acknowledged,
-    forked,
-    monitored,
-    monitors_of,
-    remembered,
-    retried,
-    signal_received,
-    without_signal,
-)
+from services.orchestrator.evolve_commands import COMMAND_EVOLVERS, monitors_of, remembered, without_signal
 from services.orchestrator.state import (
     ENDED,
     UNTOUCHED,
@@ -391,11 +382,7 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "compensation.started": _compensation("running"),
     "compensation.completed": _compensation("completed"),
     "compensation.failed": _compensation("failed"),
-    "signal.received": signal_received,
-    "execution.acknowledged": acknowledged,
-    "execution.retried": retried,
-    "execution.forked": forked,
-    "execution.monitored": monitored,
+    **COMMAND_EVOLVERS,
     "execution.paused": _execution_paused,
     "execution.resumed": _execution_resumed,
     "execution.completed": _execution_ended,

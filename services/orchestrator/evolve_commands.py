@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.orchestrator.state import ENDED, Error, Execution, Fork, Monitor, Signal, StepState, anew, json_bytes, put_step, replace_step
@@ -120,3 +121,12 @@ def acknowledged(state: Execution, event: WorkflowTransition) -> dict[str, Any]:
     if fork is None:
         return {"acknowledged": True}
     return {"forks": tuple(each for each in state.forks if each.id != fork)}
+
+
+COMMAND_EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]] = {
+    "signal.received": signal_received,
+    "execution.acknowledged": acknowledged,
+    "execution.retried": retried,
+    "execution.forked": forked,
+    "execution.monitored": monitored,
+}

@@ -70,7 +70,7 @@ class Dialog:
         names = list(self.participants)
         if not self.turns or not names:
             return None
-        return names[(names.index(participant) + 1) % len(names)] if participant in self.participants else names[0]
+        return names[(names.index(participant) + 1) % len(names)] if participant is not None and participant in names else names[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,9 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
     """A subscriber says that it has a message."""
     data = message.data if isinstance(message.data, dict) else {}
     state, subscriber = view.state(str(data.get("broadcast_id"))), data.get("subscriber")
-    if not isinstance(state, Broadcast) or subscriber not in state.subscribers or subscriber in (*state.received, *state.late):
+    if not isinstance(state, Broadcast) or not isinstance(subscriber, str) or subscriber not in state.subscribers:
+        return NOTHING_FOLLOWS
+    if subscriber in state.received or subscriber in state.late:
         return NOTHING_FOLLOWS
     event = MessageReceived(subscriber=subscriber, late=state.ended_us is not None)
     told = Decided(aggregate_id=state.broadcast_id, event=event, subject=subscriber, correlation_id=state.correlation_id)

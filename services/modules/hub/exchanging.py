@@ -138,7 +138,9 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow:
     exchange_id, part = asked_by(message)
     state = view.state(exchange_id)
     call_id, _, number = part.rpartition(_ATTEMPT)
-    call = state.calls.get(call_id) if isinstance(state, Exchange) else None
+    if not isinstance(state, Exchange):
+        return NOTHING_FOLLOWS
+    call = state.calls.get(call_id)
     if call is None or not number.isdecimal() or message.causation_id != _request_id(state, call, int(number)):
         return NOTHING_FOLLOWS
     if call.status not in ("running", "compensating") or int(number) != call.attempt:

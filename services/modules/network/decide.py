@@ -272,7 +272,7 @@ def health(view: View[Any], parameters: Health, request: Request) -> Outcome:
         status = "warning" if away or len(components) > 1 else "healthy"
     result = HealthResult(
         network_id=state.network_id,
-        status=status,  # type: ignore[arg-type]  # one of the four above
+        status=status,
         nodes=len(state.nodes),
         by_status=dict(counts),
         silent=[node.node_id for node in state.nodes.values() if node.status == "offline"],

@@ -51,10 +51,10 @@ def route(state: Network, start: str, end: str) -> Route | None:
     if start not in graph or end not in graph:
         return None
     try:
-        cost, path = networkx.single_source_dijkstra(graph, start, end, weight="weight")
+        path = networkx.dijkstra_path(graph, start, end, weight="weight")
     except networkx.NetworkXNoPath:
         return None
-    return Route(path=tuple(path), cost=float(cost))
+    return Route(path=tuple(path), cost=float(networkx.path_weight(graph, path, "weight")))
 
 
 def shape(state: Network) -> Shape:
