@@ -12,11 +12,18 @@ from typer.core import TyperGroup
 from services.cli.frame import progress
 from services.cli.main import ENTRIES, HELP, load
 from services.processes.reference import errors_page, http_page, page, settings_page, table
+from services.processes.reference_modules import modules_page
 
 
 def pages() -> Mapping[str, str]:
     """File name → content."""
-    return {"cli.md": cli_page(), "http.md": http_page(), "settings.md": settings_page(), "errors.md": errors_page()}
+    return {
+        "cli.md": cli_page(),
+        "http.md": http_page(),
+        "settings.md": settings_page(),
+        "errors.md": errors_page(),
+        "modules.md": modules_page(),
+    }
 
 
 def cli_page() -> str:

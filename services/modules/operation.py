@@ -28,7 +28,7 @@ Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=limits.NAM
 Duration: TypeAlias = Annotated[
     int,
     BeforeValidator(lambda value: _milliseconds(value), json_schema_input_type=int | str),
-    Field(ge=0, json_schema_extra={"type": ["integer", "string"]}),
+    Field(ge=0),
 ]
 
 

@@ -103,15 +103,6 @@ def test_lists_are_filtered_ordered_and_paged(modules: Any) -> None:
     assert modules.call("context", "list-contexts", status="suspended").result["total"] == 0
 
 
-def test_a_list_of_one_partition_of_many_says_so(modules: Any) -> None:
-    modules.runner.view.partitions = 3
-    while not modules.runner.view.is_local("exec-1"):
-        modules.runner.view.partition += 1
-    listed = modules.call("context", "list-contexts").result
-    assert listed["complete"] is False
-    assert listed["missingPartitions"] == [each for each in range(3) if each != modules.runner.view.partition]
-
-
 @pytest.mark.parametrize(
     ("parameters", "pointer"),
     [

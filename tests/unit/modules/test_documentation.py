@@ -7,39 +7,28 @@ import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.modules import Call, Module, OperationFailed
 from services.modules.catalogue import MODULES
-from services.modules.context.state import TRANSITIONS as CONTEXT
-from services.modules.dialog.state import TRANSITIONS as DIALOG
 from services.modules.operation import types_of
-from services.modules.plan.state import TASK_TRANSITIONS as TASK
-from services.modules.plan.state import TRANSITIONS as PLAN
-from services.modules.role.state import TRANSITIONS as ROLE
-from services.modules.trace.state import TRANSITIONS as TRACE
 from services.modules.worker import GRACE_S
 from streams.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 CONCEPTS = (DOCS / "concepts" / "modules.md").read_text()
+REFERENCE = (DOCS / "reference" / "modules.md").read_text()
 HOW_TO = (DOCS / "how-to" / "write-a-module.md").read_text()
 
 
-def test_the_tables_of_states_are_those_of_the_code() -> None:
-    told = re.findall(r"^- ([a-z]+) → (.+)$", CONCEPTS, re.MULTILINE)
-    tables: tuple[Any, ...] = (CONTEXT, PLAN, TASK, ROLE, TRACE, DIALOG)
-    assert told == [(before, ", ".join(after)) for table in tables for before, after in table.items() if after]
-
-
-def test_every_event_type_is_told() -> None:
-    section = CONCEPTS.partition("## Events")[2]
-    told = {f"{module}.{event}" for module, events in re.findall(r"`([a-z]+)\.([a-z|-]+)`", section) for event in events.split("|")} - {
-        "message.refused"
-    }
-    assert told == {name for module in MODULES.values() for event_class in module.events for name in types_of(event_class)}
+def test_the_diagrams_are_drawn_from_the_tables_and_every_event_is_listed() -> None:
+    for module in MODULES.values():
+        for lifecycle in module.lifecycles:
+            for before, after in lifecycle.arrows():
+                assert f"    {before} --> {after}\n" in lifecycle.diagram() + "\n"
+            assert lifecycle.diagram() in REFERENCE
+        assert all(f"`{name}`" in REFERENCE for event_class in module.events for name in types_of(event_class))
 
 
 def test_every_code_of_a_refusal_is_told() -> None:

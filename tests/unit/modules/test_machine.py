@@ -85,7 +85,7 @@ def test_the_same_request_in_another_log_gives_the_same_bytes(modules: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("module", "operation"), [("ghost", "create"), ("context", "ghost"), (None, "create-context"), ("confirm", "create")]
+    ("module", "operation"), [("ghost", "create"), ("context", "ghost"), (None, "create-context"), ("schedule", "set")]
 )
 def test_an_unknown_operation_is_refused(modules: Any, module: str | None, operation: str) -> None:
     events = modules.receive(modules.request(module or "context", operation, {}, target_module=module)).events

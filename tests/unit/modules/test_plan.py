@@ -16,6 +16,11 @@ def act(modules: Any, operation: str, plan: str, **more: Any) -> Any:
     return modules.call("plan", operation, planId=plan, **more)
 
 
+def activate(modules: Any, plan: str) -> None:
+    act(modules, "approve-plan", plan)
+    act(modules, "activate-plan", plan)
+
+
 def report(modules: Any, plan: str, task: str, status: str, **more: Any) -> Any:
     return act(modules, "update-task", plan, taskId=task, status=status, **more)
 
@@ -64,9 +69,9 @@ def test_all_faults_of_a_plan_are_told_with_their_places(modules: Any) -> None:
     assert found["order"] == []
 
 
-@pytest.mark.parametrize("operation", ["approve-plan", "activate-plan"])
+@pytest.mark.parametrize("operation", ["approve-plan"])
 @pytest.mark.parametrize("tasks", [(), (("a", ["b"]), ("b", ["a"])), (("a", ["ghost"]),)])
-def test_a_plan_that_cannot_run_is_neither_approved_nor_activated(modules: Any, operation: str, tasks: Any) -> None:
+def test_a_plan_that_cannot_run_is_not_approved(modules: Any, operation: str, tasks: Any) -> None:
     plan = modules.plan(*tasks)
     refused = act(modules, operation, plan)
     assert refused.refused == ("conflict", "/planId")
@@ -91,7 +96,7 @@ def test_from_draft_to_completed(modules: Any) -> None:
 
 def test_a_plan_is_not_completed_before_its_tasks(modules: Any) -> None:
     plan = modules.plan(*CHAIN)
-    act(modules, "activate-plan", plan)
+    activate(modules, plan)
     report(modules, plan, "design", "completed")
     refused = act(modules, "complete-plan", plan)
     assert refused.error.code == "conflict"
@@ -101,7 +106,7 @@ def test_a_plan_is_not_completed_before_its_tasks(modules: Any) -> None:
 
 def test_a_task_waits_for_what_it_depends_on(modules: Any) -> None:
     plan = modules.plan(*CHAIN)
-    act(modules, "activate-plan", plan)
+    activate(modules, plan)
     assert [task["ready"] for task in act(modules, "get-plan", plan).result["tasks"]] == [True, False, False]
     assert report(modules, plan, "build", "running").refused == ("conflict", "/status")
     report(modules, plan, "design", "skipped")
@@ -111,7 +116,7 @@ def test_a_task_waits_for_what_it_depends_on(modules: Any) -> None:
 def test_tasks_are_reported_on_in_an_active_plan_only(modules: Any) -> None:
     plan = modules.plan(*CHAIN)
     assert report(modules, plan, "design", "running").refused == ("conflict", "/planId")
-    act(modules, "activate-plan", plan)
+    activate(modules, plan)
     assert report(modules, plan, "ghost", "running").refused == ("not-found", "/taskId")
     assert act(modules, "update-task", plan, taskId="design", name="new").refused == ("conflict", "/planId")
 
@@ -120,7 +125,7 @@ def test_tasks_are_reported_on_in_an_active_plan_only(modules: Any) -> None:
 @pytest.mark.parametrize("after", TASK_TRANSITIONS)
 def test_tasks_follow_their_table(modules: Any, before: str, after: str) -> None:
     plan = modules.plan(("a", []))
-    act(modules, "activate-plan", plan)
+    activate(modules, plan)
     for status in {"pending": [], "running": ["running"], "failed": ["running", "failed"]}.get(before, [before]):
         report(modules, plan, "a", status)
     answer = report(modules, plan, "a", after)
@@ -153,13 +158,15 @@ def test_a_failed_plan_that_is_changed_is_a_draft_again(modules: Any) -> None:
 
 
 #: How a plan comes into each state.
+ACTIVE: list[tuple[str, dict[str, str]]] = [("approve-plan", {}), ("activate-plan", {})]
+DONE: tuple[str, dict[str, str]] = ("update-task", {"taskId": "a", "status": "completed"})
 PATHS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "draft": [],
     "approved": [("approve-plan", {})],
-    "active": [("activate-plan", {})],
-    "paused": [("activate-plan", {}), ("activate-plan", {"status": "paused"})],
-    "completed": [("activate-plan", {}), ("update-task", {"taskId": "a", "status": "completed"}), ("complete-plan", {})],
-    "failed": [("activate-plan", {}), ("update-task", {"taskId": "a", "status": "completed"}), ("complete-plan", {"status": "failed"})],
+    "active": ACTIVE,
+    "paused": [*ACTIVE, ("activate-plan", {"status": "paused"})],
+    "completed": [*ACTIVE, DONE, ("complete-plan", {})],
+    "failed": [*ACTIVE, DONE, ("complete-plan", {"status": "failed"})],
     "cancelled": [("cancel-plan", {})],
     "archived": [("cancel-plan", {}), ("cancel-plan", {"status": "archived"})],
 }

@@ -19,7 +19,7 @@ def record(modules: Any, trace: str, name: str = "work", **more: Any) -> Any:
 def test_monitoring_of_a_plan_runs_and_knows_its_context(modules: Any) -> None:
     plan = modules.plan(("a", []))
     started = modules.call("trace", "start-monitoring", planId=plan)
-    assert started.types == ["trace.started"]
+    assert started.types == ["trace.started", "trace.watched"]
     assert started.result["status"] == "running"
     assert started.result["planId"] == plan
     assert started.result["contextId"] == modules.call("plan", "get-plan", planId=plan).result["contextId"]
@@ -47,7 +47,7 @@ def test_records_are_kept_in_order_and_paged(modules: Any) -> None:
 def test_a_stopped_trace_takes_no_more(modules: Any, status: str) -> None:
     trace = modules.trace()
     stopped = modules.call("trace", "stop-monitoring", traceId=trace, status=status)
-    assert stopped.types == [f"trace.{status}"]
+    assert stopped.types == [f"trace.{status}", "trace.watched"]
     assert stopped.result["endedAt"] > stopped.result["startedAt"]
     assert record(modules, trace).refused == ("conflict", "/traceId")
     assert modules.call("trace", "stop-monitoring", traceId=trace).error.code == "conflict"

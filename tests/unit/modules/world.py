@@ -152,7 +152,9 @@ class World:
         runners: list[Any] = self.modules if INBOXES[send.topic] == "modules" else self.workflows
         runner: MachineRunner[Any] = runners[partition]
         # What is handed over in memory has no place in an inbox.
-        topic = send.topic if by_topic or not send.hand_over else {REQUESTS: TRANSITIONS, COMMANDS: MESSAGES, RESPONSES: MESSAGES}[send.topic]
+        topic = (
+            send.topic if by_topic or not send.hand_over else {REQUESTS: TRANSITIONS, COMMANDS: MESSAGES, RESPONSES: MESSAGES}[send.topic]
+        )
         if send.topic == COMMANDS and isinstance(record.data, dict) and "definition" in record.data:
             self._known(record)
         self._perform(runner.receive(record, topic=topic, time_us=self.now_us), runner)
