@@ -1,7 +1,8 @@
-"""Several partitions of the modules' machine, the orchestrator and modules that run elsewhere, in memory: effects arrive until all is quiet."""
+"""Partitions of the modules' machine, the orchestrator and modules elsewhere, in memory: effects arrive until all is quiet."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,8 +15,9 @@ from services.modules.states import ModuleState
 from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.state import Execution
 from services.orchestrator.store import DefinitionStore
+from streams.errors import InvalidDocument
 from streams.log.types import Decision, Send
-from streams.records import MessageError, ModuleMessage, Record, SystemEvent, derived_id, from_micros, to_micros
+from streams.records import MessageError, ModuleMessage, Record, SystemEvent, derived_id, from_micros
 from streams.testing.machine_runner import MachineRunner
 from streams.topics import COMMANDS, MESSAGES, REQUESTS, RESPONSES, TRANSITIONS, home_of, partition_of
 
@@ -160,12 +162,8 @@ class World:
         self._perform(runner.receive(record, topic=topic, time_us=self.now_us), runner)
 
     def _known(self, record: Record) -> None:
-        from streams.errors import InvalidDocument
-
-        try:
+        with contextlib.suppress(InvalidDocument):
             self.store.admit(record.data["definition"])
-        except InvalidDocument:
-            pass
 
     def _perform(self, decision: Decision, runner: MachineRunner[Any]) -> None:
         for send in runner.take_effects():
@@ -206,8 +204,3 @@ class World:
                 for send in fresh.machine.outstanding(state):
                     self.queue.append((send, not send.hand_over))
         self.settle()
-
-
-def micros(text: Any) -> int:
-    """A time as microseconds since the epoch."""
-    return to_micros(text)
