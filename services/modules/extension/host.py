@@ -1,6 +1,6 @@
 """The module that loads extensions: entry points of the group `mplp.extensions`, each in this process, none able to end it.
 
-An entry point names an object. Whatever of these it has is called: `activate(config)` when it is loaded, `deactivate()` when it is unloaded,
+An entry point names an object. Whatever of these it has is called: `activate(config)` when it is loaded, `deactivate()` when unloaded,
 `health()` when somebody asks how it is (what it returns is the report; `{"healthy": false}` says that it is not well). What raises is an
 error of that one extension.
 """
