@@ -1,86 +1,69 @@
-"""The log of blocks as one sink has it: holds on the partitions that it needs, what they said, and notes that wait to be appended."""
+"""One partition of the log of blocks as its owner has it: the hold on it, what it said, and notes that wait to be appended.
+
+An insert may only begin while the hold is known to be ours: at an append that was acknowledged, or asked for, less than `LEASE_S` ago. A
+block that another sink inserts meanwhile has the same token; the windows of the tables are so large that in two leases fewer
+blocks are inserted than they remember. So a sink that wakes up late inserts nothing that another has inserted.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from services.history import blocks
-from services.history.blocks import Progress, Span
-from streams.codec.avro import Codec
-from streams.kafka import Kafka
+from services.history.blocks import INSERT_SECONDS_MAX, Progress, Span
+from services.history.ports import Feed, Place, Ports
+from streams.errors import BackboneError
 from streams.log.fenced import FencedLog, LogRecord, UnknownOutcome
-from streams.log.reader import epoch_at
 from streams.log.rule import Verdict
 from streams.records import Record, now
-from streams.topics import BLOCKS, partition_of
+from streams.topics import BLOCKS
 
-#: A sink that has not appended for longer than this looks whether its holds are still its own before it goes on, seconds.
-PAUSE_S = 60.0
+#: How long after the hold was last confirmed an insert may begin, seconds. After a longer pause the log is asked first.
+LEASE_S = 60.0
+#: Records at the end of the log that a successor reads. What they do not speak of was inserted long ago, and the tables say how far.
+TAIL_RECORDS = 20_000
+
+_Note = tuple[str, Callable[[int, datetime], Record]]
 
 
 class BlockLog:
-    """Not safe for concurrent appends: the one task that writes does them."""
+    """A hold on one partition of the log of blocks. `append`s and `confirm`s of several tasks follow each other."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, *, owner: str, partitions: int) -> None:
-        """`partitions`: of the topic of blocks."""
-        self._kafka, self._codec, self._owner = kafka, codec, owner
-        self._partitions = partitions
-        self._holds: dict[int, FencedLog] = {}
-        self._was_cut: set[int] = set()
-        self._notes: dict[int, list[tuple[str, Callable[[int, datetime], Record]]]] = {}
-        self._appended_s = time.monotonic()
-        self.progress: dict[tuple[str, int], Progress] = {}  #: (topic on the broker, partition) → what the log says
+    def __init__(self, ports: Ports, number: int, history: str) -> None:
+        """`history`: identity of the tables."""
+        self._ports, self._number, self._history = ports, number, history
+        self._log: FencedLog = ports.open_log(number)
+        self._notes: list[_Note] = []
+        self._confirmed_s = self._claimed_s = 0.0
+        self._one = asyncio.Lock()
+        self.progress: dict[Place, Progress] = {}
 
-    async def hold(self, topics: Iterable[str], asker: AIOKafkaConsumer) -> None:
-        """Claims what the blocks of these topics need, and takes over what it says. Raises `UnknownOutcome`, `Unavailable`."""
-        wanted = sorted({self._partition(topic) for topic in topics} - set(self._holds))
-        await asyncio.gather(*(self._hold(partition, asker) for partition in wanted))
-
-    async def _hold(self, partition: int, asker: AIOKafkaConsumer) -> None:
-        hold = FencedLog(self._kafka, self._codec, topic=BLOCKS, partition=partition, owner=self._owner)
-        tp = TopicPartition(self._kafka.names.physical(BLOCKS), partition)
-        start = int((await asker.beginning_offsets([tp]))[tp])
-        start_epoch = await epoch_at(self._kafka, self._codec, BLOCKS, partition, start) if start else 0
-        await hold.claim(self._fold, start=start, start_epoch=start_epoch)
-        if start:
-            self._was_cut.add(partition)
-        self._holds[partition] = hold
+    async def claim(self, feed: Feed) -> None:
+        """Claims it, and takes over what its end says. Raises `UnknownOutcome`, `Unavailable`, `KafkaError`."""
+        place = (self._ports.names.physical(BLOCKS), self._number)
+        first, end = (await feed.starts([place]))[place], (await feed.ends([place]))[place]
+        start = max(first, end - TAIL_RECORDS)
+        epoch = await feed.epoch_at(BLOCKS, self._number, start) if start else 0
+        began_s = _now_s()
+        await self._log.claim(self._fold, start=start, start_epoch=epoch)
+        self._confirmed_s, self._claimed_s = began_s, _now_s()
 
     def _fold(self, record: LogRecord) -> None:
         if record.verdict is Verdict.VALID:
-            blocks.fold(self.progress, self._codec.decode(record.value))
-
-    def was_cut(self, topic: str) -> bool:
-        """Whether retention has taken the beginning of what the log said of a topic."""
-        return self._partition(topic) in self._was_cut
+            blocks.fold(self.progress, self._ports.codec.decode(record.value), self._history)
 
     async def decide(self, spans: Iterable[Span]) -> None:
         """Appends the decisions, and with them the notes that wait. Raises `UnknownOutcome`: then nothing may be inserted."""
         for span in spans:
-            self._note(span, partial(self._decision, span))
+            self._notes.append((span.topic, partial(self._decision, span)))
         await self.flush()
-        # Blocks that an earlier sink decided are inserted without an append of ours: after a pause it must be asked.
-        if time.monotonic() - self._appended_s > PAUSE_S:
-            for hold in self._holds.values():
-                if not await hold.still_ours():
-                    raise UnknownOutcome("log.not-held", "Another sink has taken over during a pause.")
-            self._appended_s = time.monotonic()
 
     def note_inserted(self, span: Span, rows: int) -> None:
         """Notes that a block is in ClickHouse; it is appended with the next decisions, or by `flush`."""
-        self._note(span, partial(self._inserted, span, rows))
-
-    def _decision(self, span: Span, epoch: int, at: datetime) -> Record:
-        return blocks.block_record(span, epoch=epoch, time=at, source=self._owner)
-
-    def _inserted(self, span: Span, rows: int, epoch: int, at: datetime) -> Record:
-        return blocks.inserted_record(span, rows=rows, epoch=epoch, time=at, source=self._owner)
+        self._notes.append((span.topic, partial(self._inserted, span, rows)))
 
     @property
     def has_notes(self) -> bool:
@@ -89,21 +72,49 @@ class BlockLog:
 
     async def flush(self) -> None:
         """Appends what waits."""
-        notes, self._notes = self._notes, {}
-        at = now()
-        for partition, makers in notes.items():
-            hold = self._holds[partition]
-            await hold.append([(key, make(hold.epoch, at)) for key, make in makers])
-            self._appended_s = time.monotonic()
+        async with self._one:
+            notes, self._notes = self._notes, []
+            if not notes:
+                return
+            at, began_s = now(), _now_s()
+            await self._log.append([(key, make(self._log.epoch, at)) for key, make in notes])
+            self._confirmed_s = began_s
+
+    async def confirm(self) -> float:
+        """How long an insert may still begin, seconds; asks the log if the hold was not confirmed for a while.
+
+        Raises `UnknownOutcome` if the hold is lost, or in doubt.
+        """
+        left_s = self._confirmed_s + LEASE_S - _now_s()
+        if left_s > LEASE_S / 2:
+            return left_s
+        async with self._one:
+            began_s = _now_s()
+            if not await self._log.still_ours():
+                raise UnknownOutcome("log.not-held", "Another sink has taken over during a pause.")
+            self._confirmed_s = began_s
+            return began_s + LEASE_S - _now_s()
+
+    async def outwait(self) -> None:
+        """Returns when no insert that an earlier owner began can be under way any more."""
+        await asyncio.sleep(max(0.0, self._claimed_s + LEASE_S + INSERT_SECONDS_MAX - _now_s()))
 
     async def close(self) -> None:
-        """Gives all holds up."""
-        for hold in self._holds.values():
-            await hold.close()
-        self._holds.clear()
+        """Gives the hold up; what was noted spares the successor work, without it the successor asks the tables."""
+        try:
+            async with asyncio.timeout(1):
+                if self._log.held:
+                    await self.flush()
+        except (BackboneError, TimeoutError):
+            self._notes.clear()
+        await self._log.close()
 
-    def _note(self, span: Span, make: Callable[[int, datetime], Record]) -> None:
-        self._notes.setdefault(self._partition(span.topic), []).append((span.topic, make))
+    def _decision(self, span: Span, epoch: int, at: datetime) -> Record:
+        return blocks.block_record(span, history=self._history, epoch=epoch, time=at, source=self._ports.owner)
 
-    def _partition(self, topic: str) -> int:
-        return partition_of(topic, self._partitions)
+    def _inserted(self, span: Span, rows: int, epoch: int, at: datetime) -> Record:
+        return blocks.inserted_record(span, history=self._history, rows=rows, epoch=epoch, time=at, source=self._ports.owner)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

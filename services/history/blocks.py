@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from streams.records import Block, Inserted, Record, derived_id
+from streams.topics import partition_of
 
 #: Offsets of one block: large enough for ClickHouse, small enough to hold in memory several times.
 BLOCK_OFFSETS_MAX = 50_000
 #: Bytes of one block: about what one insert may weigh.
 BLOCK_BYTES_MAX = 16 * 1024 * 1024
+#: How long one insert may take, seconds: then ClickHouse gives it up.
+INSERT_SECONDS_MAX = 120
 
 BLOCK_DECIDED = "block.decided"
 BLOCK_INSERTED = "block.inserted"
@@ -28,6 +31,7 @@ class Span:
     end: int
     epoch_before: int = 0
     epoch_after: int = 0
+    known: int = 0  #: rows below this offset may be in the tables although the log says nothing of them
 
     @property
     def offsets(self) -> int:
@@ -40,21 +44,27 @@ def token(span: Span, table: str, month: int) -> str:
     return f"{span.topic}/{span.partition}/{span.first}/{span.end}/{table}/{month}"
 
 
-def block_record(span: Span, *, epoch: int, time: datetime, source: str) -> Block:
-    """The decision as it is appended."""
+def unit_of(topic: str, partition: int, units: int) -> int:
+    """The partition of the log of blocks where a partition's blocks are decided: those of one topic are spread evenly."""
+    return (partition_of(topic, units) + partition) % units
+
+
+def block_record(span: Span, *, history: str, epoch: int, time: datetime, source: str) -> Block:
+    """The decision as it is appended. `history`: identity of the tables that it is for."""
+    data = {"epoch_after": span.epoch_after, "known": span.known, "history": history}
     return Block(
         id=derived_id("block", span.topic, span.partition, span.first, span.end, epoch), type=BLOCK_DECIDED, source=source,
-        subject=span.topic, time=time, data={"epoch_after": span.epoch_after}, topic=span.topic, partition=span.partition,
-        first_offset=span.first, end_offset=span.end, epoch=epoch, reader_epoch=span.epoch_before,
+        subject=span.topic, time=time, data=data, topic=span.topic, partition=span.partition, first_offset=span.first,
+        end_offset=span.end, epoch=epoch, reader_epoch=span.epoch_before,
     )  # fmt: skip
 
 
-def inserted_record(span: Span, *, rows: int, epoch: int, time: datetime, source: str) -> Inserted:
+def inserted_record(span: Span, *, history: str, rows: int, epoch: int, time: datetime, source: str) -> Inserted:
     """The note that a block is in ClickHouse."""
     return Inserted(
         id=derived_id("inserted", span.topic, span.partition, span.first, span.end, epoch), type=BLOCK_INSERTED, source=source,
-        subject=span.topic, time=time, topic=span.topic, partition=span.partition, first_offset=span.first, end_offset=span.end,
-        epoch=epoch, rows=rows,
+        subject=span.topic, time=time, data={"history": history}, topic=span.topic, partition=span.partition, first_offset=span.first,
+        end_offset=span.end, epoch=epoch, rows=rows,
     )  # fmt: skip
 
 
@@ -64,23 +74,33 @@ class Progress:
 
     end: int = 0  #: offset after the last block
     epoch: int = 0  #: epoch of the partition's log there
+    known: int = 0  #: see `Span`
     pending: deque[Span] = field(default_factory=deque)  #: decided, not known as inserted; in order
 
 
-def fold(progress: dict[tuple[str, int], Progress], record: Record) -> None:
+def is_of(record: Record, history: str) -> bool:
+    """Whether a record of the log of blocks is about these tables. The log outlives them: a database that is made anew begins anew."""
+    return isinstance(record.data, dict) and record.data.get("history") == history
+
+
+def fold(progress: dict[tuple[str, int], Progress], record: Record, history: str) -> None:
     """Takes over one valid record of the log of blocks."""
     match record:
-        case Block():
+        case Block() if is_of(record, history):
             seen = progress.setdefault((record.topic, record.partition), Progress())
-            epoch_after = int(record.data.get("epoch_after", 0)) if isinstance(record.data, dict) else 0
+            assert isinstance(record.data, dict)
+            epoch_after = int(record.data.get("epoch_after", 0))
             span = Span(
                 topic=record.topic, partition=record.partition, first=record.first_offset, end=record.end_offset,
                 epoch_before=record.reader_epoch or 0, epoch_after=epoch_after,
             )  # fmt: skip
+            if span.first == 0:
+                # The topic was made anew under its old name: what was decided before is about another one.
+                seen.end, seen.pending = 0, deque()
             if span.end > seen.end:
-                seen.end, seen.epoch = span.end, epoch_after
+                seen.end, seen.epoch, seen.known = span.end, epoch_after, int(record.data.get("known", 0))
                 seen.pending.append(span)
-        case Inserted():
+        case Inserted() if is_of(record, history):
             done = progress.get((record.topic, record.partition))
             if done is not None:
                 done.pending = deque(span for span in done.pending if (span.first, span.end) != (record.first_offset, record.end_offset))

@@ -6,12 +6,17 @@ import os
 import secrets
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
+from services.history.blocks import INSERT_SECONDS_MAX
 from services.history.container import CHECK, CHECK_FIELD, PLACE, PLACE_FIELD, Row, container
 from services.history.tables import Table, all_tables
+
+#: What an insert says that came too late.
+EXPIRED = "expired"
 
 #: Settings of every insert: exactly once by token; a payload that is odd JSON becomes an empty `data`, never an error; times stay texts.
 _SETTINGS = ", ".join(
@@ -31,41 +36,53 @@ _SETTINGS = ", ".join(
         "type_json_skip_duplicated_paths = 1",
         "input_format_try_infer_dates = 0",
         "input_format_try_infer_datetimes = 0",
-        "max_execution_time = 0",
+        f"max_execution_time = {INSERT_SECONDS_MAX}",
         "max_memory_usage = 0",
     )
 )
 
 
-def insert(client: Client, table: str, rows: Sequence[Row], *, topic: str, partition: int, token: str, embedded: bool) -> None:
-    """Inserts rows of one month; a repeat with the same token changes nothing. Raises `ClickHouseError`; then none of them is in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insert:
+    """Rows of one month for one table. `topic` is the logical name, as queries see it."""
 
-    `topic` is the logical name, as queries see it.
-    """
+    table: str
+    topic: str
+    partition: int
+    token: str
+    rows: Sequence[Row]
+    deadline_ms: int | None = None  #: on the server's clock (Unix time); an insert that begins later refuses itself
+    quorum: bool = False  #: acknowledged by a majority of the replicas
+
+
+def insert(client: Client, one: Insert, *, embedded: bool) -> None:
+    """Inserts; a repeat with the same token changes nothing. Raises `ClickHouseError`; then none of the rows is in."""
     check = secrets.randbits(63) - 2**62
-    body = container(all_tables()[table].schema, rows, check)
+    body = container(all_tables()[one.table].schema, one.rows, check)
     if not embedded:
-        client.command(_statement(table, topic, partition, token, check, "input({structure}) FORMAT Avro"), data=body)
+        client.command(_statement(one, check, "input({structure}) FORMAT Avro"), data=body)
         return
     handle, path = tempfile.mkstemp(prefix="mplp-history-", suffix=".avro")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(body)
-        client.command(_statement(table, topic, partition, token, check, f"file({quoted(path)}, Avro, {{structure}})"))
+        client.command(_statement(one, check, f"file({quoted(path)}, Avro, {{structure}})"))
     finally:
         Path(path).unlink(missing_ok=True)
 
 
-def _statement(name: str, topic: str, partition: int, token: str, check: int, source: str) -> str:
-    table = all_tables()[name]
+def _statement(one: Insert, check: int, source: str) -> str:
+    table = all_tables()[one.table]
     columns = ", ".join((*table.targets, "_topic", "_partition", "_offset", "_timestamp"))
     offset, timestamp = (f"reinterpretAsInt64(substring({PLACE_FIELD}, {start}, 8))" for start in (1, 9))
     place = f"{offset}, fromUnixTimestamp64Milli({timestamp}, 'UTC')"
-    values = ", ".join((*(column.name for column in table.columns), quoted(topic), str(partition), place))
+    values = ", ".join((*(column.name for column in table.columns), quoted(one.topic), str(one.partition), place))
     origin, _, output = source.format(structure=quoted(_structure(table))).partition(" FORMAT ")
+    settings = f"{_SETTINGS}, insert_deduplication_token = {quoted(one.token)}" + (", insert_quorum = 'auto'" if one.quorum else "")
+    late = "" if one.deadline_ms is None else f"NOT throwIf(toUnixTimestamp64Milli(now64(3)) > {one.deadline_ms}, '{EXPIRED}') AND "
     return (
-        f"INSERT INTO {name} ({columns}) SETTINGS {_SETTINGS}, insert_deduplication_token = {quoted(token)} SELECT {values} FROM {origin} "
-        f"WHERE NOT throwIf(reinterpretAsInt64({CHECK_FIELD}) != {check}, 'misaligned')"
+        f"INSERT INTO {one.table} ({columns}) SETTINGS {settings} SELECT {values} FROM {origin} "
+        f"WHERE {late}NOT throwIf(reinterpretAsInt64({CHECK_FIELD}) != {check}, 'misaligned')"
         + texts_are_utf8(table)
         + (f" FORMAT {output}" if output else "")
     )

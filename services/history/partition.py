@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_OFFSETS_MAX, Span
@@ -10,6 +11,8 @@ from services.history.rows import Raw, SeenIds, Source
 
 #: Bytes that a record costs beside its value: what Python keeps for it.
 RECORD_OVERHEAD_BYTES = 600
+#: What may wait of one partition, in blocks; it is not read on above it, and the others are.
+WAITING_BLOCKS_MAX = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,13 +24,16 @@ class Partition:
     source: Source
     decided: int  #: offset after the last decided block
     epoch: int = 0  #: epoch of the log there
+    known: int = 0  #: see `Span`
     pending: deque[Span] = field(default_factory=deque)  #: decided by an earlier sink, perhaps not inserted
-    inserted: int = 0  #: offset after the last inserted block
     read: int = 0  #: offset after the last that was read, gaps included
     records: deque[Raw] = field(default_factory=deque)
     bytes: int = 0  #: of `records`
     oldest_s: float = 0.0  #: when the first of the waiting offsets was read (monotonic)
     seen: SeenIds | None = None
+    busy: bool = False  #: a block of it is being inserted
+    under_way: int = 0  #: bytes of that block
+    after_gap: bool = False  #: the last block ended with offsets that hold no record
 
     @property
     def start(self) -> int:
@@ -39,7 +45,12 @@ class Partition:
         """Offsets that were read and wait."""
         return max(0, self.read - self.start)
 
-    def take(self, records: list[Raw], position: int, now_s: float) -> None:
+    @property
+    def full(self) -> bool:
+        """Whether it should not be read on."""
+        return self.bytes >= WAITING_BLOCKS_MAX * BLOCK_BYTES_MAX or len(self.records) >= WAITING_BLOCKS_MAX * BLOCK_OFFSETS_MAX
+
+    def take(self, records: Sequence[Raw], position: int, now_s: float) -> None:
         """Takes what the consumer gave; `position` is the offset that it will read next."""
         if not self.waiting:
             self.oldest_s = now_s
@@ -65,22 +76,27 @@ class Partition:
         records, end = self._taken(first, min(self.read, first + BLOCK_OFFSETS_MAX), BLOCK_BYTES_MAX)
         self.decided = end
         self.oldest_s = now_s
-        return Span(topic=self.topic, partition=self.partition, first=first, end=end, epoch_before=self.epoch), records, False
+        span = Span(topic=self.topic, partition=self.partition, first=first, end=end, epoch_before=self.epoch, known=self.known)
+        return span, records, False
 
     def _taken(self, first: int, end: int, bytes_max: int | None) -> tuple[list[Raw], int]:
-        """Takes the records of [first, end) out, and drops earlier ones; with `bytes_max` perhaps fewer: then also where they end."""
+        """Takes the records of [first, end) out, and drops earlier ones; with `bytes_max` perhaps fewer: then also where they end.
+
+        In a log a block of ours ends where offsets are missing: the epoch after them has to be asked for.
+        """
         taken: list[Raw] = []
-        weight = 0
+        weight, following, cuts = 0, first, bytes_max is not None and self.source.is_log
         while self.records and self.records[0].offset < end:
             record, size = self.records[0], size_of(self.records[0])
-            if bytes_max is not None and taken and weight + size > bytes_max:
-                return taken, record.offset
+            if taken and ((bytes_max is not None and weight + size > bytes_max) or (cuts and record.offset > following)):
+                return taken, following if cuts else record.offset
             self.records.popleft()
             self.bytes -= size
             if record.offset >= first:
                 taken.append(record)
                 weight += size
-        return taken, end
+                following = record.offset + 1
+        return taken, following if cuts and taken else end
 
 
 def size_of(record: Raw) -> int:

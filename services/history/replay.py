@@ -55,7 +55,7 @@ class Replay:
             epoch = 0
             if first and source.catalogue is not None and source.is_log:
                 epoch = await epoch_at(self._kafka, self._codec, source.catalogue.name, partition, first)
-            seen = SeenIds(await self._history.recent_ids(topic, partition, first) if first else ())
+            seen = SeenIds(await self._history.tables.recent_ids(topic, partition, first) if first else ())
             span = Span(topic=topic, partition=partition, first=first, end=first, epoch_before=epoch)
             async for end, records in _pieces(consumer, tp, Range(first=first, end=of.end), ends):
                 span = replace(span, first=span.end, end=end)

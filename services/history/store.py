@@ -10,15 +10,11 @@ from typing import Any, Self, TypeVar
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from services.history import insert as inserts
 from services.history import query as queries
-from services.history.blocks import Span, token
-from services.history.container import Row
-from services.history.engine import Connections, error_code, is_unavailable, open_client, open_parser, unavailable
+from services.history.engine import Connections, is_unavailable, open_client, open_parser, unavailable
+from services.history.filling import Filling
 from services.history.migrate import migrate
 from services.history.query import Prepared, QueryLimits, QueryResult
-from services.history.rows import REPEAT_WINDOW_OFFSETS, by_month
-from services.history.tables import DEAD_LETTERS, LOG_RECORDS, all_tables
 from streams.errors import Defect, TooLarge
 from streams.settings import Settings
 
@@ -30,16 +26,8 @@ QUERIES_MAX = 4
 INSERTS_MAX = 2
 
 
-#: Codes of a refused insert that are about the server's state, not about the rows: memory, too many parts, read-only disk.
-_LATER_CODES = frozenset({241, 252, 319, 164})
-
-
-class BlockRefused(Exception):
-    """ClickHouse could not read a container: a body in it is not what it says."""
-
-
 class History:
-    """Migrations, inserts and queries. One instance per process when embedded; safe to use from one event loop."""
+    """Migrations and queries, and the tables for the sink. One instance per process when embedded; safe to use from one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -50,6 +38,7 @@ class History:
         self._keeper = Connections(self._open_writer, size=1, name="history-keep")
         self._parsers = Connections(open_parser, size=1, name="history-parse")
         self._functions: frozenset[str] | None = None
+        self.tables = Filling(settings, self._writers, self._keeper)  #: for the sink
 
     async def open(self) -> None:
         """Opens the engine and brings the schema up to date. Raises `Unavailable` (`history.unavailable`), `Refused` (`history.locked`)."""
@@ -86,60 +75,6 @@ class History:
     def local_connections(self, name: str, *, size: int) -> Connections:
         """As `connections`, to an engine that reads files of this machine: the embedded one, beside a server one in memory."""
         return self.connections(name, size=size) if self.embedded else Connections(open_parser, size=size, name=name)
-
-    # -- inserts
-
-    async def insert(self, span: Span, table: str, rows: list[Row]) -> None:
-        """Inserts a block's rows of one table, one insert per month; repeats change nothing.
-
-        Raises `BlockRefused` if ClickHouse cannot read a body, `Unavailable` if it cannot be reached (repeat later).
-        """
-        topic = self.settings.names.logical(span.topic)
-
-        def work(client: Client) -> None:
-            for month, some in sorted(by_month(rows).items()):
-                inserts.insert(
-                    client, table, some, topic=topic, partition=span.partition, token=token(span, table, month), embedded=self.embedded
-                )  # fmt: skip
-
-        try:
-            await self._writers.run(work)
-        except ClickHouseError as error:
-            if is_unavailable(error) or error_code(error) in _LATER_CODES:
-                raise unavailable(error) from error
-            raise BlockRefused(str(error)) from error
-
-    async def offsets_of(self, span: Span) -> set[int]:
-        """The offsets of a block that are rows of any table already."""
-        parts = [self._place_query(table, "_offset") for table in all_tables()]
-        rows = await self._place_rows(" UNION ALL ".join(parts), span.topic, span.partition, span.first, span.end)
-        return {int(row[0]) for row in rows}
-
-    async def last_offset(self, topic: str, partition: int) -> int | None:
-        """The highest offset of a partition that is a row of any table, None if there is none."""
-        parts = [self._place_query(table, "maxOrNull(_offset) AS found") for table in all_tables()]
-        rows = await self._place_rows(f"SELECT max(found) FROM ({' UNION ALL '.join(parts)})", topic, partition, 0, 2**62)
-        return None if not rows or rows[0][0] is None else int(rows[0][0])
-
-    async def recent_ids(self, topic: str, partition: int, before: int) -> list[tuple[int, bytes]]:
-        """Offset and id of the rows in the repeat window before an offset, ascending."""
-        tables = [table for table in all_tables() if table not in (DEAD_LETTERS, LOG_RECORDS)]
-        parts = [self._place_query(table, "_offset, id") for table in tables]
-        sql = f"SELECT _offset, id FROM ({' UNION ALL '.join(parts)}) ORDER BY _offset"
-        rows = await self._place_rows(sql, topic, partition, max(0, before - REPEAT_WINDOW_OFFSETS), before)
-        return [(int(offset), str(record_id).encode()) for offset, record_id in rows]
-
-    @staticmethod
-    def _place_query(table: str, what: str) -> str:
-        place = "_topic = {topic:String} AND _partition = {partition:Int32} AND _offset >= {first:Int64} AND _offset < {end:Int64}"
-        return f"SELECT {what} FROM {table} WHERE {place}"
-
-    async def _place_rows(self, sql: str, topic: str, partition: int, first: int, end: int) -> list[tuple[Any, ...]]:
-        parameters = {"topic": self.settings.names.logical(topic), "partition": partition, "first": first, "end": end}
-        try:
-            return await self._keeper.run(lambda client: [tuple(row) for row in client.query(sql, parameters=parameters).result_rows])
-        except ClickHouseError as error:
-            raise unavailable(error) from error
 
     # -- queries
 

@@ -19,9 +19,10 @@ from services.history.container import Row as ContainerRow
 from services.history.container import body_id, container
 from services.history.engine import Connections, is_unavailable, unavailable
 from services.history.insert import texts_are_utf8
+from services.history.ports import BlockRefused
 from services.history.replay import Piece, Replay
 from services.history.rows import Rows, Source
-from services.history.store import BlockRefused, History
+from services.history.store import History
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS, Table, all_tables
 from services.history.verify_judge import Row
 from services.history.verify_sums import Range, Sum, Sums

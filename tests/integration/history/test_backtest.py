@@ -57,7 +57,7 @@ async def stored(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
             body = CODEC.encode(record)[5:]
             places[topic, TABLES[type(record)]].append((offset, int(record.time.timestamp() * 1000), body))
         for (topic, table), rows in places.items():
-            await history.insert(Span(topic=topic, partition=0, first=0, end=len(records)), table, rows)
+            await history.tables.insert(Span(topic=topic, partition=0, first=0, end=len(records)), table, rows, within_s=60)
         yield Stored(history), records
 
 

@@ -55,7 +55,7 @@ async def digests(history: History, topic: str, rows: Rows) -> tuple[dict[int, t
     try:
         hashed = await over_rows(local, rows, verify_sql.container_digests)
         for table, some in rows.tables.items():
-            await history.insert(Span(topic=topic, partition=0, first=0, end=100), table, some)
+            await history.tables.insert(Span(topic=topic, partition=0, first=0, end=100), table, some, within_s=60)
         found = await TableSide(own).rows(topic, 0, OF, list(all_tables()))
     finally:
         await own.close()

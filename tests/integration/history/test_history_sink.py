@@ -256,21 +256,22 @@ async def test_a_decided_block_that_was_not_noted_is_inserted_again_to_no_effect
 
 async def decided_anew(kafka: Kafka, codec: Codec, history: History) -> int:
     """Makes the topic of blocks again, with a decision for what each partition of the events has, and no note."""
-    from services.history.blocks import Span, block_record
-    from streams.topics import partition_of
+    from services.history.blocks import Span, block_record, unit_of
     from streams.topics_apply import apply_topics
 
     physical = kafka.names.physical(SYSTEM_EVENTS)
     async with asyncio.timeout(WAIT_S):
         while kafka.names.physical(BLOCKS) not in (await apply_topics(kafka)).created:
             await asyncio.sleep(0.2)
-    log = FencedLog(kafka, codec, topic=BLOCKS, partition=partition_of(physical, kafka.settings.partitions), owner="earlier")
-    await log.claim()
     found = (await history.query("SELECT _partition, max(_offset) + 1 FROM system_events GROUP BY _partition")).rows()
     for partition, end in found:
+        unit = unit_of(physical, partition, kafka.settings.partitions)
+        log = FencedLog(kafka, codec, topic=BLOCKS, partition=unit, owner="earlier")
+        await log.claim()
         span = Span(topic=physical, partition=partition, first=0, end=end)
-        await log.append([(physical, block_record(span, epoch=log.epoch, time=T0, source="earlier"))])
-    await log.close()
+        identity = await history.tables.identity()
+        await log.append([(physical, block_record(span, history=identity, epoch=log.epoch, time=T0, source="earlier"))])
+        await log.close()
     return len(found)
 
 
@@ -288,14 +289,14 @@ async def test_topics_that_appear_later_are_sunk(kafka: Kafka, codec: Codec, his
 async def test_clickhouse_away_waits_and_goes_on(kafka: Kafka, codec: Codec, history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     from streams.errors import Unavailable
 
-    insert, away = history.insert, True
+    insert, away = history.tables.insert, True
 
-    async def insert_when_back(*arguments: Any) -> None:
+    async def insert_when_back(*arguments: Any, **options: Any) -> None:
         if away:
             raise Unavailable("history.unavailable", "ClickHouse does not answer.")
-        await insert(*arguments)
+        await insert(*arguments, **options)
 
-    monkeypatch.setattr(history, "insert", insert_when_back)
+    monkeypatch.setattr(history.tables, "insert", insert_when_back)
     await produce(kafka, SYSTEM_EVENTS, [encoded(codec, SystemEvent(type="e")) for _ in range(30)])
     async with sinking(kafka, codec, history) as sink:
         async with asyncio.timeout(30):

@@ -49,7 +49,7 @@ async def told(history: History, story: Story, *, partition: int) -> None:
     rows = [(offset, 1_790_000_000_000, CODEC.encode(record)[5:]) for offset, record in enumerate(story.records)]
     span = Span(topic=TRANSITIONS, partition=partition, first=0, end=len(rows))
     for _ in range(2):  # a repeated insert changes nothing
-        await history.insert(span, "workflow_transitions", rows)
+        await history.tables.insert(span, "workflow_transitions", rows, within_s=60)
 
 
 async def execution(history: History, execution_id: str) -> list[dict[str, Any]]:

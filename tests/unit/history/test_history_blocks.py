@@ -32,18 +32,18 @@ def span(first: int, end: int, epoch_after: int = 0) -> Span:
 
 
 def block(one: Span) -> object:
-    return block_record(one, epoch=1, time=EPOCH, source="s")
+    return block_record(one, history="h", epoch=1, time=EPOCH, source="s")
 
 
 def test_blocks_without_a_note_are_pending_and_reading_goes_on_after_the_last() -> None:
     progress: dict[tuple[str, int], Progress] = {}
     for record in (
         block(span(0, 10, 2)),
-        inserted_record(span(0, 10), rows=10, epoch=1, time=EPOCH, source="s"),
+        inserted_record(span(0, 10), history="h", rows=10, epoch=1, time=EPOCH, source="s"),
         block(span(10, 15, 3)),
         Fence(type="log.fenced", log="l", partition=0, epoch=2, owner="o"),
     ):
-        fold(progress, record)  # type: ignore[arg-type]
+        fold(progress, record, "h")  # type: ignore[arg-type]
     found = progress["t", 1]
     assert (found.end, found.epoch, [(one.first, one.end) for one in found.pending]) == (15, 3, [(10, 15)])
 
