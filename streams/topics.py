@@ -61,6 +61,8 @@ DEAD_LETTER_SUFFIX = ".dlq"
 
 #: Header that carries the epoch of a log event.
 EPOCH_HEADER = "mplp_epoch"
+#: Header of an event whose sender called it something else than a UUID: what he called it (`streams.bus.validate.event_id`).
+GIVEN_ID_HEADER = "mplp_given_id"
 #: Header of a composite that rules read: what they need besides (`streams.correlation.composites`).
 CHAIN_HEADER = "mplp_chain"
 #: Header of a record that was forwarded to the partition of its home once.

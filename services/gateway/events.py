@@ -27,7 +27,10 @@ _EVENT_SCHEMA: dict[str, Any] = {
     "required": ["type"],
     "properties": {
         "type": {"type": "string", "description": "Dotted, past tense: order.paid."},
-        "id": {"type": "string", "description": "None: a new one. Repeats of an id count once."},
+        "id": {
+            "type": "string",
+            "description": "A UUID; of any other text, with `source`, one derives. None: a new one. Repeats count once.",
+        },
         "source": {"type": "string"},
         "subject": {"type": "string", "description": "What it is about; the key."},
         "time": {"type": "string", "format": "date-time"},

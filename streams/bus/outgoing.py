@@ -12,7 +12,7 @@ from streams.codec.avro import CONTENT_TYPE, Codec, headers_of
 from streams.errors import TooLarge
 from streams.limits import TOPIC_MESSAGE_BYTES_MAX
 from streams.records import Record, Severity, iso, to_micros
-from streams.topics import partition_of
+from streams.topics import GIVEN_ID_HEADER, partition_of
 
 #: Bytes of a record beside its key, value and headers: lengths, deltas, and the batch's own header.
 RECORD_OVERHEAD_BYTES = 128
@@ -85,6 +85,8 @@ def event_outgoing(codec: Codec, event: EventFields, partitions: int, headers: H
     ]
     if subject:
         all_headers.append(("ce_subject", subject))
+    if event.given_id is not None:
+        all_headers.append((GIVEN_ID_HEADER, event.given_id.encode()))
     if headers:
         all_headers.extend(headers)
     return Outgoing(partition_for(event.subject or event.id, partitions), subject or id, value, all_headers)

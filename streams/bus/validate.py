@@ -31,7 +31,7 @@ import orjson
 
 from streams import limits
 from streams.errors import InvalidInput, TooLarge
-from streams.records import Json, Record, Severity, SystemEvent, new_id, now
+from streams.records import Json, Record, Severity, SystemEvent, derived_id, new_id, now
 
 SEVERITIES = frozenset(typing.get_args(Severity))
 #: Fields that only the owner of a log writes; null is accepted, so that what was read can be sent again.
@@ -46,6 +46,7 @@ TIME_MAX = datetime(2299, 12, 31, 23, 59, 59, tzinfo=UTC)
 LINE_BYTES_MAX = 6 * limits.PAYLOAD_BYTES_MAX + 64 * 1024
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: Every digit becomes a 0: so a long number is found without a regular expression.
 _DIGITS = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for code in range(256))
@@ -82,6 +83,7 @@ class EventFields(NamedTuple):
     data: Json
     severity: str
     text: bytes  #: `data` as JSON
+    given_id: str | None = None  #: the id that the sender gave, if it is no UUID and another derives from it
 
 
 def parse_event(given: bytes | str | Mapping[str, Any]) -> SystemEvent:
@@ -91,7 +93,7 @@ def parse_event(given: bytes | str | Mapping[str, Any]) -> SystemEvent:
     """
     fields = parse_fields(given)
     return SystemEvent(
-        id=fields.id,
+        id=fields.given_id or fields.id,  # what derives from it, derives when it is published
         type=fields.type,
         source=fields.source,
         subject=fields.subject,
@@ -117,7 +119,7 @@ def parse_fields(given: bytes | str | Mapping[str, Any]) -> EventFields:
             if values[name] is not None:
                 raise InvalidInput("field.invalid", f"{name} is written by the owner of a log only.", pointer=f"/{name}")
     get = values.get
-    return _checked(
+    return _with_uuid(
         values["id"] if "id" in values else new_id(),
         values["type"],
         get("source", ""),
@@ -133,7 +135,7 @@ def parse_fields(given: bytes | str | Mapping[str, Any]) -> EventFields:
 
 def fields_of(event: SystemEvent) -> EventFields:
     """The fields of an event outside a log, checked."""
-    return _checked(
+    return _with_uuid(
         event.id, event.type, event.source, event.subject, event.time, event.tenant, event.correlation_id, event.causation_id, event.data,
         event.severity,
     )  # fmt: skip
@@ -145,6 +147,23 @@ def check_record(record: Record) -> None:
         record.id, record.type, record.source, record.subject, record.time, record.tenant, record.correlation_id, record.causation_id,
         record.data, getattr(record, "severity", "info"),
     )  # fmt: skip
+
+
+def event_id(given: str, source: str) -> str:
+    """The id of the event that its source calls `given`: a UUID in lower case; of any other text the one that derives from both.
+
+    Ids of CloudEvents are any texts, unique together with their source; ours are UUIDs. So whoever sends an event twice under his own id
+    sends one event, whatever he calls it.
+    """
+    lower = given.lower()
+    return lower if _UUID.fullmatch(lower) else derived_id("event", len(source), source, given)
+
+
+def _with_uuid(*values: Any) -> EventFields:
+    """As `_checked`, under the event's own id."""
+    fields = _checked(*values)
+    id = event_id(fields.id, fields.source)
+    return fields if id == fields.id else fields._replace(id=id, given_id=None if id == fields.id.lower() else fields.id)
 
 
 def _checked(

@@ -15,7 +15,7 @@ from zlib import crc32
 import yaml
 
 from streams.correlation.rules import aggregate_of
-from streams.records import Json, SystemEvent
+from streams.records import Json, SystemEvent, derived_id
 from streams.topics import partition_of
 
 #: How far records are sent behind others, seconds. The rules' grace (30 s) also bears that a partition is taken for idle for some seconds
@@ -133,7 +133,7 @@ def plan(total: int, span_s: float, *, share: float = 0.03, seed: int = 1) -> Pl
             if chance.random() < 0.2:  # a producer that sends twice
                 made.planted.append((again.at + DISORDER_S, again))
             if fires is not None:
-                made.expected[rule, group] = tuple(each.id for each in fires)
+                made.expected[rule, group] = tuple(id_of(each) for each in fires)
     return made
 
 
@@ -226,11 +226,16 @@ def _noise(chance: random.Random, number: int, at: float) -> Item:
 # --- as events ---
 
 
+def id_of(item: Item) -> str:
+    """The id of its record."""
+    return derived_id("plan", item.id)
+
+
 def event_of(item: Item, begin: datetime) -> SystemEvent:
     """The record; its subject scatters what belongs together over all partitions."""
     severity: Any = item.severity
     return SystemEvent(
-        id=item.id, type=item.type, source="plan", subject=f"s{crc32(item.id.encode()) % 997}", time=begin + timedelta(seconds=item.at),
+        id=id_of(item), type=item.type, source="plan", subject=f"s{crc32(item.id.encode()) % 997}", time=begin + timedelta(seconds=item.at),
         data=item.data, severity=severity,
     )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,12 +14,15 @@ from hypothesis import strategies as st
 
 from streams import limits
 from streams.bus.outgoing import event_outgoing, outgoing
-from streams.bus.validate import FIELDS, SEVERITIES, check_record, fields_of, parse_event, parse_fields
+from streams.bus.validate import FIELDS, SEVERITIES, check_record, event_id, fields_of, parse_event, parse_fields
 from streams.codec.avro import Codec, SchemaIds
 from streams.errors import InvalidInput, TooLarge
 from streams.records import SystemEvent
 
 CODEC = Codec(SchemaIds.local())
+
+
+UUID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
 def nested(depth: int) -> Any:
@@ -181,12 +186,38 @@ _texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=300).f
     )
 )
 def test_the_quick_encoding_is_the_codecs(event: SystemEvent) -> None:
-    assert event_outgoing(CODEC, fields_of(event), 7) == outgoing(CODEC, event, 7)
+    with_uuid = replace(event, id=event_id(event.id, event.source))
+    assert event_outgoing(CODEC, fields_of(with_uuid), 7) == outgoing(CODEC, with_uuid, 7)
 
 
 def test_defaults_are_filled_on_the_way_out() -> None:
-    sent = event_outgoing(CODEC, parse_fields({"type": "order.paid", "id": "e-1"}), 4)
+    sent = event_outgoing(CODEC, parse_fields({"type": "order.paid", "id": UUID}), 4)
     event = CODEC.decode(sent.value or b"")
 
-    assert (event.source, event.correlation_id, sent.key) == ("mplp", "e-1", b"e-1")
+    assert (event.source, event.correlation_id, sent.key) == ("mplp", UUID, UUID.encode())
     assert event_outgoing(CODEC, parse_fields({"type": "x", "subject": "order-7"}), 4).key == b"order-7"
+
+
+@pytest.mark.parametrize("given", ["order-7-paid", "7", "é" * 100, UUID[:-1], UUID.replace("-", ""), "{" + UUID + "}"])
+def test_an_id_that_is_no_uuid_becomes_one_that_derives_from_it_and_its_source(given: str) -> None:
+    sent = [event_outgoing(CODEC, parse_fields({"type": "x", "id": given, "source": source}), 4) for source in ("shop", "shop", "bank")]
+    ids = [CODEC.decode(each.value or b"").id for each in sent]
+
+    assert ids[0] == ids[1] != ids[2]
+    assert [str(uuid.UUID(each)) for each in ids] == ids
+    assert dict(sent[0].headers)["ce_id"] == ids[0].encode()
+    assert dict(sent[0].headers)["mplp_given_id"] == given.encode()
+    # As a record, too, and as the gateway does it: parsed first, published later.
+    parsed = parse_event({"type": "x", "id": given, "source": "shop"})
+    assert (fields_of(parsed).id, fields_of(parsed).given_id) == (ids[0], given)
+
+
+def test_source_and_id_are_told_apart() -> None:
+    assert event_id("b/c", "a") != event_id("c", "a/b")
+
+
+@pytest.mark.parametrize("given", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
+def test_a_uuid_is_kept_in_lower_case(given: str) -> None:
+    fields = parse_fields({"type": "x", "id": given})
+    assert (fields.id, fields.given_id) == (given.lower(), None)
+    assert "mplp_given_id" not in dict(event_outgoing(CODEC, fields, 4).headers)
