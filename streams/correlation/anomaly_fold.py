@@ -7,6 +7,7 @@ Which values: without `timespan` the number in `field` of each record; with it, 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 
 from streams import limits
 from streams.correlation.anomaly import Detector
@@ -35,13 +36,13 @@ class Scored:
         self._settled = Detector()
         self._live: Detector | None = None  # None: as `_settled`, with the journal still to be added
         self._journal: deque[Seen] | None = deque() if journaled else None
-        self._last: tuple[Seen, float] | None = None  # the newest record and its score
+        self._last: tuple[Seen, Judged | None, float] | None = None  # the newest record, what it was held against, and its score
         self.dropped = 0
 
     def add(self, seen: Seen) -> Found | None:
         """See `Fold.add`."""
         judged = self._judge(seen)
-        self._last = (seen, judged.score)
+        self._last = (seen, judged, judged.score)
         if not judged.score > self._threshold:
             return None
         return Found(seen.id, seen.time_us, seen.time_us, (seen,), 1, judged.score, judged=judged)
@@ -85,17 +86,23 @@ class Scored:
 
     def standing(self) -> tuple[tuple[Seen, ...], float]:
         """See `Fold.standing`: the newest record, and its score."""
-        return ((), 0.0) if self._last is None else ((self._last[0],), self._last[1])
+        return ((), 0.0) if self._last is None else ((self._last[0],), self._last[2])
+
+    @property
+    def judged(self) -> Judged | None:
+        """What the newest record was held against."""
+        return None if self._last is None else self._last[1]
 
     def dump(self) -> Json:
         """See `Fold.dump`."""
-        last = None if self._last is None else [self._last[0].dump(), self._last[1]]
-        return {"detector": self._settled.dump(), "last": last}
+        last = None if self._last is None else [self._last[0].dump(), self._last[2]]
+        return {"detector": self._settled.dump(), "last": last, "judged": _dumped(self.judged)}
 
     def load(self, state: Json) -> None:
         """See `Fold.load`."""
         self._settled = Detector.load(state["detector"])
-        self._last = None if state["last"] is None else (Seen.load(state["last"][0]), state["last"][1])
+        last = state["last"]
+        self._last = None if last is None else (Seen.load(last[0]), _loaded(state.get("judged")), last[1])
 
 
 class ScoredWindows:
@@ -103,7 +110,9 @@ class ScoredWindows:
 
     lasting = True
 
-    __slots__ = ("_detector", "_empty", "_mean", "_means", "_records", "_scored", "_threshold", "_timespan_us", "_window", "dropped")
+    __slots__ = (
+        "_detector", "_empty", "_mean", "_means", "_records", "_scored", "_threshold", "_timespan_us", "_window", "dropped", "judged",
+    )  # fmt: skip
 
     def __init__(self, rule: Rule) -> None:
         self._threshold = rule.condition.threshold or 0.0
@@ -115,6 +124,7 @@ class ScoredWindows:
         self._window: int | None = None  # its number since the epoch; None: the group rests
         self._empty = 0  # windows in a row, before this one
         self._scored = 0.0  # the score of the last window that closed
+        self.judged: Judged | None = None  #: what that was held against
         self.dropped = 0
 
     def add(self, seen: Seen) -> Found | None:
@@ -164,7 +174,7 @@ class ScoredWindows:
         value: float = len(records)
         if self._means:
             value, self._mean = self._mean.value, Mean()
-        judged = self._detector.observe(begin_us, value)
+        judged = self.judged = self._detector.observe(begin_us, value)
         self._scored = judged.score
         if not judged.score > self._threshold:
             return None
@@ -183,7 +193,7 @@ class ScoredWindows:
         """See `Fold.dump`."""
         return {
             "detector": self._detector.dump(), "records": [seen.dump() for seen in self._records], "window": self._window,
-            "empty": self._empty, "scored": self._scored,
+            "empty": self._empty, "scored": self._scored, "judged": _dumped(self.judged),
         }  # fmt: skip
 
     def load(self, state: Json) -> None:
@@ -194,6 +204,15 @@ class ScoredWindows:
             for seen in self._records:
                 self._mean.add(seen.value)
         self._window, self._empty, self._scored = state["window"], state["empty"], state["scored"]
+        self.judged = _loaded(state.get("judged"))
+
+
+def _dumped(judged: Judged | None) -> Json:
+    return None if judged is None else asdict(judged)
+
+
+def _loaded(state: Json) -> Judged | None:
+    return None if state is None else Judged(**state)
 
 
 def fold_for(rule: Rule, *, journaled: bool) -> Scored | ScoredWindows:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from streams.correlation.anomaly_fold import Scored, ScoredWindows
 from streams.correlation.explain import group_of
 from streams.correlation.group import Group
 from streams.correlation.rules import WINDOWED, ActiveRule, Rule, Step
-from streams.correlation.seen import Seen
+from streams.correlation.seen import Judged, Seen
 from streams.correlation.sentences import figure, group_text, instant, listed, moment, scope, sequence
 from streams.durations import format_duration
 from streams.records import iso
@@ -45,6 +46,7 @@ class Standing:
     silent_until: datetime | None  #: matches are kept silent until then
     suppressed: int
     sentences: tuple[str, ...]
+    judged: Judged | None = None  #: of `anomaly`: what the newest value was held against
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -54,7 +56,7 @@ class Standing:
             "count": self.count, "value": self.value, "waiting": self.waiting, "missing": list(self.missing),
             "until": None if self.until is None else iso(self.until),
             "silent_until": None if self.silent_until is None else iso(self.silent_until), "suppressed": self.suppressed,
-            "sentences": list(self.sentences),
+            "sentences": list(self.sentences), "judged": None if self.judged is None else asdict(self.judged),
         }  # fmt: skip
 
 
@@ -65,6 +67,7 @@ def standing(active: ActiveRule, group_key: str, group: Group | None, watermark_
     deadline_us = None if group is None else group.fold.deadline_us
     missing = _missing(rule, records, value)
     until_us = deadline_us if rule.timed or rule.type == "anomaly" or not records else _over_us(rule, records)
+    judged = group.fold.judged if group is not None and isinstance(group.fold, (Scored, ScoredWindows)) else None
     silent_us, suppressed = (None, 0) if group is None else group.silence
     silent_us = silent_us if silent_us is not None and silent_us > watermark_us else None
     names = group_of(rule, group_key)
@@ -77,8 +80,8 @@ def standing(active: ActiveRule, group_key: str, group: Group | None, watermark_
         count=len(records), value=value if records and (rule.type in WINDOWED or rule.type == "anomaly") else None,
         waiting=waiting, missing=missing,
         until=None if until_us is None else instant(until_us), silent_until=None if silent_us is None else instant(silent_us),
-        suppressed=suppressed,
-        sentences=tuple(_sentences(rule, names, records, value, missing, until_us, waiting, silent_us, suppressed)),
+        suppressed=suppressed, judged=judged,
+        sentences=tuple(_sentences(rule, names, records, value, missing, until_us, waiting, silent_us, suppressed, judged)),
     )  # fmt: skip
 
 
@@ -125,7 +128,7 @@ def _over_us(rule: Rule, records: tuple[Seen, ...]) -> int | None:
 
 def _sentences(
     rule: Rule, group: dict[str, str], records: tuple[Seen, ...], value: float, missing: tuple[str, ...], until_us: int | None,
-    waiting: int, silent_us: int | None, suppressed: int,
+    waiting: int, silent_us: int | None, suppressed: int, judged: Judged | None,
 ) -> list[str]:  # fmt: skip
     where = f" for {group_text(rule, group)}" if group else ""
     said = []
@@ -136,6 +139,10 @@ def _sentences(
     else:
         before = "" if until_us is None else f" before {moment(until_us)}"
         said.append(f"{_seen(rule, records, value, where)}. Missing: {', '.join(missing) or 'nothing'}{before}.")
+    if judged is not None:
+        which = "The last window" if rule.timespan_us else "The newest record"
+        usual = f"{judged.low:.6g} to {judged.high:.6g} is usual"
+        said.append(f"{which} has {judged.value:.6g}; {judged.expected:.6g} was expected, and {usual}.")
     if waiting:
         said.append(f"{waiting} {'record waits' if waiting == 1 else 'records wait'} for the watermark.")
     if silent_us is not None:

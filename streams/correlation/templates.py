@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ def json_of(value: Any, text: str) -> Json:
         return {str(name): json_of(value[name], text) for name in sorted(value, key=str)}
     if isinstance(value, (list, tuple)):
         return [json_of(item, text) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ExpressionFailed(f"{text}: JSON has no {value}")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ExpressionFailed(f"{text}: JSON has no {type(value).__name__}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from streams.correlation.actions import IntendedCall, IntendedEvent, IntendedSignal, IntendedStart, Unrendered, as_json, render
 from streams.correlation.confidence import event_values
 from streams.correlation.explain import composite
@@ -69,6 +71,14 @@ def test_what_has_no_value_is_said_and_stops_no_other() -> None:
     assert (type(failed), failed.code, failed.index) == (Unrendered, "action.unrendered", 0)
     assert (type(wrong), wrong.index) == (Unrendered, 1)
     assert isinstance(good, IntendedEvent)
+
+
+@pytest.mark.parametrize("expression", ["1.0 / 0.0", "-1.0 / 0.0", "0.0 / 0.0", "[1.0 / 0.0]", "{'x': 0.0 / 0.0}"])
+def test_a_number_that_json_does_not_have_is_refused(expression: str) -> None:
+    for value in (f"{{{{ {expression} }}}}", f"about {{{{ {expression} }}}}"):
+        (found,) = intended({"start-workflow": {"id": "w", "input": {"number": value}}})
+        assert isinstance(found, Unrendered)
+        assert (found.code, found.message.partition("JSON has no ")[2] in {"inf", "-inf", "nan"}) == ("action.unrendered", True)
 
 
 def test_only_the_first_saying_acts() -> None:

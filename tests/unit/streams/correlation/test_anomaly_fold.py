@@ -261,7 +261,12 @@ def test_standing(condition: dict[str, Any], timespan: dict[str, Any], sentence:
     engine.advance(T0 + 299 * SECOND + 1)
     group, watermark_us = engine.group("unusual", "[]") or (None, 0)
     found = standing(active, "[]", group, watermark_us)
-    assert found.sentences == (sentence,)
+    which, value = ("last window", 60) if timespan else ("newest record", 5)
+    assert found.sentences == (sentence, f"The {which} has {value}; {value} was expected, and {value} to {value} is usual.")
+    assert found.judged is not None
+    assert found.to_dict()["judged"] | {"score": 0.0} == {
+        "value": value, "score": 0.0, "expected": value, "low": value, "high": value, "kind": found.judged.kind,
+    }  # fmt: skip
     assert found.value == 0.0
     assert (found.until is None) == (not timespan)
     nothing = standing(active, "[]", None, watermark_us)
