@@ -15,9 +15,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+import structlog
 import uvloop
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
+from aiokafka.errors import IllegalStateError
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -26,6 +28,8 @@ from faust.types.tuples import ConsumerMessage
 from streams import limits
 from streams.faust_app.pacing import Pacing
 from streams.faust_app.prefix import Chunk, CommitPrefix
+
+_log = structlog.get_logger("transport")
 
 
 def _as_parsed(_: Any, record: Any) -> Any:
@@ -163,6 +167,17 @@ class Consumer(driver.Consumer):
         for partition in self.prefix.partitions():
             self._begin(partition)
 
+    async def seek_again(self) -> None:
+        """What was fetched while the flow was stopped is dropped, and to be fetched again.
+
+        The client asks for the committed offsets of one partition after the other; if the group shares its partitions anew meanwhile, it
+        seeks in one that is no longer assigned. Then the new assignment, which is on its way, begins with seeking everywhere.
+        """
+        try:
+            await self.perform_seek()
+        except (IllegalStateError, AssertionError) as error:
+            _log.info("seek.overtaken", error=str(error))
+
     async def seek(self, partition: TP, offset: int) -> None:
         """Goes to an offset of a partition."""
         await super().seek(partition, offset)
@@ -182,7 +197,7 @@ class Consumer(driver.Consumer):
             return
         self._pacing.fetched(sum(map(len, records.values())), monotonic())
         if not self.flow_active:
-            await self.perform_seek()
+            await self.seek_again()
             return
         strangers = {
             partition: (fetched[0].offset, fetched[-1].offset + 1)
@@ -199,10 +214,16 @@ class Consumer(driver.Consumer):
                 delivered = self.flow_active and self.prefix.deliver(partition, chunk, monotonic())
                 self._in_hand[partition] -= 1
                 if delivered:
-                    self.app.monitor.track_tp_end_offset(partition, self.highwater(partition))
+                    if (end := self._end(partition)) is not None:
+                        self.app.monitor.track_tp_end_offset(partition, end)
                     yield partition, self._chunk_message(partition, chunk)
         finally:
             self._in_hand.clear()
+
+    def _end(self, partition: TP) -> int | None:
+        """The end of a partition as the broker said last; None also when it is not assigned any more, which the client knows first."""
+        state = _state(self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment, partition)
+        return None if state is None else state.highwater
 
     def _note_beginnings(self) -> None:
         """Between two fetches: where partitions stand of which nothing was delivered."""
