@@ -6,7 +6,8 @@ composites said after it came into force), the place of the record that fired it
 said. So whoever matches composites keeps nothing of earlier ones.
 
 A match of a composite (`streams.correlation.rows`) has in `extra`: `after`, the place behind which it stands and the level of its rule;
-`before`, what the rule read until now and reads no more; `gone`, that it reads nothing from now on (the match is what it read before).
+`before`, what the rule read until now and reads no more; `gone`, that it reads nothing from now on (the match is what it read before);
+`said`, the offset of the matches record that led to it, and its revision, by which what lies in the log twice is told apart.
 """
 
 from __future__ import annotations

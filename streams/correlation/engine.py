@@ -198,7 +198,8 @@ class Engine:
             return [] if after is None else self.feed(rule_id, *after, arrival)
         running = self._rules[rule_id]
         group = running.groups.get(before[0])
-        if group is None:
+        if group is None or not group.holds(before[1].id, self._settled_us(running)):
+            # The rule came into force after it was said for the first time.
             return [] if after is None else self.feed(rule_id, *after, arrival)
         self.changed.add((rule_id, before[0]))
         if after is not None and after[0] == before[0] and after[1].time_us == before[1].time_us:

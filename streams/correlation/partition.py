@@ -40,6 +40,14 @@ class PartitionCounters:
     unknown: int = 0  #: of a version that this partition was never told of
 
 
+@dataclass(slots=True)
+class Read:
+    """What a rule has read of a partition of the composites."""
+
+    offset: int  #: of the matches record that led to the last ones
+    said: set[tuple[str, int, str]]  #: what it has read of those: id, revision, group
+
+
 class CorrelatePartition:
     """See the module."""
 
@@ -51,6 +59,7 @@ class CorrelatePartition:
         # Source partition → rule → (offset, ordinal) of its last match. Of each rule: whoever wrote what is there already may not
         # have known all the rules of who writes it again.
         self._last: dict[tuple[str, int], dict[str, tuple[int, int]]] = {}
+        self._read: dict[int, dict[str, Read]] = {}  # partition of the composites → rule → the last that it has read
         self._ended: dict[str, int] = {}  # rule → order of the version that deleted or disabled it
         self._headers: dict[tuple[str, int], Headers] = {}  # (composite, revision) of the last `apply` → what goes along with it
 
@@ -122,10 +131,27 @@ class CorrelatePartition:
             if topic != COMPOSITES:
                 at_us = timestamp_us if row[11] is None else row[11].get("at", timestamp_us)
                 drafts += feed(rule_id, row[9], seen_of_row(row, names), (at_us, topic, partition, row[1]))
+            elif self._is_repeated(partition, rule_id, row[4], row[9], row[11] or {}):
+                counters.repeated += 1
             else:
                 before, after, arrival = fed_of(seen_of_row(row, names), row[9], row[11] or {})
                 drafts += self.engine.revise(rule_id, before, after, arrival)
         return drafts
+
+    def _is_repeated(self, partition: int, rule_id: str, composite_id: str, group_key: str, extra: Mapping[str, Any]) -> bool:
+        """Whether a composite lies in the log for the second time: an append whose outcome was unknown may be stored twice, the second time
+        late, and what was retracted meanwhile must not come back. What is said follows the order of the matches that led to it.
+        """
+        if "said" not in extra:
+            return False  # written by an earlier version
+        offset, revision = extra["said"]
+        read = self._read.setdefault(partition, {}).setdefault(rule_id, Read(offset, set()))
+        if offset < read.offset or (offset == read.offset and (composite_id, revision, group_key) in read.said):
+            return True
+        if offset > read.offset:
+            read.offset, read.said = offset, set()
+        read.said.add((composite_id, revision, group_key))
+        return False
 
     def _in_use(self, rule_id: str, order: int) -> bool:
         active = self.engine.active(rule_id)
@@ -164,6 +190,8 @@ class CorrelatePartition:
             return
         for last in self._last.values():
             last.pop(rule_id, None)
+        for read in self._read.values():
+            read.pop(rule_id, None)
         if plain["deleted"]:
             self._ended[rule_id] = order
             self.engine.drop(rule_id)
@@ -205,6 +233,11 @@ class CorrelatePartition:
             "clocks_us": self.engine.clocks_us,
             "floors_us": self.engine.floors_us(),
             "last": [[topic, partition, last] for (topic, partition), last in self._last.items()],
+            "read": [
+                [partition, rule_id, read.offset, sorted(read.said)]
+                for partition, by_rule in self._read.items()
+                for rule_id, read in by_rule.items()
+            ],
             "rules": [
                 {
                     "order": active.order,
@@ -225,6 +258,9 @@ class CorrelatePartition:
             (topic, partition): {rule_id: (offset, ordinal) for rule_id, (offset, ordinal) in last.items()}
             for topic, partition, last in state["last"]
         }
+        self._read = {}
+        for partition, rule_id, offset, said in state.get("read", ()):
+            self._read.setdefault(partition, {})[rule_id] = Read(offset, {(composite_id, *rest) for composite_id, *rest in said})
         self._ended = state["ended"]
         for item in state["rules"]:
             self.engine.use(ActiveRule(rule=parse_rule(item["document"]), version=item["version"], order=item["order"]))

@@ -21,6 +21,7 @@ from streams.faust_app.action_history import Done
 from streams.faust_app.action_lanes import Item
 from streams.faust_app.action_partition import ActionPartition
 from streams.faust_app.action_plan import Call, Cause, Task, Write, plan, unreadable
+from streams.faust_app.ports import Webhooks, WorkerPorts
 from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.log.ports import Outgoing as LogOutgoing
@@ -29,7 +30,6 @@ from streams.log.reader import epoch_at
 from streams.log.rule import ReadersRule, Verdict
 from streams.records import CompositeEvent, now
 from streams.topics import ACTIONS_HEADER, COMPOSITES, DELIVERIES
-from streams.webhooks.client import WebhookClient
 from streams.webhooks.outcomes import Failed, Outcome
 
 _log = structlog.get_logger("actions")
@@ -45,7 +45,7 @@ class ActionFailed(BackboneError):
 class ActionStage:
     """One per worker; `Ports` of its partitions. `failed` gets what must end the process."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, *, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, kafka: Kafka, codec: Codec, *, failed: Callable[[BaseException], None], ports: WorkerPorts | None = None) -> None:
         self.attempts_max = kafka.settings.webhook_attempts
         self.retry_ms = kafka.settings.webhook_retry_ms
         self._kafka = kafka
@@ -53,7 +53,8 @@ class ActionStage:
         self._failed = failed
         self._publisher = Publisher(kafka, codec)
         self._letters = DeadLetters(kafka, self._publisher, COMPOSITES)
-        self._webhooks: WebhookClient | None = None  # of those who have none, nobody reads certificates
+        self._open_webhooks = (ports or WorkerPorts()).open_webhooks
+        self._webhooks: Webhooks | None = None  # of those who have none, nobody reads certificates
         self._readers = asyncio.Semaphore(_READERS_MAX)
         self._done = Done(kafka, codec)
 
@@ -129,7 +130,7 @@ class ActionStage:
     async def post(self, call: Call) -> tuple[Outcome, float]:
         """See `Ports.post`."""
         if self._webhooks is None:
-            self._webhooks = WebhookClient(self._kafka.settings)
+            self._webhooks = self._open_webhooks(self._kafka.settings)
         return await self._webhooks.post(call.target, call.body, call.task.key, dict(call.headers))
 
 

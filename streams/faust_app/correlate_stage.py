@@ -196,7 +196,9 @@ class Owner:
         composite = self._codec.decode(record.value)
         if isinstance(composite, CompositeEvent) and composite.sequence is not None:
             said.add((composite.id, composite.revision))
-            self._number(composite.rule_id, _group_key_of(composite), composite.sequence)
+            # An append that was stored a second time, late, must not take the sequence back.
+            last = self._sequences.get(aggregate_of(composite.rule_id, _group_key_of(composite)), 0)
+            self._number(composite.rule_id, _group_key_of(composite), max(last, composite.sequence))
 
     async def _epoch_at_beginning(self) -> int:
         """Without a checkpoint the log is read from its first record, which retention may have moved behind some fences."""

@@ -270,8 +270,9 @@ class MatchStage:
         depth = depth_of(record.headers)
         plain = view.plain
         rows = composite_rows(self._index, plain, Link.load(link), retracted=plain["retracted"])
+        said = [plain["input"]["offset"], plain["revision"]]
         for ordinal, (hit, read, extra) in enumerate(rows):
-            self._add(hit, read, record.offset, ordinal, depth, extra, matches)
+            self._add(hit, read, record.offset, ordinal, depth, {**extra, "said": said}, matches)
 
     def _add(
         self, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int, more: Mapping[str, Any] | None, matches: MatchBatches
@@ -356,8 +357,13 @@ class MatchStage:
 
 
 def _is_note(view: RecordView) -> bool:
-    """Whether it only says what was done to rules and workflows: that says nothing about how far the users' own events have come."""
-    return view.type.startswith(_NOTES) and view.text("source").startswith("mplp/")
+    """Whether the product itself says it, now: that says nothing about how far the users' own events have come.
+
+    What was done to rules and workflows, and the events of rules' actions: while last month's events are read, one of them would make
+    all that follow late.
+    """
+    source = view.text("source")
+    return source.startswith("mplp/") and (source.startswith("mplp/rules/") or view.type.startswith(_NOTES))
 
 
 def _link(record: Fetched) -> bytes | None:

@@ -124,7 +124,7 @@ class Worker:
         matches = self._kafka.names.physical(MATCHES)
         partitions = len(await producer.partitions_for(matches))
         stage = self._stage = MatchStage(self._kafka, self._codec, producer, partitions=partitions, name=self._name)
-        actions = ActionStage(self._kafka, self._codec, failed=self.fail)
+        actions = ActionStage(self._kafka, self._codec, failed=self.fail, ports=self._ports)
         new_owner = self._owner_factory(snapshots, actions)
         tasks: list[asyncio.Task[None]] = []
         try:

@@ -174,7 +174,8 @@ class SimulatedLog:
     async def write_fences(self, fences: Sequence[tuple[str, Outgoing]]) -> None:
         """See `LogPort.write_fences`."""
         batch = [replace(record, key=key.encode()) for key, record in fences]
-        await self._broker.ask(self._loop, lambda: self._broker.store(self._snapshots, self.partition, batch))
+        first = await self._broker.ask(self._loop, lambda: self._broker.store(self._snapshots, self.partition, batch))
+        await self._broker.replication(self._loop, self._broker.partition(self._snapshots, self.partition), first + len(batch) - 1)
 
 
 class SimulatedSnapshots:

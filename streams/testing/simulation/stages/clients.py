@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndTimestamp
 
 from streams.codec.avro import Codec, SchemaIds
 from streams.kafka import Kafka
@@ -131,15 +132,16 @@ def _at_hand(broker: SimulatedBroker, positions: Mapping[tuple[str, int], int]) 
 class SimulatedBatch:
     """`BatchBuilder`: full after some records, as large ones make it."""
 
-    def __init__(self, records_max: int) -> None:
+    def __init__(self, records_max: int, now_ms: Callable[[], int]) -> None:
         self.records: list[Outgoing] = []
         self._records_max = records_max
+        self._now_ms = now_ms
 
     def append(self, *, key: bytes, value: bytes | None, timestamp: int | None, headers: Sequence[tuple[str, bytes]]) -> object | None:
         """None: it is full."""
         if len(self.records) >= self._records_max:
             return None
-        self.records.append(Outgoing(key=key, value=value, headers=headers, timestamp_ms=timestamp or 0))  # type: ignore[arg-type]
+        self.records.append(Outgoing(key=key, value=value, headers=headers, timestamp_ms=timestamp or self._now_ms()))  # type: ignore[arg-type]
         return self
 
     def record_count(self) -> int:
@@ -154,6 +156,8 @@ class SimulatedProducer:
         self._broker, self._loop, self._partitions, self._batch_records = broker, loop, partitions, batch_records
         self._queues: dict[tuple[str, int], deque[tuple[list[Outgoing], asyncio.Future[Metadata]]]] = {}
         self.client = self
+        self._sender = self  # whoever gives it up looks here for the task that sends
+        self.sender_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connects."""
@@ -164,6 +168,9 @@ class SimulatedProducer:
         waiting = [future for queue in self._queues.values() for _, future in queue]
         if waiting:
             await asyncio.wait(waiting)
+
+    async def close(self) -> None:
+        """As its own client: closes the connections."""
 
     async def partitions_for(self, topic: str) -> set[int]:
         """The partitions of a topic."""
@@ -179,13 +186,14 @@ class SimulatedProducer:
 
     def create_batch(self) -> SimulatedBatch:
         """An empty batch."""
-        return SimulatedBatch(self._batch_records)
+        return SimulatedBatch(self._batch_records, self._now_ms)
 
     async def send(
         self, topic: str, value: bytes | None, key: bytes, *, partition: int, headers: Sequence[tuple[str, bytes]] = ()
     ) -> asyncio.Future[Metadata]:
         """Sends one record."""
-        return await self._send(topic, partition, [Outgoing(key=key, value=value, headers=headers, timestamp_ms=0)])  # type: ignore[arg-type]
+        record = Outgoing(key=key, value=value, headers=headers, timestamp_ms=self._now_ms())  # type: ignore[arg-type]
+        return await self._send(topic, partition, [record])
 
     async def send_and_wait(self, topic: str, value: bytes | None, key: bytes, *, partition: int, headers: Any = ()) -> Metadata:
         """Sends one record and waits for its acknowledgement."""
@@ -194,6 +202,9 @@ class SimulatedProducer:
     async def send_batch(self, batch: SimulatedBatch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
         """Sends a batch; the future is its acknowledgement."""
         return await self._send(topic, partition, batch.records)
+
+    def _now_ms(self) -> int:
+        return self._broker.scheduler.now_us // 1000
 
     async def _send(self, topic: str, partition: int, records: list[Outgoing]) -> asyncio.Future[Metadata]:
         if self._broker.scheduler.over:
@@ -276,6 +287,19 @@ class SimulatedConsumer:
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Beginnings."""
         return await self._broker.ask(self._loop, lambda: {tp: self._broker.partition(*tp).first for tp in partitions})
+
+    async def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        """The first record of a partition that is not older, None if there is none."""
+
+        def looked_up() -> dict[TopicPartition, OffsetAndTimestamp | None]:
+            found: dict[TopicPartition, OffsetAndTimestamp | None] = {}
+            for tp, time_ms in times_ms.items():
+                records = self._broker.partition(*tp).records
+                fitting = (OffsetAndTimestamp(each.offset, each.timestamp_ms) for each in records if each.timestamp_ms >= time_ms)
+                found[tp] = next(fitting, None)
+            return found
+
+        return await self._broker.ask(self._loop, looked_up)
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Reads this partition."""

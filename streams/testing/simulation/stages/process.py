@@ -17,6 +17,7 @@ from streams.testing.simulation.ports import SimulatedLog
 from streams.testing.simulation.stages.clients import SimulatedKafka
 from streams.testing.simulation.stages.feed import SimulatedFeed
 from streams.testing.simulation.stages.group import StageGroup
+from streams.testing.simulation.stages.receivers import Called, SimulatedWebhooks
 from streams.testing.simulation.stages.scenario import StageScenario
 from streams.topics import COMPOSITES
 
@@ -31,6 +32,8 @@ class Surroundings:
     settings: Settings
     partitions: Mapping[str, int]  #: of every topic
     scenario: StageScenario
+    trouble: Callable[[], float]  #: chance that a call of a webhook goes wrong, at present
+    called: Called
 
 
 class StageProcess:
@@ -47,6 +50,7 @@ class StageProcess:
             routes=False,
             open_feed=self._open_feed,
             open_composites=lambda partition: SimulatedLog(around.broker, self.loop, COMPOSITES, partition),
+            open_webhooks=lambda _: SimulatedWebhooks(around.broker, self.loop, around.trouble, around.called),
             watermark_interval_s=scenario.watermark_s,
             checkpoint_interval_s=scenario.checkpoint_s,
             checkpoint_records=scenario.checkpoint_records,

@@ -16,8 +16,10 @@ import orjson
 
 from streams.codec.avro import Codec
 from streams.correlation.clock import UNKNOWN_US
+from streams.correlation.composites import Link
 from streams.correlation.engine import Engine
 from streams.correlation.index import RuleIndex
+from streams.correlation.intentions import Headers
 from streams.correlation.parse import parse_rule
 from streams.correlation.partition import CorrelatePartition
 from streams.correlation.rules import ActiveRule, aggregate_of
@@ -27,7 +29,20 @@ from streams.limits import AHEAD_MS_MAX
 from streams.log.ports import Stored
 from streams.matching.matchers import RecordView
 from streams.records import CompositeEvent, ControlRecord
-from streams.topics import BY_NAME, COMPOSITES, CONTROL_RULES, MATCHES, SYSTEM_EVENTS, TRANSITIONS, partition_of
+from streams.testing.simulation.stages.acts import BY_RULES, WRITTEN, ActionWatch
+from streams.testing.simulation.stages.chained import ChainWatch
+from streams.topics import (
+    ACTIONS_HEADER,
+    BY_NAME,
+    CHAIN_HEADER,
+    COMPOSITES,
+    CONTROL_RULES,
+    DEPTH_HEADER,
+    MATCHES,
+    SYSTEM_EVENTS,
+    TRANSITIONS,
+    partition_of,
+)
 
 Place = tuple[str, int]
 Version = tuple[str, int]  #: rule and order (offset in the control topic)
@@ -68,6 +83,15 @@ class WatchedEngine(Engine):
         return drafts
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A composite that is to be said."""
+
+    offset: int  #: of the record of the matches that leads to it
+    composite: CompositeEvent
+    headers: Headers  #: its depth, what it makes rules do, and what those need that read it
+
+
 @dataclass(slots=True)
 class Truth:
     """One partition of matches and of composites, as an uninterrupted reader knows them."""
@@ -75,7 +99,7 @@ class Truth:
     number: int
     fold: CorrelatePartition
     offset: int = 0  #: next of the matches
-    expected: list[tuple[int, CompositeEvent]] = field(default_factory=list)  #: with the offset of the record that leads to it
+    expected: list[Expected] = field(default_factory=list)
     said: list[CompositeEvent] = field(default_factory=list)  #: what counts in the log
     epoch: int = 0
     fences: int = 0
@@ -101,6 +125,8 @@ class StageWatch:
         self.fixed: frozenset[str] = frozenset()  #: rules that never change
         self.changing = False  #: whether any rule ever changes
         self.duplicates = 0
+        self.chain = ChainWatch(partitions, self.versions, violate)
+        self.acts = ActionWatch(codec, violate)
         self._owed: dict[tuple[Place, int], deque[tuple[int, str, str]]] = defaultdict(deque)  # (source, matches partition) → due matches
 
     def _truth(self, number: int) -> Truth:
@@ -119,6 +145,8 @@ class StageWatch:
                 self._source((topic, number), record)
             elif topic == CONTROL_RULES:
                 self._rule(record)
+            if topic in WRITTEN:
+                self.acts.stored(topic, record)
 
     # --- sources and rules ------------------------------------------------------------------------------------------
 
@@ -147,8 +175,9 @@ class StageWatch:
             return
         if plain["time"] > record.timestamp_ms * 1000 + AHEAD_MS_MAX * 1000:
             return
+        time_us = UNKNOWN_US if plain["source"].startswith(BY_RULES) else plain["time"]  # what rules emit moves no clock
         source.offsets.append(record.offset)
-        source.latest_us.append(max(plain["time"], source.latest_us[-1] if source.latest_us else UNKNOWN_US))
+        source.latest_us.append(max(time_us, source.latest_us[-1] if source.latest_us else UNKNOWN_US))
         source.plains.append(plain)
         self.records[plain["id"]] = (place, record.offset, plain)
         for rule_id in self.fixed:
@@ -167,16 +196,18 @@ class StageWatch:
         if name == "Watermark" and plain["level"] == 0:
             for mark in plain["marks"]:
                 self._mark(truth, (mark["topic"], mark["partition"]), mark)
+        if name == "MatchBatch" and plain["topic"] == COMPOSITES:
+            self.chain.matched(truth.number, plain)
         truth.offset = record.offset + 1
         for found in truth.fold.apply(name, plain, record.timestamp_ms * 1000):
-            composite = getattr(found, "composite", found)
-            truth.expected.append((record.offset, composite))
+            truth.expected.append(Expected(record.offset, found, truth.fold.headers_of(found)))
 
     def _mark(self, truth: Truth, place: Place, mark: dict[str, Any]) -> None:
         """A clock must not run ahead of the matches that it speaks about."""
         offset = mark["offset"]
         truth.reached[place] = max(offset, truth.reached.get(place, 0))
         if place[0] == COMPOSITES:
+            self.chain.reached(truth.number, place[1], offset)
             return
         where = f"{place[0]}/{place[1]}, matches {truth.number}"
         if mark["time"] > self.sources[place].latest_before(offset):
@@ -200,7 +231,8 @@ class StageWatch:
             self._violate("only-what-matches", f"{active.id}, {group_key} was fed in partition {number}")
         if seen.id in self.fed[version]:
             self.duplicates += 1
-            if not self.changing:
+            # What an action emits may lie there twice: then the second one must not be used.
+            if not self.changing and not (seen.source.startswith(BY_RULES) and outcome != "used"):
                 self._violate("matched-once", f"{active.id} was fed {seen.id} of {place[0]}/{place[1]}@{offset} twice")
             return
         self.fed[version][seen.id] = outcome
@@ -219,6 +251,7 @@ class StageWatch:
             return
         if record.value in truth.values:
             truth.repeats += 1  # a batch that was stored twice: a reader that sees an id twice ignores the second
+            self._readable(truth, record, repeated=True)
             return
         truth.values.add(record.value)
         composite = self._codec.decode(record.value)
@@ -229,7 +262,7 @@ class StageWatch:
         if number >= len(truth.expected):
             self._violate("said-once", f"{where}: {_name(composite)} is said, but nothing more was to be said")
             return
-        offset, expected = truth.expected[number]
+        offset, expected = truth.expected[number].offset, truth.expected[number].composite
         if content(composite) != content(expected):
             invariant = "said-once" if _name(composite) in {_name(said) for said in truth.said[:-1]} else "said-in-order"
             differ = _differences(composite, expected)
@@ -241,8 +274,23 @@ class StageWatch:
         truth.sequences[aggregate] = sequence or 0
         if composite.input is None or composite.input.offset != offset:
             self._violate("input-is-named", f"{where}: {_name(composite)} names {composite.input}, but {offset} led to it")
+        beside = tuple((name, value) for name, value in record.headers if name in _BESIDE)
+        if sorted(beside) != sorted(truth.expected[number].headers):
+            due = truth.expected[number].headers
+            self._violate("said-in-order", f"{where}: along with {_name(composite)} goes {beside}, where {due} was due")
+        self.acts.said(composite, record)
+        self._readable(truth, record, repeated=False)
+
+    def _readable(self, truth: Truth, record: Stored, *, repeated: bool) -> None:
+        """A composite that counts is there: rules may read it."""
+        link = dict(record.headers).get(CHAIN_HEADER)
+        if link is not None:
+            plain = self._codec.decode_raw(record.value)[1]
+            self.chain.said(truth.number, record.offset, plain, Link.load(link), repeated=repeated)
 
 
+#: Headers that follow from a composite's matches.
+_BESIDE = frozenset({CHAIN_HEADER, ACTIONS_HEADER, DEPTH_HEADER})
 _OF_LOG = {"aggregate_id", "sequence", "epoch", "input"}
 
 

@@ -14,7 +14,7 @@ from streams.settings import Settings
 from streams.testing.simulation.broker import BrokerError, SimulatedBroker
 from streams.testing.simulation.group import InstanceFenced
 from streams.testing.simulation.logs import logs_to
-from streams.testing.simulation.loop import Life, ProcessLoop, Scheduler
+from streams.testing.simulation.loop import Life, ProcessLoop, Scheduler, clock_of
 from streams.testing.simulation.stages.clients import RememberingCodec
 from streams.testing.simulation.stages.group import StageGroup
 from streams.testing.simulation.stages.process import StageProcess, Surroundings
@@ -25,10 +25,12 @@ from streams.testing.simulation.stages.watch import StageWatch
 from streams.testing.simulation.world import CALM_US, START_US, Outcome
 from streams.topics import (
     CATALOGUE,
+    COMMANDS,
     COMPOSITES,
     CONTROL_RULES,
     CONTROL_WORKFLOWS,
     DEAD_LETTER_SUFFIX,
+    DELIVERIES,
     INTERNAL_SNAPSHOTS,
     MATCHES,
     SYSTEM_EVENTS,
@@ -39,6 +41,7 @@ from streams.topics import (
 STEPS_MAX = 2_000_000
 #: The schemas do not change during a run, and compiling them costs more than one.
 _CODEC = RememberingCodec(SchemaIds.local())
+_SETTINGS = Settings(webhook_attempts=3, webhook_retry_ms=100)
 
 
 class StageWorld:
@@ -63,7 +66,7 @@ class StageWorld:
         self.partitions = {
             SYSTEM_EVENTS: scenario.sources, SYSTEM_EVENTS + DEAD_LETTER_SUFFIX: scenario.sources, TRANSITIONS: 1, WORKFLOW_SNAPSHOTS: 1,
             MATCHES: scenario.partitions, COMPOSITES: scenario.partitions, INTERNAL_SNAPSHOTS: scenario.partitions,
-            CONTROL_RULES: 1, CONTROL_WORKFLOWS: 1,
+            CONTROL_RULES: 1, CONTROL_WORKFLOWS: 1, COMMANDS: 1, DELIVERIES: 1, COMPOSITES + DEAD_LETTER_SUFFIX: 1,
         }  # fmt: skip
         self.group = StageGroup(
             self.broker,
@@ -72,12 +75,13 @@ class StageWorld:
         )
         self.watch = StageWatch(_CODEC, scenario.partitions, self.violate)
         changed = {rule_id for _, rule_id, _ in scenario.changes}
-        self.watch.fixed = frozenset(document["id"] for document in scenario.rules) - changed
+        self.watch.fixed = self.watch.chain.fixed = frozenset(document["id"] for document in scenario.rules) - changed
         self.watch.changing = bool(changed)
         self.sources = Sources(self.broker, _CODEC, scenario, START_US)
         self._around = Surroundings(
-            broker=self.broker, group=self.group, codec=_CODEC, settings=Settings(), partitions=self.partitions, scenario=scenario
-        )
+            broker=self.broker, group=self.group, codec=_CODEC, settings=_SETTINGS, partitions=self.partitions, scenario=scenario,
+            trouble=lambda: 0.0 if self.calm else scenario.calls, called=self.watch.acts.called,
+        )  # fmt: skip
         self.processes: dict[str, StageProcess] = {}
         self.all: list[StageProcess] = []
 
@@ -258,6 +262,7 @@ class StageWorld:
             "repeated": sum(truth.fold.counters.repeated for truth in truths), "used": outcomes["used"], "late": outcomes["late"],
             "composites": len(said), "revisions": sum(composite.revision > 0 for composite in said),
             "void": sum(truth.void for truth in truths), "takeovers": sum(truth.fences for truth in truths),
+            "read": sum(map(len, self.watch.chain.read.values())), **self.watch.acts.counts,
         }  # fmt: skip
 
 
@@ -275,7 +280,7 @@ def _is_trouble(error: BaseException) -> bool:
 def run_stages(seed: int, **options: Any) -> Outcome:
     """Runs one seed; see `StageWorld`."""
     world = StageWorld(seed, **options)
-    with logs_to((lambda line: world.tell(_who(), line)) if options.get("trace") else None):
+    with clock_of(world.scheduler), logs_to((lambda line: world.tell(_who(), line)) if options.get("trace") else None):
         return world.run()
 
 
