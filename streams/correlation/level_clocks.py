@@ -76,9 +76,11 @@ class LevelClocks:
         """As JSON, for checkpoints."""
         return {
             "partitions": self._partitions,
-            "reached": list(self._reached.items()),
-            "clocks": [[*of, clock_us] for of, clock_us in self._clocks.items()],
-            "waiting": [[mark.partition, mark.level, mark.clock_us, mark.offset] for marks in self._waiting.values() for mark in marks],
+            "reached": sorted(self._reached.items()),
+            "clocks": [[*of, clock_us] for of, clock_us in sorted(self._clocks.items())],
+            "waiting": [
+                [mark.partition, mark.level, mark.clock_us, mark.offset] for _, marks in sorted(self._waiting.items()) for mark in marks
+            ],
         }
 
     def load(self, state: Json) -> None:

@@ -46,7 +46,7 @@ RULES = [
 #: Payloads under which nobody is "ann" or pays anything, though each would like to.
 PAYLOADS = (
     "{", "", "null", "[]", '"ann"', '{"customer":"ann","amount":NaN}', '{"customer":"ann","amount":1e999}', '{"customer":null,"amount":90}',
-    '{"customer":"ann\\ud800","amount":90}', '{"amount":90}', '{"customer":{"name":"ann"},"amount":"90"}', "[" * 3000 + "]" * 3000,
+    '{"customer":"ann\\ud800","amount":90}', '{"amount":90}', "[" * 3000 + "]" * 3000,
     '{"customer":"ann","amount":' + "9" * 400 + "x}",
 )  # fmt: skip
 #: What ann pays that is no number.
@@ -80,7 +80,7 @@ async def told(bus: Bus, holds: Callable[[dict[str, Tally]], bool]) -> dict[str,
     tallies: dict[str, Tally] = {}
     try:
         async with asyncio.timeout(30):
-            while not holds(tallies := (await living(bus))[1]):
+            while not holds(tallies := {each["id"]: Tally() for each in RULES} | (await living(bus))[1]):
                 await asyncio.sleep(0.2)
     except TimeoutError:
         raise AssertionError(f"the figures are {tallies}") from None
@@ -94,6 +94,8 @@ def event(type_: str, customer: str, subject: str, **data: Any) -> SystemEvent:
 async def test_nothing_that_is_thrown_at_a_worker_changes_what_it_says(settings: Settings, bus: Bus, kafka: Kafka, codec: Codec) -> None:
     async with worker(settings):
         await control.apply(bus, RULES, who="test")
+        await bus.publish([event("order.failed", "warm", f"s{number}") for number in range(2)])
+        await wait_for_composites(bus, 1)  # of `settled`: event time is known
         sane = [event("order.failed", "ann", "s1"), event("order.paid", "ann", "s2", amount=50)]
         await bus.publish(sane)
         async with kafka.producer() as producer:
@@ -103,19 +105,19 @@ async def test_nothing_that_is_thrown_at_a_worker_changes_what_it_says(settings:
             await producer.flush()
         more = [event("order.failed", "ann", "s3"), event("order.failed", "ann", "s4"), event("order.paid", "ann", "s5", amount=50.5)]
         await bus.publish(more)
-        said = await wait_for_composites(bus, 3)
+        await wait_for_composites(bus, 3)
         # Event time goes on, also in partitions that have seen the year 9999: what waits for it is said.
-        tallies = await told(bus, lambda found: found["settled"].composites == 1 and found["count"].late >= 2 * settings.partitions)
-        assert len(await composites(bus)) == len(said)
+        tallies = await told(bus, lambda found: found["settled"].composites == 2 and found["count"].late >= 2 * settings.partitions)
+        said = await composites(bus)
+    assert sorted(composite.rule_id for composite in said) == ["count", "settled", "settled", "spent"]
     by_rule = {composite.rule_id: composite for composite in said}
-    assert by_rule.keys() == {"count", "spent", "settled"}
     ids = [each.id for each in (*sane, *more)]
     assert set(by_rule["count"].event_ids) == {ids[0], ids[2], ids[3]}
     assert set(by_rule["spent"].event_ids) == {ids[1], ids[4]}
     assert orjson.loads(orjson.dumps(by_rule["spent"].data))["value"] == 100.5
     assert_gapless(said)
     times = settings.partitions
-    assert (tallies["count"].late, tallies["count"].ahead, tallies["count"].matched) == (2 * times, times, 3 + 2 * times)
+    assert (tallies["count"].late, tallies["count"].ahead, tallies["count"].matched) == (2 * times, times, 5 + 2 * times)
     assert tallies["picky"].errors >= len(NO_NUMBERS) * times
     assert tallies["picky"].composites == 0
 
@@ -157,5 +159,7 @@ async def test_last_months_events_into_idle_partitions_are_not_late(settings: Se
                 async with asyncio.timeout(30):
                     await anext(bus.subscribe(SYSTEM_EVENTS, since="beginning", type="order.trouble"))
                 await asyncio.sleep(1.5)  # all partitions are idle for a while
-        tallies = await told(bus, lambda found: found["count"].matched == 60 and found["count"].performed == 20)
-    assert (tallies["count"].composites, tallies["count"].late, tallies["settled"].late) == (20, 0, 0)
+        tallies = await told(bus, lambda found: found["count"].matched == 60 and found["count"].waiting == 0)
+        last = {composite.id: composite for composite in await composites(bus) if composite.rule_id == "count"}
+    assert (tallies["count"].late, tallies["settled"].late) == (0, 0)
+    assert sum(not composite.retracted for composite in last.values()) == 20
