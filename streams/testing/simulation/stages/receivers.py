@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from streams.records import EPOCH
 from streams.testing.simulation.broker import SimulatedBroker
 from streams.testing.simulation.loop import ProcessLoop
 from streams.webhooks.addresses import Target
-from streams.webhooks.outcomes import Delivered, Failed, Outcome
+from streams.webhooks.outcomes import Answer, Delivered, Failed, Outcome, outcome_of
 
 #: Key, address and body of a call that has arrived.
 Called = Callable[[str, str, bytes], None]
 
 _TIMEOUT_US = 2_000_000
-_LOST = Failed(code="webhook.unreachable", message="connection refused", retryable=True)
-_BROKEN = Failed(code="webhook.failed", message="HTTP 503", retryable=True)
-_REFUSED = Failed(code="webhook.refused", message="HTTP 400", retryable=False)
-_SILENT = Failed(code="webhook.timeout", message="no answer", retryable=True)
+_BROKEN = outcome_of(Answer(status=503, headers={}), EPOCH)
+_REFUSED = outcome_of(Answer(status=400, headers={}), EPOCH)
+_LOST, _SILENT = (Failed(code=f"webhook.{what}", message=str(what), retryable=True) for what in ("unreachable", "timeout"))
 
 
 class SimulatedWebhooks:
