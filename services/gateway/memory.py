@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from services.gateway.memory_routes import MemoryLetters, MemoryRoutes
 from services.gateway.ports import Item, Ports, Start, Verification
 from streams.bus.validate import parse_event
 from streams.errors import InvalidInput, NotFound, Refused, Violation
@@ -283,6 +284,8 @@ class Memory:
     upkeep: MemoryUpkeep = field(default_factory=MemoryUpkeep)
     rules: MemoryRules = field(default_factory=MemoryRules)
     workflows: MemoryWorkflows = field(default_factory=MemoryWorkflows)
+    routes: MemoryRoutes = field(default_factory=MemoryRoutes)
+    letters: MemoryLetters = field(default_factory=MemoryLetters)
     published: list[SystemEvent] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
 
@@ -314,6 +317,8 @@ class Memory:
             history=self.history,
             upkeep=self.upkeep,
             rules=self.rules,
+            routes=self.routes,
+            letters=self.letters,
             workflows=self.workflows,
             modules=MemoryModules(),
             publish=self.publish,

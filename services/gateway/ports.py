@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter
 
+from services.gateway.ports_routes import Letters, Routes
 from streams.errors import Violation
 from streams.records import Json, SystemEvent, WorkflowTransition
 
@@ -207,6 +208,8 @@ class Ports:
     rules: Rules
     workflows: Workflows
     modules: Modules
+    routes: Routes
+    letters: Letters
     publish: Callable[[Iterable[SystemEvent]], Awaitable[Sequence[Placed]]]
     parse_event: Callable[[bytes | dict[str, Any]], SystemEvent]  #: raises `InvalidInput` with code and pointer
     validate: Callable[[Json], Sequence[Violation]]  #: all faults of a workflow definition

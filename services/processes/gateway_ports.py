@@ -19,6 +19,7 @@ from services.modules.catalogue import OPERATIONS
 from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
 from services.processes.gateway_history import HistoryUpkeep
+from services.processes.gateway_routes import BusLetters, ControlRoutes
 from services.processes.runtime import ENDED
 from streams import topics
 from streams.bus.bus import Bus
@@ -334,6 +335,8 @@ def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
         rules=ControlRules(bus, pulse.tallies),
         workflows=BusWorkflows(bus),
         modules=BusModules(bus),
+        routes=ControlRoutes(bus),
+        letters=BusLetters(bus),
         publish=publish,
         parse_event=parse_event,
         rule_figures=lambda: {rule_id: tally.to_dict() for rule_id, tally in pulse.tallies().items()},

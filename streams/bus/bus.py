@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from streams import topics
 from streams.bus import workflows as published
@@ -14,6 +14,7 @@ from streams.bus.gateway import Gateway
 from streams.bus.group import GroupSource
 from streams.bus.handling import DeadLetters, Handler, handle
 from streams.bus.history import EVENT_TOPICS, collect
+from streams.bus.keyed import Keyed, side_by_side, when_there
 from streams.bus.outgoing import Headers
 from streams.bus.publisher import Published, Publisher
 from streams.bus.selection import Selection
@@ -25,6 +26,7 @@ from streams.codec.registry import connect_codec
 from streams.errors import InvalidInput
 from streams.kafka import Kafka
 from streams.records import Json, Record, WorkflowTransition
+from streams.routing.parse_retry import parse_retry
 from streams.settings import Settings
 
 #: How long a command or a module may take to answer, seconds.
@@ -152,17 +154,38 @@ class Bus:
         type: str | None = None,
         source: str | None = None,
         where: str | None = None,
+        concurrency: int = 1,
+        retry: Mapping[str, Any] | None = None,
+        order: Literal["key", "none"] = "key",
     ) -> None:
         """Calls `handler(record)` (plain or async) for each record until cancelled, as a member of `group`.
+
+        With `concurrency` up to so many calls run side by side, of each Kafka key one at a time and in order (`order`: or in none).
+        `retry` is as in a route: a record that fails is tried again, and meanwhile only later records of its key wait. Dead letters
+        that are put back come again, to their group only.
 
         A handler that raises sends the record's original bytes to `<topic>.dlq` (stage `handler`), one that cannot be decoded
         goes there too (stage `decode`), and the others go on. If a dead letter cannot be written, this raises and the record
         comes again. Many handlers and groups run side by side, each in a task of its own.
         """
+        policy = parse_retry(retry)
         origin = GroupSource(self.kafka, self.codec, topic, group, parse_since(since))
         letters = DeadLetters(self.kafka, self.publisher, topic)
         selection = Selection(type=type, source=source, where=where)
-        await handle(origin, self._decoder, letters, group=group, handler=handler, selection=selection, topic=topic)
+        selection.check()
+
+        def keyed(origin: GroupSource, *, redriven: bool) -> Keyed:
+            return Keyed(
+                self.kafka, origin, self._decoder, letters, group=group, handler=handler, selection=selection, concurrency=concurrency,
+                policy=policy, ordered=order == "key", redriven=redriven,
+            )  # fmt: skip
+
+        if concurrency == 1 and retry is None:
+            first = handle(origin, self._decoder, letters, group=group, handler=handler, selection=selection, topic=topic)
+        else:
+            first = keyed(origin, redriven=False).run()
+        back = GroupSource(self.kafka, self.codec, topic + topics.RETRY_SUFFIX, f"{group}.retry", "beginning")
+        await side_by_side(first, when_there(self.publisher, topic + topics.RETRY_SUFFIX, keyed(back, redriven=True).run))
 
     # -- look back and ask -----------------------------------------------------------------------------------------
 

@@ -117,6 +117,10 @@ class GroupSource:
         if time.monotonic() - self._committed_at >= COMMIT_INTERVAL_S:
             await self.commit()
 
+    def done_to(self, partition: int, offset: int) -> None:
+        """Says that everything before the offset is done; committed with the next fetch or `commit`."""
+        self._done[TopicPartition(self._kafka.names.physical(self._topic), partition)] = offset
+
     async def commit(self) -> None:
         """Commits what is acknowledged. Of a partition that was taken away meanwhile nothing is committed: it comes again elsewhere."""
         if not self._done or self._consumer is None:

@@ -63,12 +63,16 @@ class Redrive:
             self.refused.append({"id": letter.id, "code": code, "message": message})
 
 
-async def letters(bus: Bus, selection: LetterSelection) -> AsyncIterator[Letter]:
-    """The letters that are meant and not settled yet, by topic and partition, oldest first. Raises `BackboneError`."""
+async def letters(bus: Bus, selection: LetterSelection, after: str | None = None) -> AsyncIterator[Letter]:
+    """The letters that are meant and not settled yet, by topic and partition, oldest first; those behind the letter `after`.
+
+    Raises `BackboneError`.
+    """
     selection.check()
+    begin = None if after is None else _place(after)
     for topic in await _topics(bus, selection):
         async for letter in _letters_in(bus, topic):
-            if selection.wants(letter, bus.codec):
+            if (begin is None or letter.place > begin) and selection.wants(letter, bus.codec):
                 yield letter
 
 

@@ -14,12 +14,12 @@ from streams.matching.matchers import Matcher
 from streams.matching.paths import Path, compile_path
 from streams.operations import CONTRACT
 from streams.records import Json
+from streams.routing.parse_retry import RetryFields
 from streams.routing.routes import (
     Destination,
     DropFields,
     MapFields,
     RenameFields,
-    RetryPolicy,
     Route,
     SetFields,
     ToModule,
@@ -34,9 +34,6 @@ from streams.webhooks.outcomes import OWN_HEADERS
 _FIELDS = (
     "id", "title", "description", "tags", "enabled", "match", "filters", "transforms", "destination", "retry", "order", "dead-letter",
 )  # fmt: skip
-_RETRY_FIELDS = (
-    "max-retries", "backoff-strategy", "initial-interval", "max-interval", "multiplier", "jitter", "retryable", "non-retryable",
-)  # fmt: skip
 _TRANSFORMS = ("set", "rename", "drop", "map")
 _DESTINATIONS = ("topic", "module", "webhook")
 #: Fields of the record that a transform may give a value. `id` and `causation_id` say where it comes from.
@@ -48,8 +45,6 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _MODULE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILTERS_MAX, _TRANSFORMS_MAX, _PATHS_MAX = 50, 50, 200
-_RETRIES_MAX = 1000
-_DAY_MS = 24 * 3600 * 1000
 
 
 def validate(document: Json) -> list[Violation]:
@@ -66,7 +61,7 @@ def parse_route(document: Json) -> Route:
     return reader.route
 
 
-class _Reader(MatcherFields):
+class _Reader(RetryFields, MatcherFields):
     """One reading of one document; `route` is complete only without faults."""
 
     def __init__(self, document: Json) -> None:
@@ -76,10 +71,6 @@ class _Reader(MatcherFields):
             self.fault("route.invalid", "", "A route is an object (a mapping).")
             return
         self._read(document)
-
-    def fault(self, code: str, pointer: str, message: str) -> None:
-        """What rules and routes have in common is told as a fault of a route."""
-        super().fault(f"route.{code[5:]}" if code.startswith("rule.") else code, pointer, message)
 
     def topic_refused(self, topic: str) -> str | None:
         """Dead letters and what is put back are no source either."""
@@ -98,7 +89,7 @@ class _Reader(MatcherFields):
         filters = self._filters(document)
         transforms = self._transforms(document)
         destination = self._destination(document)
-        retry = self._retry(document)
+        retry = self.retry(document)
         order = self.one_of(document, "order", "", ("key", "none"), default="key")
         dead_letter = self.boolean(document, "dead-letter", "", default=True)
         if not self.faults and destination is not None:
@@ -278,29 +269,3 @@ class _Reader(MatcherFields):
             return None
         target = self.checked(lambda: target_of(url), f"{at}/webhook")
         return None if target is None else ToWebhook(target=target, headers=headers)
-
-    # --- retry ---
-
-    def _retry(self, document: Mapping[str, Any]) -> RetryPolicy:
-        content = self.section(document, "retry", "")
-        if content is None:
-            return RetryPolicy()
-        at, default = "/retry", RetryPolicy()
-        self.known(content, _RETRY_FIELDS, at)
-        retries = self.whole(content, "max-retries", at, least=0, most=_RETRIES_MAX)
-        first = self.duration(content, "initial-interval", at, default=default.initial_interval_ms, most=_DAY_MS)
-        longest = self.duration(content, "max-interval", at, default=max(default.max_interval_ms, first), most=_DAY_MS)
-        multiplier = self.number(content, "multiplier", at)
-        if multiplier is not None and not 1 <= multiplier <= 100:
-            self.fault("route.value-invalid", f"{at}/multiplier", "multiplier is a number from 1 to 100.")
-        jitter = self.number(content, "jitter", at)
-        if jitter is not None and not 0 <= jitter <= 1:
-            self.fault("route.value-invalid", f"{at}/jitter", "jitter is a number from 0 to 1.")
-        return RetryPolicy(
-            max_retries=default.max_retries if retries is None else retries,
-            strategy=self.one_of(content, "backoff-strategy", at, ("fixed", "linear", "exponential"), default="exponential"),
-            initial_interval_ms=first, max_interval_ms=longest,
-            multiplier=default.multiplier if multiplier is None else float(multiplier), jitter=float(jitter or 0.0),
-            retryable=frozenset(self.texts(content, "retryable", at) or ()),
-            non_retryable=frozenset(self.texts(content, "non-retryable", at) or ()),
-        )  # fmt: skip
