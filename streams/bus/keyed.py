@@ -35,6 +35,8 @@ from streams.routing.routes import RetryPolicy
 #: How often somebody looks whether a topic is there by now, seconds.
 _LOOK_S = 5.0
 _PAUSE_S_MAX = 1.0
+#: How long a record waits for room before it is left in the log, seconds.
+_ROOM_S = 0.1
 
 _log = structlog.get_logger("streams.bus")
 
@@ -56,6 +58,7 @@ class Keyed:
         self._topic = ""  # name on the broker
         self._moved: set[int] = set()  # partitions of which more is settled than was noted
         self._calls: set[asyncio.Task[None]] = set()
+        self._under_way = 0
         self._wake, self._room, self._hungry = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._failed: asyncio.Future[None] | None = None
 
@@ -98,12 +101,17 @@ class Keyed:
                     self._advance(raw.partition, line)
                     continue
                 item = self._item(stored_of(raw))
-                while not line.offer(item):
-                    self._room.clear()
-                    await self._room.wait()
-                    if self._source.generation != self._generation:
-                        break
-                self._wake.set()
+                if line.would_leave(item.key, item.size):
+                    await self._some_room()
+                while not line.offer(item) and self._source.generation == self._generation:
+                    await self._some_room()
+                self._pump()
+
+    async def _some_room(self) -> None:
+        """Until something is settled, for a short while."""
+        self._room.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), _ROOM_S)
 
     def _begin(self) -> None:
         if self._source.generation != self._generation:
@@ -161,20 +169,22 @@ class Keyed:
     async def _call_on(self) -> None:
         while True:
             self._wake.clear()
+            self._pump()
             now_ms = time.time_ns() // 1_000_000
-            due_ms = []
-            for partition, line in self._lines.items():
-                free = self._concurrency - len(self._calls)
-                while free > 0 and (begun := line.begin(now_ms, line.under_way + free)) is not None:
-                    self._start(self._call(partition, line, *begun))
-                    free -= 1
-                if (due := line.next_due_ms()) is not None:
-                    due_ms.append(due)
-                if line.hungry():
-                    self._hungry.set()
+            due_ms = [due for line in self._lines.values() if (due := line.next_due_ms()) is not None]
             pause_s = min([_PAUSE_S_MAX, *(max(0.001, (due - now_ms) / 1000) for due in due_ms)])
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause_s)
+
+    def _pump(self) -> None:
+        """Begins what can be begun."""
+        now_ms = time.time_ns() // 1_000_000
+        for partition, line in self._lines.items():
+            while self._under_way < self._concurrency and (begun := line.begin(now_ms)) is not None:
+                self._under_way += 1
+                self._start(self._call(partition, line, *begun))
+            if line.hungry():
+                self._hungry.set()
 
     async def _call(self, partition: int, line: Line[Stored], item: Item[Stored], failure: Failure | None) -> None:
         attempts = 1 if failure is None else failure.attempts + 1
@@ -187,13 +197,15 @@ class Keyed:
                 due_ms = now_ms + self._policy.delay_ms(attempts, f"{self._group}/{self._topic}/{partition}/{item.offset}")
                 failed = Failure(attempts=attempts, first_ms=first_ms, due_ms=due_ms, code=code, message=str(error)[:200])
                 line.fail(item.key, failed)
+                self._under_way -= 1
                 self._wake.set()
                 return
             await self._bury(item.work, stage, attempts, first_ms, error)
         line.settle(item.key)
         self._advance(partition, line)
+        self._under_way -= 1
         self._room.set()
-        self._wake.set()
+        self._pump()
 
     async def _made(self, stored: Stored) -> tuple[str, Exception | None]:
         """A call of the handler; the stage at which it failed, and why."""
@@ -234,7 +246,6 @@ class Keyed:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
-        self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None and self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 

@@ -71,12 +71,18 @@ class LineRunner(Runner):
 
     def take(self, tasks: Sequence[Task], end: int) -> bool:
         """See `Runner.take`."""
-        self._wake.set()
         for task in tasks:
             if task.raw.offset >= self.line.position and not self.line.offer(self._item(task)):
+                self._pump()
                 return False
         self.line.skip_to(end)
+        self._pump()
         return True
+
+    async def room(self, tasks: Sequence[Task]) -> None:
+        """See `Runner.room`. Only for itself: nobody else waits for a destination that is not Kafka."""
+        if self.behind and tasks and self.line.would_leave(self._item(tasks[0]).key, tasks[0].size):
+            await self._some_room()
 
     def _item(self, task: Task) -> Item[Task]:
         raw = task.raw
@@ -90,16 +96,21 @@ class LineRunner(Runner):
     async def _work(self) -> None:
         while True:
             self._wake.clear()
+            self._pump()
             now_ms = self._world.now_ms()
-            most = 0 if self.held or self._stuck else self.breaker.most(now_ms, UNDER_WAY_MAX)
-            while (begun := self.line.begin(now_ms, most)) is not None:
-                self.spawn(self._attempt(*begun))
-            if self.line.hungry():
-                self._wake_reader.set()
             due_ms = [each for each in (self.line.next_due_ms(), self.breaker.open_until_ms) if each is not None and each > now_ms]
             pause_s = min([(min(due_ms) - now_ms) / 1000] if due_ms else [_PAUSE_S_MAX], default=_PAUSE_S_MAX)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(pause_s, _PAUSE_S_MAX))
+
+    def _pump(self) -> None:
+        """Begins what can be begun."""
+        now_ms = self._world.now_ms()
+        most = 0 if self.held or self._stuck else self.breaker.most(now_ms, UNDER_WAY_MAX)
+        while (begun := self.line.begin(now_ms, most)) is not None:
+            self.spawn(self._attempt(*begun))
+        if self.line.hungry() or (self.behind and self.line.has_much_room):
+            self._wake_reader.set()
 
     async def _attempt(self, item: Item[Task], failure: Failure | None) -> None:
         task = item.work
@@ -135,9 +146,10 @@ class LineRunner(Runner):
                 latency_ms=self.age_ms(task),
             )  # fmt: skip
             self.line.settle(item.key)
-        self._wake.set()
-        if self.behind or self.line.hungry():
-            self._wake_reader.set()
+        self._room.set()
+        self._pump()
+        if self.line.next_due_ms() is not None:
+            self._wake.set()  # perhaps it is due before what the others wait for
 
     async def _made(self, task: Task, failure: Failure | None) -> tuple[Outcome, str]:
         """An attempt, and the stage that it belongs to."""

@@ -205,6 +205,7 @@ class RoutePartition:
             if slices.over():
                 await asyncio.sleep(0)
                 slices.begin()
+        await asyncio.gather(*(runner.room(tasks[name]) for name, runner in live.items() if not runner.behind))
         self.position = end
         for name, runner in self.runners.items():
             if live.get(name) is runner:

@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +23,10 @@ _log = structlog.get_logger("routes")
 
 #: Pause before something is tried again that Kafka did not take or give, seconds.
 _AGAIN_S = 1.0
+#: Tasks that a runner that is behind takes at a time; how long, and how often, it waits for room before it lets go of what it reads.
+_CATCH_UP_TASKS = 200
+_ROOM_S = 0.1
+_PATIENCE = 20
 
 Found = TypeVar("Found")
 
@@ -64,6 +68,7 @@ class Runner(ABC):
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_reader = asyncio.Event()
+        self._room = asyncio.Event()  # something was settled
         self._deliveries = world.deliveries(plan.active)
         self._stuck = 0  # dead letters that cannot be written
 
@@ -157,13 +162,30 @@ class Runner(ABC):
             async for stored in records:
                 if (task := await self._source.task(stored, self.plan)) is not None:
                     found.append(task)
-                if len(found) >= 100 and not self.take(found, stored.offset + 1):
-                    return
-                if len(found) >= 100:
-                    found = []
-                    if not self.has_room():
+                if len(found) >= _CATCH_UP_TASKS:
+                    if not await self._taken(found, stored.offset + 1):
                         return
-        self.take(found, end)
+                    found = []
+        await self._taken(found, end)
+
+    async def _taken(self, tasks: Sequence[Task], end: int) -> bool:
+        """Waits a little for room where there is none: to begin reading anew costs more."""
+        for _ in range(_PATIENCE):
+            await self.room(tasks)
+            if self.take(tasks, end):
+                return True
+            await self._some_room()
+        return False
+
+    async def room(self, tasks: Sequence[Task]) -> None:
+        """Returns when these can be taken, or after a short while."""
+        await asyncio.sleep(0)
+
+    async def _some_room(self) -> None:
+        """Until something is settled, for a short while."""
+        self._room.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), _ROOM_S)
 
     # --- shared ---
 

@@ -26,7 +26,7 @@ from streams.routing.tasks import Task
 from streams.topics import ROUTED_HEADER
 
 #: Records that wait to be sent, and bytes of them, beyond which the log waits.
-_TASKS_MAX = 4000
+_TASKS_MAX = 8000
 _BYTES_MAX = 32 * 1024 * 1024
 #: Records encoded before the event loop gets its turn.
 _SLICE = 200
@@ -110,6 +110,11 @@ class TopicRunner(Runner):
         key = line_key(task.raw.key, task.raw.offset, ordered=self.plan.route.order == "key")
         return task.raw.offset < self._left.get(key, self._left_to)
 
+    async def room(self, tasks: Sequence[Task]) -> None:
+        """See `Runner.room`. Kafka is slow for all or for none, so the others may wait a moment, too."""
+        if self._queued and self._queued + len(tasks) > _TASKS_MAX:
+            await self._some_room()
+
     async def _work(self) -> None:
         if self._since_ms is not None:
             await self._pass_over(self._since_ms)
@@ -127,6 +132,7 @@ class TopicRunner(Runner):
             self._queued -= len(tasks)
             self._queued_bytes -= sum(len(task.raw.value or b"") for task in tasks)
             self._settled = batches[-1][1]
+            self._room.set()
             if self.behind:
                 self._wake_reader.set()
 

@@ -27,8 +27,8 @@ from streams.records import Json
 Work = TypeVar("Work")
 
 #: Records that a line holds in memory, and of one key.
-RECORDS_MAX = 1000
-KEY_RECORDS_MAX = 200
+RECORDS_MAX = 4000
+KEY_RECORDS_MAX = 1000
 #: Bytes of them; one record may be larger.
 BYTES_MAX = 8 * 1024 * 1024
 #: Keys that are not settled.
@@ -145,6 +145,16 @@ class Line(Generic[Work]):
         """Whether it is worth while to look further."""
         return len(self._keys) < KEYS_MAX and 2 * self._records <= RECORDS_MAX and 2 * self._bytes <= BYTES_MAX
 
+    def would_leave(self, key: bytes, size: int) -> bool:
+        """Whether a record offered now would be left in the log, or refused, only because others have not been attempted yet.
+
+        Reading the log twice costs more than waiting a little.
+        """
+        found = self._keys.get(key)
+        if found is None:
+            return not self._has_room(size)
+        return found.failure is None and found.tail_from is None and (len(found.queue) >= KEY_RECORDS_MAX or not self._has_room(size))
+
     def _has_room(self, size: int) -> bool:
         return not self._records or (self._records < RECORDS_MAX and self._bytes + size <= BYTES_MAX)
 
@@ -215,6 +225,7 @@ class Line(Generic[Work]):
             self._spill(found, 1 if found.busy else 0)
             if found.failure is not None and not found.busy:
                 self._due.append((found.failure.due_ms, key))
+                self._hungry.discard(key)  # it is woken once more, once
             elif not found.queue:
                 self._starve(key, found)
         heapq.heapify(self._due)
