@@ -41,7 +41,10 @@ class TestKeys:
         for (path, method), role in roles_by_route(create_app(memory.ports())).items():
             if role is None:
                 continue
-            url = path.format(execution_id="e", command="cancel", rule_id="r", workflow_id="w", module="m", operation="o")
+            url = path.format(
+                execution_id="e", command="cancel", rule_id="r", route_id="r", workflow_id="w", module="m", operation="o", topic="t.dlq",
+                partition=0, offset=0,
+            )  # fmt: skip
             nobody = await guarded.request(method, url)
             stranger = await guarded.request(method, url, headers={"Authorization": "Bearer nope"})
             assert (nobody.status_code, nobody.json()["code"]) == (401, "key.missing"), url

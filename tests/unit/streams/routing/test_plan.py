@@ -13,7 +13,10 @@ from streams.routing.parse import parse_route, validate
 from streams.routing.routes import RetryPolicy
 from streams.routing.trial import Trial
 
-ORDER = '{"id": "e1", "type": "order.paid", "time": "2026-01-01T00:00:00Z", "subject": "o-7", "data": {"total": 250, "cust": "ann", "tags": ["a", "b"]}}'
+ORDER = (
+    '{"id": "e1", "type": "order.paid", "time": "2026-01-01T00:00:00Z", "subject": "o-7", '
+    '"data": {"total": 250, "cust": "ann", "tags": ["a", "b"]}}'
+)
 
 
 def route(**parts: Any) -> dict[str, Any]:
