@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams.bus.bus import Bus
 from streams.correlation import control
@@ -113,11 +114,15 @@ async def _published(bus: Bus, events: Sequence[Any]) -> None:
 async def all_matched(kafka: Kafka) -> None:
     """Returns when the workers have handled what the source topic has."""
     topic = kafka.names.physical(SYSTEM_EVENTS)
-    async with kafka.consumer() as consumer, kafka.admin() as admin, asyncio.timeout(SETTLE_S):
+    places = [TopicPartition(topic, partition) for partition in range(kafka.settings.partitions)]
+    async with asyncio.timeout(SETTLE_S):
         while True:
-            committed = await admin.list_consumer_group_offsets(f"{kafka.settings.topic_prefix}-worker")
-            places = [TopicPartition(topic, partition) for partition in range(kafka.settings.partitions)]
-            ends = await consumer.end_offsets(places)
+            try:
+                async with kafka.consumer() as consumer, kafka.admin() as admin:
+                    committed = await admin.list_consumer_group_offsets(f"{kafka.settings.topic_prefix}-worker")
+                    ends = await consumer.end_offsets(places)
+            except (Unavailable, KafkaError, OSError):
+                committed, ends = {}, dict.fromkeys(places, 1)  # the broker may be the one that is under fire
             if all(place in committed and committed[place].offset >= end for place, end in ends.items() if end):
                 return
             await asyncio.sleep(0.5)

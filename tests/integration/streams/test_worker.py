@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.broker
 
+#: How long a takeover may take on a machine that does much else, seconds.
+PATIENT_S = 180.0
+
 
 @pytest.fixture
 async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
@@ -187,18 +190,18 @@ async def test_a_checkpoint_carries_open_windows_over_a_restart(settings: Settin
 async def test_a_stopped_and_continued_worker_adds_nothing(settings: Settings, bus: Bus) -> None:
     short = settings.model_copy(update={"group_session_timeout_ms": 6000})
     async with worker(short, "worker-a") as zombie:
-        await control.apply(bus, [count_rule(condition={"gte": 1})], who="test")
+        await control.apply(bus, [count_rule(condition={"gte": 1}, grace="60s")], who="test")
         await bus.publish([failed(f"before-{number}", f"s{number}") for number in range(40)])
-        await wait_for_composites(bus, 40)
+        await wait_for_composites(bus, 40, PATIENT_S)
         zombie.signal(signal.SIGSTOP)
         await bus.publish([failed(f"during-{number}", f"s{number}") for number in range(40)])
         async with worker(short, "worker-b"):
-            await wait_for_composites(bus, 80)
+            await wait_for_composites(bus, 80, PATIENT_S)
             zombie.signal(signal.SIGCONT)
             await bus.publish([failed(f"after-{number}", f"s{number}") for number in range(40)])
-            found = await wait_for_composites(bus, 120)
+            found = await wait_for_composites(bus, 120, PATIENT_S)
             await bus.publish([failed("last", "s0")])
-            await wait_for_composites(bus, 121)
+            await wait_for_composites(bus, 121, PATIENT_S)
             found = await composites(bus)
     counts = Counter(composite.group_key["data.customer"] for composite in found)
     assert set(counts.values()) == {1}
