@@ -17,6 +17,7 @@ from streams.errors import Refused
 from streams.records import iso
 from streams.routing import control
 from streams.routing.control import Applied
+from streams.routing.lag import lag
 from streams.routing.parked import parked
 from streams.routing.parse import parse_route
 from streams.routing.trial import Trial
@@ -78,10 +79,17 @@ async def show_route(
             found = await control.DOCUMENTS.history(bus, route_id)
             frame.say([each.to_dict() for each in found], as_json=as_json, text=lambda: _history_text(found))
             return
+        behind = None
         if number is None:
             number = (await control.DOCUMENTS.show(bus, route_id)).record.version
+            behind = await lag(bus, route_id)
         version = await control.DOCUMENTS.version(bus, route_id, number)
-    frame.say(version.to_dict(), as_json=as_json, text=lambda: "\n".join([_heading(version), text_of(version.document)]))
+    late = [] if behind is None else [f"# {behind.records} records behind, the oldest for {behind.seconds:.1f} s"]
+    frame.say(
+        {**version.to_dict(), "lag": None if behind is None else behind.to_dict()},
+        as_json=as_json,
+        text=lambda: "\n".join([_heading(version), *late, text_of(version.document)]),
+    )
 
 
 @app.command("delete")

@@ -9,6 +9,7 @@ from streams.bus.bus import Bus
 from streams.control.changes import Stored
 from streams.records import Json
 from streams.routing import control, dlq
+from streams.routing.lag import lag
 from streams.routing.parked import parked
 from streams.routing.selection import LetterSelection
 
@@ -26,7 +27,8 @@ class ControlRoutes:
     async def show(self, route_id: str, version: int | None) -> dict[str, Any]:
         """See `ports_routes.Routes`."""
         if version is None:
-            return route_json(await control.DOCUMENTS.show(self._bus, route_id))
+            shown = route_json(await control.DOCUMENTS.show(self._bus, route_id))
+            return {**shown, "lag": (await lag(self._bus, route_id)).to_dict()}
         return (await control.DOCUMENTS.version(self._bus, route_id, version)).to_dict()
 
     async def history(self, route_id: str) -> Sequence[dict[str, Any]]:

@@ -63,6 +63,8 @@ class Runner(ABC):
         self.behind = False  #: it does not look at what is live, but reads the log itself
         self.counts: Counter[str] = Counter()  #: delivered, retried, dead, filtered
         self.last_error: str | None = None
+        self.behind_since_s: float | None = None  #: by the clock of the event loop, as was seen last
+        self.told_late = False
         self._world = world
         self._source = source
         self._failed = failed

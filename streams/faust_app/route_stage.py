@@ -34,6 +34,8 @@ _SAVE_INTERVAL_S = 0.5
 _AGAIN_S = 1.0
 #: How long the last word before partitions go may take, seconds.
 _LAST_SAVE_S = 3.0
+#: A route that has been behind what is live for so long is told, seconds.
+_LATE_S = 10.0
 
 _log = structlog.get_logger("routes")
 
@@ -227,6 +229,21 @@ class RouteStage:
                     for partition, runner in self.runners
                 }
                 await self._persistently(lambda dumps=dumps: self._save(dumps))  # type: ignore[misc]
+            await self._report_late()
+
+    async def _report_late(self) -> None:
+        """Tells once of a route that has been behind what is live for long, and once that it is so no more."""
+        now_s = asyncio.get_running_loop().time()
+        for partition, runner in self.runners:
+            behind = runner.behind and not runner.held
+            since_s = runner.behind_since_s = (runner.behind_since_s or now_s) if behind else None
+            if since_s is not None and now_s - since_s >= _LATE_S and not runner.told_late:
+                runner.told_late = True
+                records = max(0, partition.end - runner.position) + runner.waiting()
+                await runner.report("route.fell-behind", "warning", {"records": records, "seconds": round(now_s - since_s, 1)})
+            elif since_s is None and runner.told_late:
+                runner.told_late = False
+                await runner.report("route.caught-up", "info", {})
 
     async def _save(self, dumps: Mapping[str, Json]) -> None:
         """Writes down what has changed; what was told of it before has reached Kafka first."""

@@ -15,6 +15,7 @@ from streams.codec.avro import Codec
 from streams.kafka import Kafka
 from streams.records import Delivery, SystemEvent, derived_id
 from streams.routing import control, dlq
+from streams.routing.lag import lag
 from streams.routing.parked import parked
 from streams.routing.selection import LetterSelection
 from streams.settings import Settings
@@ -200,6 +201,9 @@ async def test_parked_keys_are_told_with_what_waits_behind_them(bus: Bus, settin
         async with asyncio.timeout(60):
             while not (found := await parked(bus, "hook")) or found[0].waiting < 50:
                 await asyncio.sleep(0.1)
+        behind = await lag(bus, "hook")
+    assert behind.records == 50
+    assert behind.seconds > 0
     assert (found[0].key, found[0].offset, found[0].waiting, found[0].failure.attempts, found[0].failure.code) == (
         "a", 0, 50, 1, "webhook.failed",
     )  # fmt: skip
