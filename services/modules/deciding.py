@@ -79,7 +79,7 @@ class Handling:
                 return NOTHING
             case Pending():
                 asked = answers.request_event(self._request, outcome.aggregate_id, self._time_us)
-                events = self._events(outcome.events)
+                events = self._events((*outcome.events, *collect(self._view, outcome.events, self._time_us)))
                 unwritable = next((fault for event in events if (fault := fault_of_payload(event.data)) is not None), None)
                 if unwritable is not None:
                     return self._refused(unwritable, target, home)

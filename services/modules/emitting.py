@@ -7,6 +7,7 @@ from typing import Any
 
 from services.modules import answers
 from services.modules.operation import Caller, Decided, Follow, Refusal, event_data
+from services.modules.trace.collecting import collect
 from streams.codec.payload import payload_text
 from streams.errors import BackboneError
 from streams.log.types import Decision, Send, View
@@ -34,7 +35,8 @@ def following(
     view: View[Any], source: str, follow: Follow, time_us: int, cause: Record | None, built_in: Collection[str]
 ) -> Decision:  # fmt: skip
     """What a timer or a message led to, as one decision."""
-    events: list[Any] = [event_of(decided, source, time_us, cause) for decided in follow.events]
+    decided = (*follow.events, *collect(view, follow.events, time_us))
+    events: list[Any] = [event_of(each, source, time_us, cause) for each in decided]
     effects = list(follow.effects)
     for each in follow.answers:
         answer = each.answer

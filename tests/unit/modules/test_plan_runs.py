@@ -1,0 +1,151 @@
+"""Plans that are run: translated into workflows, and followed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.modules.plan.graph import validate
+from services.modules.plan.state import Task
+from tests.unit.modules.world import Refused, World
+
+
+@pytest.fixture
+def world() -> World:
+    return World(partitions=2)
+
+
+def plan(world: World, *tasks: dict[str, Any]) -> str:
+    context = world.call("context", "create-context", name="room")["contextId"]
+    plan_id = str(world.call("plan", "create-plan", contextId=context, tasks=list(tasks))["planId"])
+    world.call("plan", "approve-plan", planId=plan_id)
+    return plan_id
+
+
+def make(task: str, *dependencies: Any, **parameters: Any) -> dict[str, Any]:
+    called = {"module": "context", "operation": "create-context", "parameters": {"name": task, **parameters}}
+    return {"taskId": task, "dependencies": list(dependencies), **called}
+
+
+def statuses(world: World, plan_id: str) -> dict[str, str]:
+    return {task["taskId"]: task["status"] for task in world.call("plan", "get-plan", planId=plan_id)["tasks"]}
+
+
+def test_tasks_run_in_order_and_their_results_are_kept(world: World) -> None:
+    plan_id = plan(world, make("a"), make("b", "a", description="${a.result.contextId}"))
+    run = world.call("plan", "run-plan", planId=plan_id)
+    found = world.call("plan", "get-plan", planId=plan_id)
+    assert (found["status"], found["progress"], found["executionId"]) == ("completed", 1.0, run["executionId"])
+    first, second = (task["result"] for task in found["tasks"])
+    assert second["description"] == first["contextId"]
+    assert world.execution(run["executionId"]).status == "completed"
+
+
+def test_a_task_without_an_operation_asks_its_assignee(world: World) -> None:
+    plan_id = plan(world, {"taskId": "paint", "assignee": "ada"}, make("ship", "paint"))
+    run = world.call("plan", "run-plan", planId=plan_id)
+    assert statuses(world, plan_id) == {"paint": "running", "ship": "pending"}
+    (asked,) = world.call("confirm", "list", executionId=run["executionId"])["confirmations"]
+    assert (asked["title"], asked["approvers"]) == ("paint", ["ada"])
+    world.call("confirm", "approve", confirmId=asked["confirmId"], by="ada")
+    assert statuses(world, plan_id) == {"paint": "completed", "ship": "completed"}
+    assert world.call("plan", "get-plan", planId=plan_id)["status"] == "completed"
+
+
+def test_a_failing_task_fails_the_plan_which_may_be_run_again(world: World) -> None:
+    bad = {"taskId": "bad", "module": "context", "operation": "get-context", "parameters": {"contextId": "x/none"}}
+    plan_id = plan(world, make("a"), {**bad, "dependencies": ["a"]})
+    world.call("plan", "run-plan", planId=plan_id)
+    assert world.call("plan", "get-plan", planId=plan_id)["status"] == "failed"
+    assert statuses(world, plan_id) == {"a": "completed", "bad": "failed"}
+    world.call("plan", "update-task", planId=plan_id, **{**make("bad"), "dependencies": ["a"]})
+    world.call("plan", "approve-plan", planId=plan_id)
+    world.call("plan", "run-plan", planId=plan_id)
+    assert world.call("plan", "get-plan", planId=plan_id)["status"] == "completed"
+    assert [event.data["name"] for event in world.events("context.created")].count("a") == 1, "what was done is not done again"
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins", "ends"),
+    [("finish-to-start", False, False), ("start-to-start", True, True), ("finish-to-finish", True, False), ("start-to-finish", True, True)],
+)
+def test_each_type_of_dependency_holds_back_what_it_says(world: World, kind: str, begins: bool, ends: bool) -> None:
+    plan_id = plan(world, {"taskId": "slow", "assignee": "ada"}, make("quick", {"taskId": "slow", "type": kind}))
+    run = world.call("plan", "run-plan", planId=plan_id)
+    expected = "completed" if ends else "running" if begins else "pending"
+    assert statuses(world, plan_id)["quick"] == expected
+    (asked,) = world.call("confirm", "list", executionId=run["executionId"], status="pending")["confirmations"]
+    world.call("confirm", "approve", confirmId=asked["confirmId"], by="ada")
+    assert statuses(world, plan_id) == {"slow": "completed", "quick": "completed"}
+
+
+def test_a_plan_and_its_run_are_held_up_and_cancelled_together(world: World) -> None:
+    plan_id = plan(world, {"taskId": "paint"})
+    run = world.call("plan", "run-plan", planId=plan_id)["executionId"]
+    world.call("plan", "activate-plan", planId=plan_id, status="paused")
+    assert world.execution(run).status == "paused"
+    world.call("plan", "activate-plan", planId=plan_id)
+    assert world.execution(run).status == "running"
+    world.call("plan", "cancel-plan", planId=plan_id)
+    assert world.execution(run).status == "cancelled"
+
+
+def test_what_cannot_be_run_is_refused(world: World) -> None:
+    context = world.call("context", "create-context", name="room")["contextId"]
+    draft = world.call("plan", "create-plan", contextId=context, tasks=[make("a")])["planId"]
+    with pytest.raises(Refused, match="approve it first"):
+        world.call("plan", "run-plan", planId=draft)
+    ghost = plan(world, {"taskId": "a", "module": "ghost", "operation": "x"})
+    with pytest.raises(Refused) as refused:
+        world.call("plan", "run-plan", planId=ghost)
+    assert refused.value.code not in ("failed", "internal")
+    running = plan(world, {"taskId": "paint"})
+    world.call("plan", "run-plan", planId=running)
+    with pytest.raises(Refused, match="runs already"):
+        world.call("plan", "run-plan", planId=running)
+
+
+def test_names_that_are_no_step_ids_are_run_too(world: World) -> None:
+    plan_id = plan(world, make("paint the wall"), make("x--end", "paint the wall"), make("task-1", "x--end"))
+    world.call("plan", "run-plan", planId=plan_id)
+    assert set(statuses(world, plan_id).values()) == {"completed"}
+
+
+def test_a_trace_of_the_plan_has_what_happened(world: World) -> None:
+    plan_id = plan(world, make("a"), make("b", "a"))
+    trace = world.call("trace", "start-monitoring", planId=plan_id)["traceId"]
+    world.call("plan", "run-plan", planId=plan_id)
+    names = [(each["type"], each["name"]) for each in world.call("trace", "get-trace", traceId=trace)["records"]]
+    assert ("checkpoint", "plan.run-requested") in names or ("checkpoint", "plan.activated") in names
+    assert ("completion", "a") in names
+    assert ("completion", "b") in names
+
+
+def test_a_trace_of_an_execution_has_its_steps_and_critical_path(world: World) -> None:
+    wait = {"id": "pause", "type": "wait", "for": "2s"}
+    work = {"id": "work", "type": "module-operation", "module": "context", "operation": "create-context", "parameters": {"name": "x"}}
+    definition = {"id": "w", "name": "w", "steps": [wait, {**work, "dependencies": ["pause"]}]}
+    execution = world.call("core", "execute-workflow", definition=definition)["executionId"]
+    trace = world.call("trace", "start-monitoring", executionId=execution)["traceId"]
+    world.wait(3)
+    found = world.call("trace", "analyze-trace", traceId=trace)
+    assert [span["name"] for span in found["criticalPath"]] == ["work"]
+    assert found["failures"] == 0
+    assert world.call("trace", "get-trace", traceId=trace)["missed"] == 0
+
+
+def task(name: str, duration: float, **types: Any) -> Task:
+    return Task(task_id=name, name=name, dependencies=tuple(types), types=dict(types), duration_ms=duration)
+
+
+def test_the_critical_path_is_the_longest_and_slack_is_what_others_have() -> None:
+    found = validate([task("a", 5), task("b", 2), task("c", 3, a="finish-to-start", b="finish-to-start")])
+    assert (found.critical_path, found.duration_ms) == (("a", "c"), 8)
+    assert {slot.task_id: slot.slack_ms for slot in found.slots} == {"a": 0, "b": 3, "c": 0}
+
+
+def test_circles_are_found_through_every_type() -> None:
+    assert validate([task("a", 1, b="start-to-start"), task("b", 1, a="start-to-start")]).faults[0].code == "dependency.cycle"
+    assert validate([task("a", 1, a="start-to-finish")]).faults[0].code == "dependency.cycle"
+    assert not validate([task("a", 1, b="finish-to-finish"), task("b", 1, a="start-to-start")]).faults
