@@ -53,7 +53,7 @@ ENTRIES = {
     "history": _noun("history", "Prove that the history is exact, and look after it."),
     "routes": _noun("routes", "Apply, list, show, delete and try routes; see what is parked."),
     "dlq": _noun("dlq", "List, show, put back and purge dead letters."),
-    "modules": _noun("modules", "List the modules and call their operations."),
+    "modules": _noun("modules", "List the modules, call their operations, and send messages between them."),
     "topics": _noun("topics", "Create and verify the topics and schemas."),
 }
 

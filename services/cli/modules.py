@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from services.cli import frame
+from services.cli import frame, modules_messages
+from services.cli.parameters import object_of
 from services.processes.offline import OPERATIONS, describe_module, registered_modules
 from streams import limits
 from streams.bus import connect
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidInput, NotFound, Unavailable
-from streams.records import Json
 
-app = typer.Typer(no_args_is_help=True, help="List the modules and call their operations.")
+app = typer.Typer(no_args_is_help=True, help="List the modules, call their operations, and send messages between them.")
+app.command()(modules_messages.send)
+app.command()(modules_messages.broadcast)
+app.command()(modules_messages.subscribe)
 
 BUILT_IN = "built-in"
 REGISTERED = "registered"
@@ -76,7 +76,7 @@ async def call(
     as_json: frame.JsonFlag = False,
 ) -> None:
     """Call an operation and print its result. Exit code 1 if the module refuses."""
-    given = _parameters(parameters)
+    given = object_of(parameters)
     seconds = parse_duration_ms(timeout) / 1000
     async with connect() as bus:
         result = await bus.call_module(module, operation, given, home=home, timeout=seconds)
@@ -86,22 +86,6 @@ async def call(
 async def _registered() -> dict[str, dict[str, Any]]:
     async with connect() as bus:
         return registered_modules(await bus.history(type="module.registered", limit=limits.QUERY_ROWS_MAX))
-
-
-def _parameters(text: str) -> dict[str, Json]:
-    """The parameters as given. Raises `InvalidInput` (`parameters.unreadable`, `parameters.invalid`)."""
-    if text.startswith("@"):
-        try:
-            text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise InvalidInput("parameters.unreadable", f"{text[1:]} cannot be read: {error}") from error
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput("parameters.invalid", f"The parameters are no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InvalidInput("parameters.invalid", f"Parameters are a JSON object, not {type(found).__name__}.", pointer="")
-    return found
 
 
 def _text_of(shown: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ async def carry_out(module: Module, request: ModuleMessage, executor: Executor) 
 
     What is no error of the operation's own making (`OperationFailed`, an error of this product) is `internal`, with its trace in the log.
     """
-    operation = module.operations.get(request.operation)
+    operation = module.listener(request.type) if request.kind == "broadcast" else module.operations.get(request.operation)
     if operation is None:
         return Refusal(code="operation.unknown", message=f"There is no operation {module.name}.{request.operation}.")
     call = Call(

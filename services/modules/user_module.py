@@ -30,6 +30,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from services.modules.faults import refusal_of
 from services.modules.operation import Refusal
 from streams.errors import InvalidInput
+from streams.matching.globs import glob_matches
 from streams.operations import CONTRACT
 from streams.records import Json
 from streams.settings import Settings
@@ -131,6 +132,30 @@ class Module:
         self.name = name
         self.description = description
         self._operations: dict[str, UserOperation] = {}
+        self._listeners: dict[str, UserOperation] = {}
+
+    @property
+    def listeners(self) -> Mapping[str, UserOperation]:
+        """What is called for broadcasts, by the glob of their types."""
+        return self._listeners
+
+    def listener(self, type: str) -> UserOperation | None:
+        """The first listener that wants broadcasts of this type."""
+        return next((found for glob, found in self._listeners.items() if glob_matches(glob, type)), None)
+
+    def on(self, types: str) -> Callable[[F], F]:
+        """Makes a function the listener of broadcasts whose type the glob `types` matches (`order.*`, `**`).
+
+        It is annotated as an operation; what it returns is ignored. The broadcast counts as received when it has returned; one that
+        raises is called again when the module subscribes again, until the broadcast's deadline. Raises `InvalidInput`
+        (`operation.signature`).
+        """
+
+        def register(function: F) -> F:
+            self._listeners[types] = _operation("on", function)
+            return function
+
+        return register
 
     @property
     def operations(self) -> Mapping[str, UserOperation]:

@@ -26,11 +26,14 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from services.modules import answers
 from services.modules.handling import carry_out
 from services.modules.operation import Refusal
+from services.modules.presence import HUB, Presence
 from services.modules.progress import Progress
 from services.modules.registration import INTERVAL_S, registration_event
 from services.modules.sending import GroupSender
 from services.modules.user_module import Module
+from streams.bus.executions import Executions
 from streams.bus.handling import DeadLetters
+from streams.bus.messages import receipt
 from streams.bus.publisher import Publisher
 from streams.bus.selection import Selection
 from streams.bus.subscription import Decoder
@@ -86,6 +89,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._publisher = Publisher(self._kafka, codec)
         self._answers = GroupSender(self._publisher, codec, RESPONSES)
         self._decoder = Decoder(self._kafka, codec)
+        self._hub = Executions(self._kafka, codec, self._publisher, self._decoder)
+        self._presence = Presence(self._module, self._hub)
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dead_letters = DeadLetters(self._kafka, self._publisher, self._topic)
         self._consumer = self._new_consumer()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,9 +101,10 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             await self._announce()
             await start(self._consumer)
             self._consumer.subscribe([self._kafka.names.physical(self._topic)], listener=self)
-            work = (self._fetch(ready), self._keep_committing(), self._keep_announcing())
+            present = self._presence.run(self._told, lambda: {"running": len(self._running)})
+            work = (self._fetch(ready), self._keep_committing(), self._keep_announcing(), present)
             keeping = [asyncio.create_task(each) for each in work]
-            done, _ = await asyncio.wait([*keeping, sending, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*keeping, sending, self._failed, self._stopped], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -117,6 +124,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         await self._commit()
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self._consumer.stop(), GRACE_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._presence.leave(), GRACE_S)
+        await self._hub.close()
         await self._publisher.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -179,6 +189,16 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                     self._tasks.add(task)
                     task.add_done_callback(self._taken)
 
+    def _told(self, wish: str) -> None:
+        """The hub says what this process is to do."""
+        partitions = self._consumer.assignment()
+        if wish == "stopped" and not self._stopped.done():
+            self._stopped.set_result(None)
+        elif wish == "draining" and partitions:
+            self._consumer.pause(*partitions)
+        elif wish == "serving" and self._consumer.paused():
+            self._consumer.resume(*self._consumer.paused())
+
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
@@ -210,7 +230,7 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         """The request that a record is; what is none goes to the dead letters."""
         try:
             record = await self._decoder.settled(raw.value or b"", Selection())
-            if isinstance(record, ModuleMessage) and record.kind == "request":
+            if isinstance(record, ModuleMessage) and record.kind in ("request", "broadcast"):
                 return record
             if isinstance(record, ModuleMessage) and record.kind == "notification" and record.type.endswith(CANCELLED_SUFFIX):
                 self._cancel(record)
@@ -263,6 +283,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             running.operation.cancel()
 
     async def _send(self, request: ModuleMessage, answer: Json | Refusal) -> None:
+        if request.kind == "broadcast":
+            await self._receipt(request, answer)
+            return
         if request.reply_to is None:
             return
         response = answers.response_event(request, answer, None, to_micros(now()))
@@ -276,6 +299,13 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             refusal = Refusal(code=error.code, message=f"The result cannot be sent: {error.message}")
             response = replace(answers.response_event(request, refusal, None, to_micros(now())), id=response.id)
             await self._answers.send(request.reply_to, response)
+
+    async def _receipt(self, message: ModuleMessage, answer: Json | Refusal) -> None:
+        """Tells the hub that a broadcast was received; one whose listener failed was not."""
+        if isinstance(answer, Refusal):
+            _log.warning("broadcast.failed", module=self._module.name, type=message.type, code=answer.code, reason=answer.message)
+            return
+        await self._publisher.publish_one(REQUESTS, HUB, receipt(message, self._module.name), ())
 
     async def _tell_expired(self, request: ModuleMessage) -> None:
         """Nobody waits any more: the request is not carried out, and that is on record."""

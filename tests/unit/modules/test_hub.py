@@ -8,7 +8,8 @@ from tests.unit.modules.world import Refused, World
 
 CONTEXT = {"id": "room", "module": "context", "operation": "create-context", "parameters": {"name": "x"}}
 PLAN = {
-    "id": "plan", "module": "plan", "operation": "create-plan", "parameters": {"contextId": "${room.result.contextId}"}, "dependsOn": ["room"],
+    "id": "plan", "module": "plan", "operation": "create-plan", "dependsOn": ["room"],
+    "parameters": {"contextId": "${room.result.contextId}"},
 }  # fmt: skip
 BAD = {"id": "bad", "module": "context", "operation": "get-context", "parameters": {"contextId": "elsewhere/none"}}
 UNDO = {"operation": "delete-context", "parameters": {"contextId": "${room.result.contextId}"}}

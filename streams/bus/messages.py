@@ -1,0 +1,72 @@
+"""Messages between modules over the hub: sent with an answer, broadcast to whoever wants them, and received one after another."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from streams.records import Json, ModuleMessage
+from streams.topics import REQUESTS, RESPONSES
+
+if TYPE_CHECKING:
+    from streams.bus.bus import Bus
+
+HUB = "hub"
+#: How much longer than the hub itself its caller waits, seconds.
+MARGIN_S = 5.0
+#: Ids of messages that a subscriber remembers, to give each of them once.
+REMEMBERED_MAX = 100_000
+
+
+async def send(bus: Bus, module: str, operation: str, parameters: Mapping[str, Any], *, timeout: float, retries: int) -> dict[str, Any]:
+    """See `Bus.send_message`."""
+    given = {"module": module, "operation": operation, "parameters": dict(parameters), "timeout": round(timeout * 1000), "retries": retries}
+    answer: dict[str, Any] = await bus.call_module(HUB, "send", given, home=HUB, timeout=timeout + MARGIN_S)
+    return answer
+
+
+async def broadcast(bus: Bus, type: str, data: Json, *, source: str, timeout: float, wait: bool) -> dict[str, Any]:
+    """See `Bus.broadcast`."""
+    given = {"type": type, "data": data, "source": source, "timeout": round(timeout * 1000), "wait": wait}
+    answer: dict[str, Any] = await bus.call_module(HUB, "broadcast", given, home=HUB, timeout=timeout + MARGIN_S)
+    return answer
+
+
+async def messages(bus: Bus, subscriber: str, types: Sequence[str], source: str | None) -> AsyncIterator[ModuleMessage]:
+    """See `Bus.messages`."""
+    subscription = bus.subscribe(RESPONSES, since="now", key=subscriber)
+    # First the ear, then the wish: what is sent again must not be missed.
+    await subscription.start()
+    seen: deque[str] = deque(maxlen=REMEMBERED_MAX)
+    known: set[str] = set()
+    try:
+        await bus.call_module(HUB, "subscribe", {"subscriber": subscriber, "types": list(types), "source": source}, home=HUB)
+        async for record in subscription:
+            if not isinstance(record, ModuleMessage) or record.kind != "broadcast" or record.target_module != subscriber:
+                continue
+            if record.id not in known:
+                yield record
+                if len(seen) == seen.maxlen:
+                    known.discard(seen[0])
+                seen.append(record.id)
+                known.add(record.id)
+            await bus.send(REQUESTS, HUB, receipt(record, subscriber))
+    finally:
+        await subscription.aclose()
+
+
+def receipt(message: ModuleMessage, subscriber: str) -> ModuleMessage:
+    """The notification that a subscriber has a broadcast."""
+    return ModuleMessage(
+        type="hub.notified",
+        source=f"mplp/{subscriber}",
+        subject=message.subject,
+        correlation_id=message.correlation_id,
+        causation_id=message.id,
+        data={"broadcast_id": message.subject, "subscriber": subscriber},
+        kind="notification",
+        source_module=subscriber,
+        target_module=HUB,
+        operation="received",
+    )
