@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from streams import topics
-from streams.bus import messages as messaging
 from streams.bus import workflows as published
 from streams.bus.executions import Executions
 from streams.bus.gateway import Gateway
@@ -16,6 +15,7 @@ from streams.bus.group import GroupSource
 from streams.bus.handling import DeadLetters, Handler, handle
 from streams.bus.history import EVENT_TOPICS, collect
 from streams.bus.keyed import Keyed, side_by_side, when_there
+from streams.bus.messages import Messaging
 from streams.bus.outgoing import Headers
 from streams.bus.publisher import Published, Publisher
 from streams.bus.selection import Selection
@@ -26,7 +26,7 @@ from streams.codec.avro import Codec
 from streams.codec.registry import connect_codec
 from streams.errors import InvalidInput
 from streams.kafka import Kafka
-from streams.records import Json, ModuleMessage, Record, WorkflowTransition
+from streams.records import Json, Record, WorkflowTransition
 from streams.routing.parse_retry import parse_retry
 from streams.settings import Settings
 
@@ -48,7 +48,7 @@ async def connect(settings: Settings | None = None) -> AsyncIterator[Bus]:
         await bus.close()
 
 
-class Bus:
+class Bus(Messaging):
     """Everything that users import. Safe for use by many tasks of one event loop. Topics are given by logical name."""
 
     def __init__(self, kafka: Kafka, codec: Codec) -> None:
@@ -357,31 +357,6 @@ class Bus:
         nothing answers in time.
         """
         return await self._executions.call_module(module, operation, parameters or {}, home=home, timeout=timeout)
-
-    async def send_message(
-        self,
-        module: str,
-        operation: str,
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        timeout: float = ANSWER_TIMEOUT_S,
-        retries: int = 0,
-    ) -> dict[str, Any]:
-        """As `call_module`, over the hub: all of it is on record. `{"messageId", "result", …}`; raises `module.silent`."""
-        return await messaging.send(self, module, operation, parameters or {}, timeout=timeout, retries=retries)
-
-    async def broadcast(
-        self, type: str, data: Json = None, *, source: str = "bus", timeout: float = ANSWER_TIMEOUT_S, wait: bool = True
-    ) -> dict[str, Any]:
-        """Sends a message to all who want its type; who has received it (`received`, `missing`) when all have or the time is over."""
-        return await messaging.broadcast(self, type, {} if data is None else data, source=source, timeout=timeout, wait=wait)
-
-    def messages(self, subscriber: str, types: Sequence[str] = ("**",), *, source: str | None = None) -> AsyncIterator[ModuleMessage]:
-        """Broadcasts for a subscriber, as they come; each is received when the next is asked for.
-
-        The subscriber stays known when the iteration ends: what it misses it gets when it begins again, until the broadcast's deadline.
-        """
-        return messaging.messages(self, subscriber, types, source)
 
     def _subscribed(self, subscription: Subscription[Any]) -> Subscription[Any]:
         self._subscriptions.add(subscription)

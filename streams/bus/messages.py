@@ -17,23 +17,54 @@ HUB = "hub"
 MARGIN_S = 5.0
 #: Ids of messages that a subscriber remembers, to give each of them once.
 REMEMBERED_MAX = 100_000
+#: How long a module or subscriber may take, unless told otherwise, seconds.
+TIMEOUT_S = 30.0
 
 
-async def send(bus: Bus, module: str, operation: str, parameters: Mapping[str, Any], *, timeout: float, retries: int) -> dict[str, Any]:
+class Messaging:
+    """The part of a bus that is about messages between modules."""
+
+    async def send_message(
+        self,
+        module: str,
+        operation: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = TIMEOUT_S,
+        retries: int = 0,
+    ) -> dict[str, Any]:
+        """As `call_module`, over the hub: all of it is on record. `{"messageId", "result", …}`; raises `module.silent`."""
+        return await sent(self, module, operation, parameters or {}, timeout=timeout, retries=retries)
+
+    async def broadcast(
+        self: Bus, type: str, data: Json = None, *, source: str = "bus", timeout: float = TIMEOUT_S, wait: bool = True
+    ) -> dict[str, Any]:
+        """Sends a message to all who want its type; who has received it (`received`, `missing`) when all have or the time is over."""
+        return await told(self, type, {} if data is None else data, source=source, timeout=timeout, wait=wait)
+
+    def messages(self: Bus, subscriber: str, types: Sequence[str] = ("**",), *, source: str | None = None) -> AsyncIterator[ModuleMessage]:
+        """Broadcasts for a subscriber, as they come; each is received when the next is asked for.
+
+        The subscriber stays known when the iteration ends: what it misses it gets when it begins again, until the broadcast's deadline.
+        """
+        return received(self, subscriber, types, source)
+
+
+async def sent(bus: Bus, module: str, operation: str, parameters: Mapping[str, Any], *, timeout: float, retries: int) -> dict[str, Any]:
     """See `Bus.send_message`."""
     given = {"module": module, "operation": operation, "parameters": dict(parameters), "timeout": round(timeout * 1000), "retries": retries}
     answer: dict[str, Any] = await bus.call_module(HUB, "send", given, home=HUB, timeout=timeout + MARGIN_S)
     return answer
 
 
-async def broadcast(bus: Bus, type: str, data: Json, *, source: str, timeout: float, wait: bool) -> dict[str, Any]:
+async def told(bus: Bus, type: str, data: Json, *, source: str, timeout: float, wait: bool) -> dict[str, Any]:
     """See `Bus.broadcast`."""
     given = {"type": type, "data": data, "source": source, "timeout": round(timeout * 1000), "wait": wait}
     answer: dict[str, Any] = await bus.call_module(HUB, "broadcast", given, home=HUB, timeout=timeout + MARGIN_S)
     return answer
 
 
-async def messages(bus: Bus, subscriber: str, types: Sequence[str], source: str | None) -> AsyncIterator[ModuleMessage]:
+async def received(bus: Bus, subscriber: str, types: Sequence[str], source: str | None) -> AsyncIterator[ModuleMessage]:
     """See `Bus.messages`."""
     subscription = bus.subscribe(RESPONSES, since="now", key=subscriber)
     # First the ear, then the wish: what is sent again must not be missed.
