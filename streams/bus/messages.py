@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streams.records import Json, ModuleMessage
 from streams.topics import REQUESTS, RESPONSES
@@ -34,20 +34,20 @@ class Messaging:
         retries: int = 0,
     ) -> dict[str, Any]:
         """As `call_module`, over the hub: all of it is on record. `{"messageId", "result", …}`; raises `module.silent`."""
-        return await sent(self, module, operation, parameters or {}, timeout=timeout, retries=retries)
+        return await sent(cast("Bus", self), module, operation, parameters or {}, timeout=timeout, retries=retries)
 
     async def broadcast(
-        self: Bus, type: str, data: Json = None, *, source: str = "bus", timeout: float = TIMEOUT_S, wait: bool = True
+        self, type: str, data: Json = None, *, source: str = "bus", timeout: float = TIMEOUT_S, wait: bool = True
     ) -> dict[str, Any]:
         """Sends a message to all who want its type; who has received it (`received`, `missing`) when all have or the time is over."""
-        return await told(self, type, {} if data is None else data, source=source, timeout=timeout, wait=wait)
+        return await told(cast("Bus", self), type, {} if data is None else data, source=source, timeout=timeout, wait=wait)
 
-    def messages(self: Bus, subscriber: str, types: Sequence[str] = ("**",), *, source: str | None = None) -> AsyncIterator[ModuleMessage]:
+    def messages(self, subscriber: str, types: Sequence[str] = ("**",), *, source: str | None = None) -> AsyncIterator[ModuleMessage]:
         """Broadcasts for a subscriber, as they come; each is received when the next is asked for.
 
         The subscriber stays known when the iteration ends: what it misses it gets when it begins again, until the broadcast's deadline.
         """
-        return received(self, subscriber, types, source)
+        return received(cast("Bus", self), subscriber, types, source)
 
 
 async def sent(bus: Bus, module: str, operation: str, parameters: Mapping[str, Any], *, timeout: float, retries: int) -> dict[str, Any]:
