@@ -230,7 +230,7 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         """The request that a record is; what is none goes to the dead letters."""
         try:
             record = await self._decoder.settled(raw.value or b"", Selection())
-            if isinstance(record, ModuleMessage) and record.kind in ("request", "broadcast"):
+            if isinstance(record, ModuleMessage) and self._takes(record):
                 return record
             if isinstance(record, ModuleMessage) and record.kind == "notification" and record.type.endswith(CANCELLED_SUFFIX):
                 self._cancel(record)
@@ -245,6 +245,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
         await self._persist(bury, None)
         return None
+
+    def _takes(self, message: ModuleMessage) -> bool:
+        return message.kind == "request" or (message.kind == "broadcast" and self._module.listener(message.type) is not None)
 
     async def _persist(self, work: Callable[[], Awaitable[None]], request: ModuleMessage | None) -> None:
         """Does `work` until Kafka took what it sends."""
