@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types tests simulate simulate-stages bench bench-nab chaos lock clean
+.PHONY: help setup demo up test check lint types tests simulate simulate-stages simulate-history bench bench-nab chaos lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|' 2>/dev/null || grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ simulate: setup ## Run the log kernel under SEEDS=1000 seeds, FROM=0 on, in JOBS
 
 simulate-stages: setup ## Run the match and correlate stages under SEEDS=300 seeds, FROM=0 on, in JOBS=2 processes
 	@$(BIN)/python -m tests.simulation --stages --seeds $(or $(SEEDS),300) --from $(or $(FROM),0) $(if $(JOBS),--jobs $(JOBS))
+
+simulate-history: setup ## Run the sink of the history under SEEDS=300 seeds, FROM=0 on, in JOBS=2 processes
+	@$(BIN)/python -m tests.simulation --history --seeds $(or $(SEEDS),300) --from $(or $(FROM),0) $(if $(JOBS),--jobs $(JOBS))
 
 bench: setup ## Run the benchmarks, or with ONLY="decision" one; results go to docs/benchmarks/
 	$(BIN)/python -m tests.benchmarks $(ONLY)

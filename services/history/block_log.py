@@ -37,7 +37,7 @@ class BlockLog:
         self._ports, self._number, self._history = ports, number, history
         self._log: FencedLog = ports.open_log(number)
         self._notes: list[_Note] = []
-        self._confirmed_s = self._claimed_s = 0.0
+        self._confirmed_s = self._claimed_s = self._noted_s = 0.0
         self._one = asyncio.Lock()
         self.progress: dict[Place, Progress] = {}
 
@@ -63,12 +63,14 @@ class BlockLog:
 
     def note_inserted(self, span: Span, rows: int) -> None:
         """Notes that a block is in ClickHouse; it is appended with the next decisions, or by `flush`."""
+        if not self._notes:
+            self._noted_s = _now_s()
         self._notes.append((span.topic, partial(self._inserted, span, rows)))
 
     @property
-    def has_notes(self) -> bool:
-        """Whether notes wait."""
-        return bool(self._notes)
+    def notes_age_s(self) -> float:
+        """How long the oldest note has waited, seconds; 0 without one."""
+        return _now_s() - self._noted_s if self._notes else 0.0
 
     async def flush(self) -> None:
         """Appends what waits."""

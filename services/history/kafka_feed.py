@@ -106,8 +106,10 @@ class KafkaFeed:
 
     async def close(self) -> None:
         """See `ports.Feed`."""
-        await self._consumer.stop()
-        await self._asker.stop()
+        try:
+            await self._consumer.stop()
+        finally:
+            await self._asker.stop()
 
 
 def kafka_ports(kafka: Kafka, codec: Codec, history: History, *, shared: bool) -> Ports:

@@ -7,6 +7,7 @@ decisions, insert them side by side, note what is in. A block that cannot be ins
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -144,12 +145,11 @@ class Unit:
 
     async def _sleep_until_due(self) -> None:
         self.wake.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
                 await self.wake.wait()
-        except TimeoutError:
-            if self._log.has_notes:
-                await self._log.flush()
+        if self._log.notes_age_s >= LOOK_S:
+            await self._log.flush()
 
     async def _round(self, due: list[Partition]) -> None:
         """One block of each: build, decide, and begin to insert."""

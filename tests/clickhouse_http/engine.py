@@ -104,6 +104,8 @@ def _of_one_node(text: str, cluster: str) -> str:
     """The statement of a replicated cluster as that of one node."""
     if not cluster:
         return text
+    if re.match(r"\s*SYSTEM\s+SYNC\s+REPLICA\b", text, flags=re.IGNORECASE):
+        return "SELECT 1 WHERE 0"  # one node is never behind itself
     text = re.sub(rf"\bON\s+CLUSTER\s+(['`\"]?){re.escape(cluster)}\1", "", text, flags=re.IGNORECASE)
     text = _REPLICATED.sub(lambda found: f"{found[1]}({(found[2] or '').strip()})", text)
     return re.sub(r"(?<!non_)\breplicated_deduplication_window\b", "non_replicated_deduplication_window", text)

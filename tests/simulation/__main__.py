@@ -1,6 +1,6 @@
 """`python -m tests.simulation SEED [--trace]` runs one seed; `--seeds N [--from K] [--jobs J]` runs many. Exit code 1 if any fails.
 
-With `--stages` the match and correlate stages are run, otherwise the log kernel.
+With `--stages` the match and correlate stages are run, with `--history` the sink, otherwise the log kernel.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from streams.testing.simulation.stages.world import run_stages
 from streams.testing.simulation.world import Outcome, run_seed
+from tests.simulation.history.world import run_history
 from tests.simulation.runs import run_many
 
 
@@ -22,12 +23,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Runs the log kernel, or the stages, under seeds.")
     parser.add_argument("seed", type=int, nargs="?", help="run this seed alone")
     parser.add_argument("--stages", action="store_true", help="run the match and correlate stages instead of the log kernel")
+    parser.add_argument("--history", action="store_true", help="run the sink of the history instead of the log kernel")
     parser.add_argument("--trace", action="store_true", help="with SEED: print everything that happens")
     parser.add_argument("--seeds", type=int, default=1000, help="how many to run (default: 1000)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed (default: 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     given = parser.parse_args()
-    run = run_stages if given.stages else run_seed
+    run = run_stages if given.stages else run_history if given.history else run_seed
     sys.exit(_one(run, given.seed, given.trace) if given.seed is not None else _many(run, given.first, given.seeds, given.jobs))
 
 

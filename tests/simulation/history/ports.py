@@ -15,7 +15,7 @@ from streams.testing.simulation.group import Member, SimulatedGroup
 from streams.testing.simulation.loop import ProcessLoop
 
 #: A fetch that finds nothing is answered after so long.
-FETCH_WAIT_US = 1_000_000
+FETCH_WAIT_US = 300_000
 
 
 class SimulatedFeed:

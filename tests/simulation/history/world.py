@@ -29,7 +29,7 @@ from tests.simulation.history.shelf import Shelf, SimulatedTables, TableWeather
 from tests.simulation.history.traffic import CODEC, Traffic
 
 START_US = 1_790_000_000_000_000
-STORM_US = 60_000_000
+STORM_US = 45_000_000
 #: How long everything may take to come to rest after the storm.
 CALM_US = 600_000_000
 #: What comes late may come so late; and how much shorter than in life leases and waits are.
@@ -155,7 +155,7 @@ class World:
     def _plan_troubles(self) -> None:
         for _ in range(int(self.random() * 6)):
             self.scheduler.at(int(self.random() * STORM_US), self._stop_one)
-        for _ in range(int(self.random() * 3)):
+        for _ in range(int(self.random() * 8)):
             self.scheduler.at(int(self.random() * STORM_US), self._retain)
         if self.random() < 0.3:
             self.scheduler.at(int(self.random() * STORM_US), self._lose_blocks)
