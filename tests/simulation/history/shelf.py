@@ -48,6 +48,7 @@ class Shelf:
         self._tokens: dict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
         self.deduplicates = True  #: switched by tests of the tests
         self.deadlines = True
+        self.connections = 0  #: grows when everything that is on its way is lost
         self.totals: Counter[str] = Counter()
 
     @property
@@ -96,21 +97,25 @@ class SimulatedTables:
         chance = scheduler.random.random
         deadline_us = scheduler.now_us + int(within_s * 1e6)
         future: asyncio.Future[None] = self._loop.create_future()
-        fate, away = chance(), self._shelf.away
+        fate, away, connection = chance(), self._shelf.away, self._shelf.connections
 
         def answer(what: Exception | None) -> None:
             scheduler.at(self._broker.delay(), lambda: self._broker.resolve(self._loop, future, what))
 
+        def late() -> None:
+            if connection == self._shelf.connections:
+                self._shelf.insert(span, table, rows, deadline_us)
+
         def arrived() -> None:
             lost = Unavailable("history.unavailable", "no answer")
-            if away or fate < weather.failed:
+            if away or connection != self._shelf.connections or fate < weather.failed:
                 answer(lost)
             elif fate < weather.failed + weather.unknown:
                 self._shelf.insert(span, table, rows, deadline_us)
                 answer(lost)
             elif fate < weather.failed + weather.unknown + weather.late:
                 answer(lost)
-                scheduler.at(int(chance() ** 2 * weather.late_us), lambda: self._shelf.insert(span, table, rows, deadline_us))
+                scheduler.at(int(chance() ** 2 * weather.late_us), late)
             else:
                 answer(self._shelf.insert(span, table, rows, deadline_us))
 

@@ -184,7 +184,8 @@ class World:
         self.counts["retained"] += 1
 
     def _lose_blocks(self) -> None:
-        """The log of blocks is deleted and made anew, with every sink down."""
+        """The log of blocks is deleted and made anew, with every sink down and no insert under way."""
+        self.shelf.connections += 1
         for process in list(self.processes.values()):
             if process.loop.life is not Life.DEAD:
                 process.loop.kill()
