@@ -1,17 +1,24 @@
-"""Applies the numbered SQL files, each once. Blocks; one process at a time."""
+"""Applies the numbered SQL files, each once. Blocks; one process at a time.
+
+`NNNN_name.pre.sql` only adds: the code of the version before goes on beside it, so it is applied before new code begins. `NNNN_name.post.sql`
+tidies up behind the new code, or takes away what only the old code used: it is applied when no old process runs any more.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Literal
 
 from clickhouse_connect.driver.client import Client
 
 from services.history.cluster import for_cluster
 
-_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+#: A file without a phase is of the time before there were two, and comes before new code.
+_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+(?:\.(pre|post))?\.sql$")
+Phase = Literal["pre", "post"]
 _RECORDED = """CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))
 ENGINE = MergeTree ORDER BY version"""
 
@@ -22,6 +29,7 @@ class Migration:
 
     version: int
     name: str
+    phase: Phase
     statements: tuple[str, ...]
 
 
@@ -30,7 +38,8 @@ def migrations() -> Sequence[Migration]:
     found = []
     for file in files("services.history.migrations").iterdir():
         if match := _NAME.match(file.name):
-            found.append(Migration(version=int(match[1]), name=file.name, statements=statements_of(file.read_text())))
+            phase: Phase = "post" if match[2] == "post" else "pre"
+            found.append(Migration(version=int(match[1]), name=file.name, phase=phase, statements=statements_of(file.read_text())))
     return sorted(found, key=lambda migration: migration.version)
 
 
@@ -39,18 +48,27 @@ def statements_of(text: str) -> tuple[str, ...]:
     return tuple(statement.strip() for statement in re.split(r";[ \t]*(?:\n|$)", text) if statement.strip())
 
 
-def migrate(client: Client, database: str, *, cluster: str = "") -> list[str]:
-    """Makes the database, applies what is missing, and returns the names of what was applied. Every statement may be repeated."""
+def migrate(client: Client, database: str, phases: Collection[Phase] = ("pre", "post"), *, cluster: str = "") -> list[str]:
+    """Makes the database, applies what is missing of `phases`, and returns the names of what was applied. Every statement may be repeated.
+
+    In the order of the numbers: a `post` that is left for later leaves no later `pre` behind it.
+    """
     client.command(for_cluster(f"CREATE DATABASE IF NOT EXISTS {database}", cluster))
     client.database = database
     client.command(for_cluster(_RECORDED, cluster))
     done = {int(row[0]) for row in client.query("SELECT version FROM migrations").result_rows}
     applied = []
     for migration in migrations():
-        if migration.version in done:
+        if migration.version in done or migration.phase not in phases:
             continue
         for statement in migration.statements:
             client.command(for_cluster(statement, cluster))
         client.insert("migrations", [[migration.version, migration.name]], column_names=["version", "name"])
         applied.append(migration.name)
     return applied
+
+
+def pending(client: Client) -> list[str]:
+    """Names of the migrations that are not applied, of both phases."""
+    done = {int(row[0]) for row in client.query("SELECT version FROM migrations").result_rows}
+    return [migration.name for migration in migrations() if migration.version not in done]

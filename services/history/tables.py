@@ -22,7 +22,11 @@ TABLES: Mapping[str, str] = {
     "Delivery": "deliveries",
     "WorkflowCommand": "workflow_commands",
 }
-VIEWS = ("executions", "steps", "event_rates")
+VIEWS = (
+    "executions", "steps", "event_rates", "records", "composites_with_events", "module_latency", "delivery_health", "ingest_lag",
+)  # fmt: skip
+#: Views with parameters, called like functions: `FROM name(parameter = value)`.
+PARAMETERISED_VIEWS: tuple[str, ...] = ("causes", "executions_at", "steps_at")
 
 #: Columns that every row has: where it came from.
 PLACE_COLUMNS = ("_topic", "_partition", "_offset", "_timestamp")
@@ -105,5 +109,5 @@ def all_tables() -> Mapping[str, Table]:
 
 
 def readable() -> tuple[str, ...]:
-    """What a query may name."""
+    """What a query may name; `PARAMETERISED_VIEWS` come with arguments."""
     return (*all_tables(), *VIEWS)
