@@ -1,7 +1,7 @@
 """Applies the numbered SQL files, each once. Blocks; one process at a time.
 
-`NNNN_name.pre.sql` only adds: the code of the version before goes on beside it, so it is applied before new code begins. `NNNN_name.post.sql`
-tidies up behind the new code, or takes away what only the old code used: it is applied when no old process runs any more.
+`NNNN_name.pre.sql` only adds: the code of the version before goes on beside it, so it is applied before new code begins.
+`NNNN_name.post.sql` tidies up behind the new code, or takes away what only the old code used: when no old process runs any more.
 """
 
 from __future__ import annotations

@@ -3,37 +3,37 @@
 ALTER TABLE workflow_transitions
     ADD COLUMN IF NOT EXISTS error_code LowCardinality(String) DEFAULT JSONExtractString(data_text, 'error', 'code') AFTER status,
     ADD INDEX IF NOT EXISTS ids id TYPE bloom_filter(0.001),
-    ADD INDEX IF NOT EXISTS causes causation_id TYPE bloom_filter(0.001),
+    ADD INDEX IF NOT EXISTS causes ifNull(causation_id, '') TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS correlations correlation_id TYPE bloom_filter(0.01);
 
 ALTER TABLE module_messages
     ADD INDEX IF NOT EXISTS ids id TYPE bloom_filter(0.001),
-    ADD INDEX IF NOT EXISTS causes causation_id TYPE bloom_filter(0.001),
-    ADD INDEX IF NOT EXISTS executions execution_id TYPE bloom_filter(0.001),
+    ADD INDEX IF NOT EXISTS causes ifNull(causation_id, '') TYPE bloom_filter(0.001),
+    ADD INDEX IF NOT EXISTS executions ifNull(execution_id, '') TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS subjects subject TYPE bloom_filter(0.01);
 
 ALTER TABLE system_events
     ADD INDEX IF NOT EXISTS ids id TYPE bloom_filter(0.001),
-    ADD INDEX IF NOT EXISTS causes causation_id TYPE bloom_filter(0.001),
+    ADD INDEX IF NOT EXISTS causes ifNull(causation_id, '') TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS subjects subject TYPE bloom_filter(0.01),
     ADD INDEX IF NOT EXISTS severities severity TYPE set(8);
 
 ALTER TABLE composite_events
     ADD INDEX IF NOT EXISTS ids id TYPE bloom_filter(0.001),
-    ADD INDEX IF NOT EXISTS causes causation_id TYPE bloom_filter(0.001),
+    ADD INDEX IF NOT EXISTS causes ifNull(causation_id, '') TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS members event_ids TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS subjects subject TYPE bloom_filter(0.01);
 
 ALTER TABLE deliveries
     ADD INDEX IF NOT EXISTS ids id TYPE bloom_filter(0.001),
-    ADD INDEX IF NOT EXISTS causes causation_id TYPE bloom_filter(0.001),
+    ADD INDEX IF NOT EXISTS causes ifNull(causation_id, '') TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS events event_id TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS correlations correlation_id TYPE bloom_filter(0.01),
     ADD INDEX IF NOT EXISTS subjects subject TYPE bloom_filter(0.01);
 
 ALTER TABLE workflow_commands
     ADD INDEX IF NOT EXISTS ids id TYPE bloom_filter(0.001),
-    ADD INDEX IF NOT EXISTS causes causation_id TYPE bloom_filter(0.001),
+    ADD INDEX IF NOT EXISTS causes ifNull(causation_id, '') TYPE bloom_filter(0.001),
     ADD INDEX IF NOT EXISTS correlations correlation_id TYPE bloom_filter(0.01);
 
 ALTER TABLE dead_letters

@@ -41,7 +41,7 @@ SELECT 'WorkflowCommand' AS record, id, type, source, subject, time, tenant, cor
 
 -- Everything that led to a record (`distance` below 0), and everything that it led to (above 0), at most 200 steps each way. A walk over
 -- names: `names` are those by which others refer to a record, `upward` those to which it refers; most are ids. Where a record refers to
--- no id that is a record's, its cause is `inferred` from the execution:
+-- no id that is a record's, its cause is found in the execution:
 --  * A step's request is handed to a module in memory. What the module's log keeps of it has the request's id as its cause; answers and
 --    events name that id; and the step that asks is found by execution, step and attempt.
 --  * What a timer decides is caused by what began the attempt, or by the decision to try again, or by the start of the execution.
@@ -63,7 +63,7 @@ WITH RECURSIVE walk AS
         what = 'step.started' AND attempt > 1, [concat('retried/', execution, '/', step, '/', toString(attempt - 1))],
         what != 'step.started' AND step != '', [concat('step/', execution, '/', step, '/', toString(attempt))],
         [concat('begun/', execution)]) AS upward,
-        (tag = 'transition' AND cause = '' AND sequence > 1) OR (tag = 'message' AND what = 'request' AND step != '') AS inferred,
+        arrayFilter(name -> name != '', arrayConcat(names, upward, [execution])) AS sought,
         toInt32(0) AS distance
     FROM
         (
@@ -95,7 +95,7 @@ WITH RECURSIVE walk AS
         what = 'step.started' AND attempt > 1, [concat('retried/', execution, '/', step, '/', toString(attempt - 1))],
         what != 'step.started' AND step != '', [concat('step/', execution, '/', step, '/', toString(attempt))],
         [concat('begun/', execution)]) AS upward,
-        (tag = 'transition' AND cause = '' AND sequence > 1) OR (tag = 'message' AND what = 'request' AND step != '') AS inferred,
+        arrayFilter(name -> name != '', arrayConcat(names, upward, [execution])) AS sought,
         f.distance + if(t.way = 'up', -1, 1)
     FROM
         (
@@ -109,39 +109,39 @@ WITH RECURSIVE walk AS
         ) AS f
         INNER JOIN
         (
-            SELECT 'up' AS way, id AS key, 'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions WHERE id IN (SELECT arrayJoin(upward) FROM walk WHERE distance <= 0)
-            UNION ALL
-            SELECT 'up' AS way, id AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages WHERE id IN (SELECT arrayJoin(upward) FROM walk WHERE distance <= 0)
-            UNION ALL
-            SELECT 'up' AS way, id AS key, 'event' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM system_events WHERE id IN (SELECT arrayJoin(upward) FROM walk WHERE distance <= 0)
-            UNION ALL
-            SELECT 'up' AS way, id AS key, 'composite' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, event_ids AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM composite_events WHERE id IN (SELECT arrayJoin(upward) FROM walk WHERE distance <= 0)
-            UNION ALL
-            SELECT 'up' AS way, id AS key, 'command' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_commands WHERE id IN (SELECT arrayJoin(upward) FROM walk WHERE distance <= 0)
-            UNION ALL
-            SELECT 'up' AS way, cause AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages WHERE kind = 'request' AND sequence > 0 AND causation_id IN (SELECT arrayJoin(upward) FROM walk WHERE distance <= 0)
-            UNION ALL
-            SELECT 'up' AS way, multiIf(type = 'step.started', concat('step/', execution, '/', step, '/', toString(attempt)), type = 'step.retried', concat('retried/', execution, '/', step, '/', toString(attempt)), concat('begun/', execution)) AS key, 'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions
-            WHERE type IN ('step.started', 'step.retried', 'execution.started') AND execution_id IN (SELECT execution FROM walk WHERE inferred AND distance <= 0)
-            UNION ALL
-            SELECT 'down' AS way, cause AS key, 'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions WHERE causation_id IN (SELECT arrayJoin(names) FROM walk WHERE distance >= 0)
-            UNION ALL
-            SELECT 'down' AS way, cause AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages WHERE NOT (kind = 'request' AND sequence > 0) AND causation_id IN (SELECT arrayJoin(names) FROM walk WHERE distance >= 0)
-            UNION ALL
-            SELECT 'down' AS way, cause AS key, 'event' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM system_events WHERE causation_id IN (SELECT arrayJoin(names) FROM walk WHERE distance >= 0)
-            UNION ALL
-            SELECT 'down' AS way, cause AS key, 'command' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_commands WHERE causation_id IN (SELECT arrayJoin(names) FROM walk WHERE distance >= 0)
-            UNION ALL
-            SELECT 'down' AS way, event_id AS key, 'delivery' AS tag, id, event_id AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM deliveries WHERE event_id IN (SELECT arrayJoin(names) FROM walk WHERE distance >= 0)
-            UNION ALL
-            SELECT 'down' AS way, member AS key, 'composite' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, event_ids AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM composite_events ARRAY JOIN event_ids AS member WHERE member IN (SELECT arrayJoin(names) FROM walk WHERE distance >= 0)
-            UNION ALL
-            SELECT 'down' AS way,
-                multiIf(type = 'step.started' AND attempt > 1, concat('retried/', execution, '/', step, '/', toString(attempt - 1)), type != 'step.started' AND step != '', concat('step/', execution, '/', step, '/', toString(attempt)), concat('begun/', execution)) AS key,
-                'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions WHERE causation_id IS NULL AND sequence > 1 AND execution_id IN (SELECT execution FROM walk WHERE length(names) = 2 AND tag = 'transition' AND distance >= 0)
-            UNION ALL
-            SELECT 'down' AS way, concat('step/', execution, '/', step, '/', toString(attempt)) AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages
-            WHERE kind = 'request' AND step_id IS NOT NULL AND execution_id IN (SELECT execution FROM walk WHERE what = 'step.started' AND distance >= 0)
+            SELECT * FROM
+            (
+                SELECT 'up' AS way, id AS found_by, id AS key, 'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions
+                UNION ALL
+                SELECT 'up' AS way, id AS found_by, id AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages
+                UNION ALL
+                SELECT 'up' AS way, id AS found_by, id AS key, 'event' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM system_events
+                UNION ALL
+                SELECT 'up' AS way, id AS found_by, id AS key, 'composite' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, event_ids AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM composite_events
+                UNION ALL
+                SELECT 'up' AS way, id AS found_by, id AS key, 'command' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_commands
+                UNION ALL
+                SELECT 'up' AS way, ifNull(causation_id, '') AS found_by, ifNull(causation_id, '') AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages WHERE kind = 'request' AND sequence > 0
+                UNION ALL
+                SELECT 'up' AS way, execution_id AS found_by, multiIf(type = 'step.started', concat('step/', execution, '/', step, '/', toString(attempt)), type = 'step.retried', concat('retried/', execution, '/', step, '/', toString(attempt)), concat('begun/', execution)) AS key, 'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions WHERE type IN ('step.started', 'step.retried', 'execution.started')
+                UNION ALL
+                SELECT 'down' AS way, ifNull(causation_id, '') AS found_by, ifNull(causation_id, '') AS key, 'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions
+                UNION ALL
+                SELECT 'down' AS way, ifNull(causation_id, '') AS found_by, ifNull(causation_id, '') AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages WHERE NOT (kind = 'request' AND ifNull(sequence, 0) > 0)
+                UNION ALL
+                SELECT 'down' AS way, ifNull(causation_id, '') AS found_by, ifNull(causation_id, '') AS key, 'event' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM system_events
+                UNION ALL
+                SELECT 'down' AS way, ifNull(causation_id, '') AS found_by, ifNull(causation_id, '') AS key, 'command' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_commands
+                UNION ALL
+                SELECT 'down' AS way, event_id AS found_by, event_id AS key, 'delivery' AS tag, id, event_id AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM deliveries
+                UNION ALL
+                SELECT 'down' AS way, member AS found_by, member AS key, 'composite' AS tag, id, ifNull(causation_id, '') AS cause, '' AS execution, '' AS step, toInt32(0) AS attempt, '' AS what, toInt64(0) AS sequence, event_ids AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM composite_events ARRAY JOIN event_ids AS member
+                UNION ALL
+                SELECT 'down' AS way, execution_id AS found_by, multiIf(type = 'step.started' AND attempt > 1, concat('retried/', execution, '/', step, '/', toString(attempt - 1)), type != 'step.started' AND step != '', concat('step/', execution, '/', step, '/', toString(attempt)), concat('begun/', execution)) AS key, 'transition' AS tag, id, ifNull(causation_id, '') AS cause, execution_id AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(type) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM workflow_transitions WHERE causation_id IS NULL AND sequence > 1
+                UNION ALL
+                SELECT 'down' AS way, ifNull(execution_id, '') AS found_by, concat('step/', execution, '/', step, '/', toString(attempt)) AS key, 'message' AS tag, id, ifNull(causation_id, '') AS cause, ifNull(execution_id, '') AS execution, ifNull(step_id, '') AS step, attempt AS attempt, toString(kind) AS what, ifNull(sequence, 0) AS sequence, CAST([], 'Array(String)') AS members, type, source, subject, time, correlation_id, _topic, _partition, _offset FROM module_messages WHERE kind = 'request' AND step_id IS NOT NULL
+            )
+            WHERE found_by IN (SELECT arrayJoin(sought) FROM walk)
         ) AS t ON t.key = f.key AND t.way = f.way
 )
 SELECT

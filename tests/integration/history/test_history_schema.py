@@ -16,35 +16,45 @@ from streams.settings import Settings
 
 #: Rows as the first version wrote them: an execution with a failed step, what a module said, events, a composite, a delivery, and the rest.
 ROWS = (
-    """INSERT INTO workflow_transitions (id, type, source, subject, time, correlation_id, causation_id, data_text, execution_id, workflow_id,
+    """INSERT INTO workflow_transitions (id, type, source, subject, time, correlation_id, causation_id, data_text,
+        execution_id, workflow_id,
         workflow_version, step_id, attempt, status, sequence, epoch, _topic, _partition, _offset, _timestamp)
     SELECT toString(number), ['execution.started', 'step.started', 'step.retried', 'execution.failed'][number % 4 + 1], 'o', e, t, e,
         if(number % 4 = 0, NULL, toString(number - 1)),
         ['{"input":{}}', '{"module":"plan","operation":"create-plan"}', '{"error":{"code":"timeout","message":"m"},"delay_ms":1}', '{}']
             [number % 4 + 1],
-        e, 'w', '1', if(number % 4 IN (1, 2), 's', NULL), if(number % 4 IN (1, 2), 1, 0), ['running', 'running', 'running', 'failed'][number % 4 + 1],
+        e, 'w', '1', if(number % 4 IN (1, 2), 's', NULL), if(number % 4 IN (1, 2), 1, 0), ['running', 'running', 'running',
+        'failed'][number % 4 + 1],
         number % 4 + 1, 1, 'mplp.workflow.transitions', 0, number, t
-    FROM (SELECT number, concat('e', toString(intDiv(number, 4))) AS e, toDateTime64('2026-01-31 23:59:50', 6, 'UTC') + number AS t FROM numbers(40))""",
-    """INSERT INTO module_messages (id, type, source, subject, time, correlation_id, causation_id, data_text, kind, source_module, target_module,
+    FROM (SELECT number, concat('e', toString(intDiv(number, 4))) AS e, toDateTime64('2026-01-31 23:59:50', 6,
+        'UTC') + number AS t FROM numbers(40))""",
+    """INSERT INTO module_messages (id, type, source, subject, time, correlation_id, causation_id, data_text, kind,
+        source_module, target_module,
         operation, execution_id, step_id, attempt, _topic, _partition, _offset, _timestamp)
-    SELECT concat('m', toString(number)), 'plan.requested', 'o', 's', t, 'c', NULL, '{}', ['request', 'response'][number % 2 + 1], 'o', 'plan',
+    SELECT concat('m', toString(number)), 'plan.requested', 'o', 's', t, 'c', NULL, '{}', ['request',
+        'response'][number % 2 + 1], 'o', 'plan',
         'create-plan', NULL, NULL, 0, 'mplp.module.requests', 0, number, t
     FROM (SELECT number, toDateTime64('2026-01-31 23:59:50', 6, 'UTC') + number AS t FROM numbers(20))""",
-    """INSERT INTO system_events (id, type, source, subject, time, correlation_id, causation_id, data_text, severity, _topic, _partition, _offset,
+    """INSERT INTO system_events (id, type, source, subject, time, correlation_id, causation_id, data_text, severity, _topic,
+        _partition, _offset,
         _timestamp)
     SELECT concat('v', toString(number)), 'order.paid', 'shop', concat('order-', toString(number % 3)), t, 'c', if(number = 0, NULL,
         concat('v', toString(number - 1))), '{"amount": 3.5}', 'info', 'mplp.system.events', 0, number, t
     FROM (SELECT number, toDateTime64('2026-01-31 23:59:50', 6, 'UTC') + number AS t FROM numbers(20))""",
-    """INSERT INTO composite_events (id, type, source, subject, time, data_text, rule_id, group_key, event_ids, event_count, severity, _topic,
+    """INSERT INTO composite_events (id, type, source, subject, time, data_text, rule_id, group_key, event_ids, event_count,
+        severity, _topic,
         _partition, _offset, _timestamp)
-    SELECT 'k0', 'orders.many', 'r', 's', t, '{}', 'many', map('subject', 'order-1'), ['v1', 'v4', 'gone'], 3, 'error', 'mplp.composite.events',
+    SELECT 'k0', 'orders.many', 'r', 's', t, '{}', 'many', map('subject', 'order-1'), ['v1', 'v4', 'gone'], 3, 'error',
+        'mplp.composite.events',
         0, 0, t FROM (SELECT toDateTime64('2026-02-01 00:00:20', 6, 'UTC') AS t)""",
-    """INSERT INTO deliveries (id, type, source, subject, time, data_text, event_id, route_id, destination, attempt, status, error, latency_ms,
+    """INSERT INTO deliveries (id, type, source, subject, time, data_text, event_id, route_id, destination, attempt, status,
+        error, latency_ms,
         _topic, _partition, _offset, _timestamp)
     SELECT concat('d', toString(number)), 'delivery.tried', 'r', 's', t, '{}', concat('v', toString(number)), 'billing', 'topic', 1,
         ['delivered', 'dead'][number % 2 + 1], if(number % 2 = 0, NULL, 'no answer'), number, 'mplp.deliveries', 0, number, t
     FROM (SELECT number, toDateTime64('2026-02-01 00:00:20', 6, 'UTC') AS t FROM numbers(4))""",
-    """INSERT INTO workflow_commands (id, type, source, subject, time, data_text, execution_id, command, _topic, _partition, _offset, _timestamp)
+    """INSERT INTO workflow_commands (id, type, source, subject, time, data_text, execution_id, command, _topic, _partition,
+        _offset, _timestamp)
     SELECT 'start', 'start.requested', 'cli', 'e0', t, '{}', 'e0', 'start', 'mplp.workflow.commands', 0, 0, t
     FROM (SELECT toDateTime64('2026-01-31 23:59:49', 6, 'UTC') AS t)""",
     """INSERT INTO dead_letters (id, subject, value, _topic, _partition, _offset, _timestamp)
@@ -61,7 +71,6 @@ QUESTIONS = (
     "SELECT * FROM module_latency ORDER BY ALL",
     "SELECT * FROM delivery_health ORDER BY ALL",
     "SELECT sum(records) FROM ingest_lag",
-    "SELECT * FROM causes(id = 'v5') ORDER BY ALL",
     "SELECT * FROM executions_at(at = '2026-02-01T00:00:05Z') ORDER BY ALL",
     "SELECT * FROM steps_at(at = '2026-02-01T00:00:05Z') ORDER BY ALL",
     "SELECT execution_id, error_code FROM workflow_transitions WHERE id = '2'",
