@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import history_verify
+from services.cli import history_rebuild, history_verify
 
 app = typer.Typer(no_args_is_help=True, help="Prove that the history is exact, and look after it.")
 
 app.command("verify")(history_verify.verify)
+app.command("rebuild")(history_rebuild.rebuild)

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from services.gateway.answers import Answer, json_bytes, ports_of
 from services.gateway.bodies import NDJSON_TYPES, body_of, describes
 from services.gateway.keys import Role, requires
-from services.gateway.ports import Verification
+from services.gateway.ports import Rebuild, Verification
 from services.gateway.waiting import while_connected
 from streams.bus.validate import parse_time
 from streams.errors import BackboneError, Defect
@@ -25,6 +25,8 @@ NDJSON = "application/x-ndjson"
 #: Seconds that the sink may be given to reach the topics' ends.
 TIMEOUT_S_MAX = 3600.0
 TOPIC_CHARACTERS_MAX = 249
+
+Topics = Annotated[list[Annotated[str, Field(min_length=1, max_length=TOPIC_CHARACTERS_MAX)]], Field(max_length=1000)]
 
 STREAMED = (
     'With `Accept: application/x-ndjson` the answer is a line `{"progress": …}` now and then, and at the end one line `{"report": …}`, or '
@@ -37,9 +39,7 @@ class VerifyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    topics: list[Annotated[str, Field(min_length=1, max_length=TOPIC_CHARACTERS_MAX)]] = Field(
-        default_factory=list, max_length=1000, description="Logical names; none: every topic that the history keeps."
-    )
+    topics: Topics = Field(default_factory=list, description="Logical names; none: every topic that the history keeps.")
     since: int | str | None = Field(None, alias="from", description="First offset of every partition, or a time (RFC 3339) of Kafka.")
     until: int | str | None = Field(None, alias="to", description="End, exclusive: an offset or a time; none: the topics' ends of now.")
     quick: bool = Field(False, description="Only that every offset is there, once; its content is not compared.")
@@ -61,6 +61,35 @@ async def verify(request: Request, body: Annotated[VerifyRequest, Depends(body_o
         topics=tuple(body.topics), since=_bound(body.since), until=_bound(body.until), quick=body.quick, timeout_s=body.timeout
     )
     return await answered(request, ports_of(request).upkeep.verify(asked))
+
+
+class RebuildRequest(BaseModel):
+    """What to rebuild."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topics: Topics = Field(default_factory=list, description="Logical names; none: every topic that the history keeps.")
+    keep: bool = Field(False, description="Keep the old tables, under names that the report says.")
+    timeout: float = Field(60.0, ge=0, le=TIMEOUT_S_MAX, description="Seconds that the sink is given to reach the topics' ends of now.")
+    why: str = Field("", max_length=1000, description="Why; kept with the event `history.rebuilt`.")
+
+
+@router.post(
+    "/v1/history/rebuild",
+    response_class=Response,
+    summary="Make the tables anew from the topics",
+    openapi_extra=describes(RebuildRequest),
+    description="New tables are filled beside the old ones, compared with what was read, and swapped with them at once. What the topics no "
+    f"longer have is copied. Until the swap nothing changes. An event `history.rebuilt` tells of it. {STREAMED}",
+)
+async def rebuild(
+    request: Request,
+    who: Annotated[str, Depends(requires(Role.ADMIN))],
+    body: Annotated[RebuildRequest, Depends(body_of(RebuildRequest))],
+) -> Response:
+    """Rebuilds the history."""
+    asked = Rebuild(topics=tuple(body.topics), keep=body.keep, timeout_s=body.timeout, who=who, why=body.why)
+    return await answered(request, ports_of(request).upkeep.rebuild(asked))
 
 
 def _bound(value: int | str | None) -> int | datetime | None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.gateway.memory_routes import MemoryLetters, MemoryRoutes
-from services.gateway.ports import Item, Ports, Start, Verification
+from services.gateway.ports import Item, Ports, Rebuild, Start, Verification
 from streams.bus.validate import parse_event
 from streams.errors import InvalidInput, NotFound, Refused, Violation
 from streams.records import Json, SystemEvent, WorkflowTransition, derived_id
@@ -160,6 +160,10 @@ class MemoryUpkeep:
     def verify(self, asked: Verification) -> AsyncGenerator[Mapping[str, Any], None]:
         """See `ports.Upkeep`."""
         return self._work(asked, {"verdict": "exact", "exact": True, "quick": asked.quick})
+
+    def rebuild(self, asked: Rebuild) -> AsyncGenerator[Mapping[str, Any], None]:
+        """See `ports.Upkeep`."""
+        return self._work(asked, {"tables": ["system_events"], "topics": list(asked.topics), "kept": []})
 
     async def _work(self, asked: Any, report: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         self.asked.append(asked)

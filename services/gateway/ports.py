@@ -130,11 +130,25 @@ class Verification:
     timeout_s: float = 60.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuild:
+    """Which topics' rows are made anew."""
+
+    topics: tuple[str, ...] = ()  #: logical names; empty: all
+    keep: bool = False  #: the old tables stay, under other names
+    timeout_s: float = 60.0
+    who: str = ""
+    why: str = ""
+
+
 class Upkeep(Protocol):
     """Looking after the history. What takes long comes in steps: `{"progress": …}` now and then, at the end one `{"report": …}`."""
 
     def verify(self, asked: Verification) -> AsyncGenerator[Mapping[str, Any], None]:
         """Compares topics and tables. Raises `NotFound` (`topic.not-kept`), `Unavailable`, `Refused`."""
+
+    def rebuild(self, asked: Rebuild) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Makes tables anew from the topics. Raises `NotFound` (`topic.not-kept`), `Refused` (`history.busy`), `Unavailable`."""
 
 
 class Rules(Protocol):

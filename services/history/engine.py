@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,7 +115,7 @@ class Connections:
     """Connections of one kind, one per thread of a small pool, opened when first needed. `run` is safe to call from one event loop."""
 
     def __init__(self, open_one: Callable[[], Client], *, size: int, name: str) -> None:
-        self._open_one = open_one
+        self._open_one, self._size = open_one, size
         self._threads = ThreadPoolExecutor(max_workers=size, thread_name_prefix=name)
         self._idle: list[Client] = []
         self._open: set[Client] = set()
@@ -139,6 +140,13 @@ class Connections:
             raise
         self._idle.append(client)
         return result
+
+    async def idle(self) -> None:
+        """Returns when everything that was begun before has ended, also what a cancelled call has left behind."""
+        barrier = threading.Barrier(self._size)
+        loop = asyncio.get_running_loop()
+        # Every thread of the pool has to come by, so each has ended what it did.
+        await asyncio.gather(*(loop.run_in_executor(self._threads, barrier.wait) for _ in range(self._size)))
 
     async def close(self) -> None:
         """Waits for what runs, then closes all connections."""

@@ -19,7 +19,7 @@ from services.history.tables import Table, all_tables
 EXPIRED = "expired"
 
 #: Settings of every insert: exactly once by token; a payload that is odd JSON becomes an empty `data`, never an error; times stay texts.
-_SETTINGS = ", ".join(
+INSERT_SETTINGS = ", ".join(
     (
         "async_insert = 0",
         "insert_deduplicate = 1",
@@ -51,6 +51,7 @@ class Insert:
     partition: int
     token: str
     rows: Sequence[Row]
+    suffix: str = ""  #: follows the table's name
     deadline_ms: int | None = None  #: on the server's clock (Unix time); an insert that begins later refuses itself
     quorum: bool = False  #: acknowledged by a majority of the replicas
 
@@ -78,10 +79,10 @@ def _statement(one: Insert, check: int, source: str) -> str:
     place = f"{offset}, fromUnixTimestamp64Milli({timestamp}, 'UTC')"
     values = ", ".join((*(column.name for column in table.columns), quoted(one.topic), str(one.partition), place))
     origin, _, output = source.format(structure=quoted(_structure(table))).partition(" FORMAT ")
-    settings = f"{_SETTINGS}, insert_deduplication_token = {quoted(one.token)}" + (", insert_quorum = 'auto'" if one.quorum else "")
+    settings = f"{INSERT_SETTINGS}, insert_deduplication_token = {quoted(one.token)}" + (", insert_quorum = 'auto'" if one.quorum else "")
     late = "" if one.deadline_ms is None else f"NOT throwIf(toUnixTimestamp64Milli(now64(3)) > {one.deadline_ms}, '{EXPIRED}') AND "
     return (
-        f"INSERT INTO {one.table} ({columns}) SETTINGS {settings} SELECT {values} FROM {origin} "
+        f"INSERT INTO {one.table}{one.suffix} ({columns}) SETTINGS {settings} SELECT {values} FROM {origin} "
         f"WHERE {late}NOT throwIf(reinterpretAsInt64({CHECK_FIELD}) != {check}, 'misaligned')"
         + texts_are_utf8(table)
         + (f" FORMAT {output}" if output else "")

@@ -15,7 +15,8 @@ from services.history.store import History
 from services.history.verify_sums import Range
 from streams.codec.avro import Codec
 from streams.errors import Refused
-from streams.kafka import Kafka
+from streams.kafka import Kafka, start
+from streams.log.kafka_log import RANGE_OPTIONS
 from streams.log.reader import epoch_at
 
 #: Records that are taken over at once; the event loop is busy meanwhile.
@@ -35,10 +36,17 @@ class Piece:
 
 
 class Replay:
-    """Reads partitions (topics by their names on the broker)."""
+    """Reads partitions (topics by their names on the broker), one at a time, over one connection."""
 
     def __init__(self, kafka: Kafka, codec: Codec, history: History) -> None:
         self._kafka, self._codec, self._history = kafka, codec, history
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
 
     async def pieces(self, topic: str, partition: int, source: Source, of: Range, ends: Sequence[int] = ()) -> AsyncIterator[Piece]:
         """The offsets of a range, as far as the topic still has them; a piece ends at each of `ends` (ascending) that it meets.
@@ -47,22 +55,24 @@ class Replay:
         if the topic ends before the range does.
         """
         tp = TopicPartition(topic, partition)
-        async with self._kafka.consumer() as consumer:
-            beginning = int((await consumer.beginning_offsets([tp]))[tp])
-            first = max(of.first, beginning)
-            if first >= of.end:
-                return
-            epoch = 0
-            if first and source.catalogue is not None and source.is_log:
-                epoch = await epoch_at(self._kafka, self._codec, source.catalogue.name, partition, first)
-            seen = SeenIds(await self._history.tables.recent_ids(topic, partition, first) if first else ())
-            span = Span(topic=topic, partition=partition, first=first, end=first, epoch_before=epoch)
-            async for end, records in _pieces(consumer, tp, Range(first=first, end=of.end), ends):
-                span = replace(span, first=span.end, end=end)
-                rows = await asyncio.to_thread(build_rows, span, records, source, self._codec, seen)
-                yield Piece(span=replace(span, epoch_after=rows.epoch_after), records=records, rows=rows, source=source, seen=seen)
-                seen.trim(end)
-                span = replace(span, epoch_before=rows.epoch_after)
+        if self._consumer is None:
+            consumer = self._kafka.new_consumer(**RANGE_OPTIONS)
+            await start(consumer)
+            self._consumer = consumer
+        first = max(of.first, int((await self._consumer.beginning_offsets([tp]))[tp]))
+        if first >= of.end:
+            return
+        epoch = 0
+        if first and source.catalogue is not None and source.is_log:
+            epoch = await epoch_at(self._kafka, self._codec, source.catalogue.name, partition, first)
+        seen = SeenIds(await self._history.tables.recent_ids(topic, partition, first) if first else ())
+        span = Span(topic=topic, partition=partition, first=first, end=first, epoch_before=epoch)
+        async for end, records in _pieces(self._consumer, tp, Range(first=first, end=of.end), ends):
+            span = replace(span, first=span.end, end=end)
+            rows = await asyncio.to_thread(build_rows, span, records, source, self._codec, seen)
+            yield Piece(span=replace(span, epoch_after=rows.epoch_after), records=records, rows=rows, source=source, seen=seen)
+            seen.trim(end)
+            span = replace(span, epoch_before=rows.epoch_after)
 
     async def strictly(self, piece: Piece) -> Rows:
         """The rows of a piece that ClickHouse could not read: every body is decoded here, and what is none becomes `log_records`."""

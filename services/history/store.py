@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.history import query as queries
+from services.history import rebuild_swap
 from services.history.engine import Connections, is_unavailable, open_client, open_parser, unavailable
 from services.history.filling import Filling
 from services.history.migrate import migrate
@@ -47,6 +48,7 @@ class History:
             client = open_client(self.settings, database=None, session={})
             try:
                 migrate(client, self.database, cluster=self.settings.clickhouse_cluster)
+                self._finish_rebuild(client)
             except ClickHouseError as error:
                 raise unavailable(error) if is_unavailable(error) else Defect("history.migration", str(error)) from error
             finally:
@@ -55,6 +57,12 @@ class History:
         # The keeper's connection stays open from here on: an engine without a connection would shut down in between.
         await asyncio.to_thread(prepare)
         self._functions = await self._keeper.run(queries.functions_of)
+
+    def _finish_rebuild(self, client: Client) -> None:
+        """A swap that was cut off is finished before anything is inserted. Beside a server somebody else may be at it right now."""
+        rebuild_swap.settle(client, self.settings.clickhouse_cluster, older_than_s=0 if self.embedded else rebuild_swap.STALE_S)
+        if self.embedded:
+            rebuild_swap.tidy(client, self.settings.clickhouse_cluster)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -75,6 +83,10 @@ class History:
     def local_connections(self, name: str, *, size: int) -> Connections:
         """As `connections`, to an engine that reads files of this machine: the embedded one, beside a server one in memory."""
         return self.connections(name, size=size) if self.embedded else Connections(open_parser, size=size, name=name)
+
+    async def inserts_ended(self) -> None:
+        """Returns when no insert of the sink is under way, also none that a cancelled call has left behind."""
+        await self._writers.idle()
 
     # -- queries
 

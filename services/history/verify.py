@@ -78,6 +78,7 @@ class _Part:
     source: Source
     asked: Range  #: what was asked for, up to the end of the start
     report: PartitionReport
+    tables: frozenset[str] = frozenset()  #: that have rows of it
     compared: int = 0  #: from here on the content is compared
     of_topic: Sums = field(default_factory=Sums)
     of_tables: Sums = field(default_factory=Sums)  #: from `compared` on
@@ -96,8 +97,7 @@ class Verifier:
     def __init__(
         self, kafka: Kafka, codec: Codec, history: History, reached: Callable[[Mapping[Place, int], float], Awaitable[Mapping[Place, int]]]
     ) -> None:
-        self._kafka, self._history, self._reached = kafka, history, reached
-        self._replay = Replay(kafka, codec, history)
+        self._kafka, self._codec, self._history, self._reached = kafka, codec, history, reached
 
     async def run(self, ask: Ask, tell: Tell = lambda _: None, *, suffix: str = "") -> Report:
         """Verifies. `suffix`: of the names of the tables.
@@ -105,7 +105,7 @@ class Verifier:
         Raises `NotFound` (`topic.not-kept`), `Unavailable`, `Refused` (`history.topic-changed`).
         """
         began = time.monotonic()
-        tables, topics, close = open_sides(self._history, self._replay, suffix=suffix)
+        tables, topics, close = open_sides(self._history, Replay(self._kafka, self._codec, self._history), suffix=suffix)
         try:
             async with self._kafka.consumer() as consumer:
                 parts = await self._parts(consumer, ask)
@@ -152,6 +152,7 @@ class Verifier:
         for part in parts:
             report = part.report
             here = bounds.pop((report.topic, report.partition), {})
+            part.tables = frozenset(here)
             begun = min([report.topic_first, *(of.first for of, _ in here.values() if of.first >= 0)])
             report.kept = Range(first=max(begun, part.asked.first), end=max(part.asked.end, begun, part.asked.first))
             part.compared = max(report.kept.first, min(report.topic_first, report.kept.end))
@@ -185,7 +186,7 @@ class Verifier:
             by_topic.setdefault(part.report.topic, []).append(part)
         for number, (topic, own) in enumerate(by_topic.items()):
             tell(Progress(phase="tables", topic=topic, done=number, of=len(by_topic)))
-            for table in all_tables():
+            for table in sorted(frozenset().union(*(part.tables for part in own))):
                 await self._read_table(tables, topic, table, {part.report.partition: part for part in own}, quick=quick)
 
     async def _read_table(self, tables: TableSide, topic: str, table: str, parts: Mapping[int, _Part], *, quick: bool) -> None:
@@ -213,6 +214,8 @@ class _Places:
     async def look(self, *, quick: bool) -> None:
         """Completes the partition's report."""
         part, report = self._part, self._part.report
+        if not report.kept.offsets:
+            return
         expected = await self._tables.expected_offsets(report.kept)
         buckets = set(differing_offsets(part.offsets, expected))
         if not quick:

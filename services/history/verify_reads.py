@@ -37,13 +37,15 @@ ContainerQuery = Callable[[Table, str, int, str], str]
 class TableSide:
     """What is in the tables. `suffix`: of the names of tables that stand for them while they are made anew."""
 
-    def __init__(self, connections: Connections, *, suffix: str = "") -> None:
+    def __init__(self, connections: Connections, *, tables: Sequence[str] = (), suffix: str = "") -> None:
+        """`tables`: only these; none: all."""
         self._connections, self._suffix = connections, suffix
+        self._tables = tuple(tables) or tuple(all_tables())
 
     async def bounds(self) -> dict[Place, dict[str, tuple[Range, int]]]:
         """Of every partition that has rows, by table: first and last offset, rows."""
         found: dict[Place, dict[str, tuple[Range, int]]] = defaultdict(dict)
-        for table in all_tables():
+        for table in self._tables:
             for topic, partition, first, last, count in await self._rows(sql.bounds(table, self._suffix)):
                 found[topic, int(partition)][table] = Range(first=int(first), end=int(last) + 1), int(count)
         return dict(found)
@@ -112,7 +114,7 @@ class TopicSide:
         async for piece in self._replay.pieces(topic, partition, source, of):
             hashed = await self.of_piece(piece, sql.container_digests)
             records = {record.offset: record for record in piece.records}
-            kinds = _kinds(piece.rows)
+            kinds = kinds_of(piece.rows)
             for table, rows in hashed.items():
                 for offset, digest in rows:
                     record = records.get(int(offset))
@@ -155,18 +157,19 @@ def _query_of(table: str, rows: Sequence[ContainerRow], query: ContainerQuery) -
     return run
 
 
-def _kinds(rows: Rows) -> dict[int, str]:
+def kinds_of(rows: Rows) -> dict[int, str]:
     """Kinds of the rows of `log_records`, by offset: the first field of their bodies."""
     return {offset: body_id(bytes(5) + body).decode() for offset, _, body in rows.tables.get(LOG_RECORDS, ())}
 
 
 def open_sides(history: History, replay: Replay, *, suffix: str = "") -> tuple[TableSide, TopicSide, Callable[[], Any]]:
-    """Both sides with connections of their own, and what closes those."""
+    """Both sides with connections of their own, and what closes those and the replay's."""
     tables = history.connections("history-verify", size=1)
     local = history.local_connections("history-digest", size=1)
 
     async def close() -> None:
         await tables.close()
         await local.close()
+        await replay.close()
 
     return TableSide(tables, suffix=suffix), TopicSide(replay, local), close

@@ -18,7 +18,7 @@ from services.history.store import History
 from services.modules.catalogue import OPERATIONS
 from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
-from services.processes.gateway_history import HistoryUpkeep
+from services.processes.gateway_history import HistoryUpkeep, Pausable
 from services.processes.gateway_routes import BusLetters, ControlRoutes
 from services.processes.runtime import ENDED
 from streams import topics
@@ -118,6 +118,7 @@ class SunkHistory:
 
     def __init__(self, store: History, sink: Sink) -> None:
         self._store, self._sink = store, sink
+        self._sinking = Pausable(sink.run)
         self._fault: str | None = "It is opening."  #: why there is no answer; None: it is open
 
     async def run(self) -> None:
@@ -130,7 +131,7 @@ class SunkHistory:
                 self._fault = error.message
                 _log.warning("history.waiting", code=error.code, message=error.message)
                 await asyncio.sleep(RETRY_S)
-        await self._sink.run()
+        await self._sinking.run()
 
     async def query(self, sql: str, parameters: Mapping[str, Any]) -> QueryResult:
         """See `ports.History`."""
@@ -160,7 +161,7 @@ class SunkHistory:
 
     def upkeep(self, bus: Bus) -> HistoryUpkeep:
         """What looks after it."""
-        return HistoryUpkeep(bus, self._store, self._sink, self._check_open)
+        return HistoryUpkeep(bus, self._store, self._sink, self._sinking, self._check_open)
 
     def _check_open(self) -> None:
         if self._fault is not None:
