@@ -56,6 +56,9 @@ chaos: setup ## Run 1,000 random workflows for 3 minutes while processes are kil
 chaos-rules: setup ## Find composites planted among a million records while workers are killed (ARGS="--records 100000 --faults kill,broker")
 	$(BIN)/python -m tests.chaos.rules $(ARGS)
 
+chaos-history: setup ## Kill, stop, restart and rob the history's sink under load; it stays exact (ARGS="--kills 10 --server")
+	$(BIN)/python -m tests.chaos.history $(ARGS)
+
 lock: setup ## Resolve all versions anew: Python packages and Kafka's jars
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --extra dev pyproject.toml --output-file requirements-dev.lock

@@ -12,12 +12,14 @@ from collections import Counter
 import pytest
 
 from services.history.store import History
+from services.history.verify import Ask, Verifier
 from streams.codec.avro import Codec, headers_of
 from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.settings import Settings
 from streams.topics import SYSTEM_EVENTS
 from tests.integration.history.helpers import caught_up, offsets_in_kafka, rows_by_partition, sinking, value_of
+from tests.integration.history.odd import all_there
 
 pytestmark = pytest.mark.broker
 
@@ -25,6 +27,7 @@ SINK_PROCESS = """
 import asyncio, sys
 from services.history.sink import Sink
 from services.history.store import History
+from services.history.verify import Ask, Verifier
 from streams.codec.registry import connect_codec
 from streams.kafka import Kafka
 from streams.settings import Settings
@@ -88,3 +91,5 @@ async def test_kill_9_at_random_moments_under_load_is_exact(kafka: Kafka, codec:
         counts = dict((await history.query("SELECT type, count() FROM system_events GROUP BY type")).rows())
         assert counts == dict(sent), f"seed {seed}"
         assert await value_of(history, "SELECT count() - uniqExact(id) FROM system_events") == 0
+        report = await Verifier(kafka, codec, history, all_there).run(Ask())
+        assert report.exact, f"seed {seed}: {report.to_dict()['differences']}"

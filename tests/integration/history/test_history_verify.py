@@ -23,7 +23,7 @@ from streams.settings import Settings
 from streams.topics import SYSTEM_EVENTS, TRANSITIONS
 from streams.topics_apply import apply_topics
 from tests.integration.history.helpers import caught_up, encoded, produce, sinking
-from tests.integration.history.odd import changed, events, kinds, log_with_a_zombie
+from tests.integration.history.odd import all_there, changed, events, kinds, log_with_a_zombie
 
 pytestmark = pytest.mark.broker
 
@@ -69,10 +69,6 @@ async def damaged(sunk: Sunk) -> AsyncIterator[Sunk]:
     yield sunk
     for table in all_tables():
         await changed(sunk.history, f"EXCHANGE TABLES {table} AND {table}_saved", f"DROP TABLE {table}_saved SYNC")
-
-
-async def all_there(ends: Mapping[Place, int], timeout: float) -> Mapping[Place, int]:
-    return ends
 
 
 async def fill(kafka: Kafka, codec: Codec, history: History) -> None:

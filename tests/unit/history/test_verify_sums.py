@@ -20,13 +20,12 @@ rows = st.lists(st.tuples(st.integers(0, 5), st.sampled_from("ab"), st.integers(
 
 
 class TestSums:
-    @given(rows, st.randoms())
-    def test_the_order_of_rows_does_not_matter(self, some: list[tuple[int, str, int]], chance: object) -> None:
+    @given(rows)
+    def test_the_order_of_rows_does_not_matter(self, some: list[tuple[int, str, int]]) -> None:
         one, other = Sums(), Sums()
         for bucket, table, digest in some:
             one.add(bucket, table, 1, digest)
-        chance.shuffle(some)  # type: ignore[attr-defined]
-        for bucket, table, digest in some:
+        for bucket, table, digest in sorted(some, key=lambda row: row[2]):
             other.add(bucket, table, 1, digest)
         assert differing(one, other) == []
         assert one.rows() == len(some)
