@@ -73,10 +73,20 @@ SNAPSHOT_SEGMENT_BYTES = 32 * 1024 * 1024
 SNAPSHOT_SEGMENT_MS = 10 * 60 * 1000
 #: Blocks remembered by ClickHouse for deduplication, per table.
 DEDUPLICATION_WINDOW_BLOCKS = 10_000
-#: Result of a query over HTTP, rows.
+#: Result of a query, rows.
 QUERY_ROWS_MAX = 1_000_000
 #: Run time of a query, seconds.
 QUERY_SECONDS_MAX = 60
+#: Size of a query's answer, bytes as the engine counts them.
+QUERY_RESULT_BYTES_MAX = 256 * 1024 * 1024
+#: Memory of a query in the engine, bytes.
+QUERY_MEMORY_BYTES_MAX = 1024 * 1024 * 1024
+#: Rows that a query may read from the tables.
+QUERY_ROWS_READ_MAX = 10_000_000_000
+#: Queries at the same time; more wait.
+QUERIES_MAX = 4
+#: Longest wait for another query to end, seconds.
+QUERY_WAIT_S_MAX = 10
 
 assert PAYLOAD_BYTES_MAX < TOPIC_MESSAGE_BYTES_MAX < EXECUTION_STATE_BYTES_MAX < LOG_MESSAGE_BYTES_MAX
 assert MATCH_PAYLOAD_BYTES_MAX < PAYLOAD_BYTES_MAX

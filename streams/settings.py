@@ -45,6 +45,13 @@ class Settings(BaseSettings):
         description="Cluster of ClickHouse servers (one shard) that the history is replicated on. Empty: one server.",
     )  # fmt: skip
     clickhouse_database: str = Field("mplp", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="ClickHouse database.")
+    query_seconds: int = Field(limits.QUERY_SECONDS_MAX, ge=1, le=3600, description="How long a query may take, seconds.")
+    query_memory_bytes: int = Field(limits.QUERY_MEMORY_BYTES_MAX, ge=2**20, description="Memory that a query may use, bytes.")
+    query_rows: int = Field(limits.QUERY_ROWS_MAX, ge=1, description="Rows that a query may answer with.")
+    query_result_bytes: int = Field(limits.QUERY_RESULT_BYTES_MAX, ge=2**10, description="Size of a query's answer, bytes.")
+    query_rows_read: int = Field(limits.QUERY_ROWS_READ_MAX, ge=1, description="Rows that a query may read.")
+    query_concurrency: int = Field(limits.QUERIES_MAX, ge=1, le=64, description="Queries at a time; more wait up to 10 s for one to end.")
+    queries_dir: str = Field("", description="Folder of your own saved queries, `*.sql`. Empty: only the ready ones.")
     data_dir: Path = Field(Path(".mplp"), description="Folder of the embedded Kafka, ClickHouse and run.json.")
     http_host: str = Field("127.0.0.1", description="Address of the gateway.")
     http_port: int = Field(8700, ge=0, le=65535, description="Port of the gateway; 0: any free one.")

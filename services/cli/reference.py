@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from services.cli.frame import progress
 from services.cli.main import ENTRIES, HELP, load
-from services.processes.reference import errors_page, http_page, page, settings_page, table
+from services.processes.reference import errors_page, http_page, page, queries_page, settings_page, table
 from services.processes.reference_modules import modules_page
 
 
@@ -23,6 +23,7 @@ def pages() -> Mapping[str, str]:
         "settings.md": settings_page(),
         "errors.md": errors_page(),
         "modules.md": modules_page(),
+        "queries.md": queries_page(),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from services.gateway.answers import json_bytes
 from services.gateway.memory_routes import MemoryLetters, MemoryRoutes
 from services.gateway.ports import Item, Ports, Rebuild, Start, Verification
 from streams.bus.validate import parse_event
@@ -118,6 +119,30 @@ class MemoryRows:
         self.closed = True
 
 
+class MemoryStreamed:
+    """The same as bytes."""
+
+    def __init__(self, given: MemoryRows, format: str, query_id: str) -> None:
+        self.query_id, self.rows = query_id, 0
+        self._given, self._format = given, format
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See `ports.Streamed`."""
+        array, separator = self._format == "json", b""
+        if array:
+            yield b"["
+        async for batch in self._given.batches():
+            self.rows += len(batch)
+            yield separator + (b",\n" if array else b"\n").join(map(json_bytes, batch))
+            separator = b",\n" if array else b"\n"
+        if array:
+            yield b"]"
+
+    async def close(self) -> None:
+        """See `ports.Streamed`."""
+        await self._given.close()
+
+
 @dataclass
 class MemoryHistory:
     """Answers every query with what `answer` gives; remembers what was asked."""
@@ -126,12 +151,39 @@ class MemoryHistory:
     lag: int | None = 0
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     given: list[MemoryRows] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)  #: saved queries
 
     async def query(self, sql: str, parameters: Mapping[str, Any]) -> MemoryRows:
         """See `ports.History`."""
         self.asked.append((sql, parameters))
         self.given.append(self.answer(sql, parameters))
         return self.given[-1]
+
+    async def stream(self, sql: str, parameters: Mapping[str, Any], *, format: str, query_id: str | None) -> MemoryStreamed:
+        """See `ports.History`; json is an array, everything else lines."""
+        return MemoryStreamed(await self.query(sql, parameters), format, query_id or "0" * 32)
+
+    async def progress(self, query_id: str) -> dict[str, Any]:
+        """See `ports.History`."""
+        raise NotFound("query.unknown", f"There is no query {query_id}.")
+
+    async def cancel(self, query_id: str) -> dict[str, Any]:
+        """See `ports.History`."""
+        return await self.progress(query_id)
+
+    def all_saved(self) -> Sequence[dict[str, Any]]:
+        """See `ports.History`."""
+        return [{"name": name} for name in sorted(self.texts)]
+
+    def show_saved(self, name: str) -> dict[str, Any]:
+        """See `ports.History`."""
+        return {"name": name, "sql": self.saved(name, {})[0]}
+
+    def saved(self, name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """See `ports.History`."""
+        if name not in self.texts:
+            raise NotFound("query.unsaved", f"There is no saved query {name}.")
+        return self.texts[name], dict(parameters)
 
     async def columns(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
         """See `ports.History`."""

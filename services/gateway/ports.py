@@ -102,8 +102,47 @@ class Rows(Protocol):
         """Gives the query up, also in the middle."""
 
 
+class Streamed(Protocol):
+    """An answer that comes bit by bit."""
+
+    @property
+    def query_id(self) -> str:
+        """By it the query can be watched and ended."""
+
+    @property
+    def rows(self) -> int:
+        """Rows so far, 0 where they cannot be counted."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes of its form, none of them empty. Raises as `History.query`, also in the middle."""
+
+    async def close(self) -> None:
+        """Gives the query up, also in the middle."""
+
+
 class History(Protocol):
     """SQL over what was."""
+
+    async def stream(self, sql: str, parameters: Mapping[str, Any], *, format: str, query_id: str | None) -> Streamed:
+        """Runs one read-only statement; the answer comes as json, jsonl, csv, compact, arrow or parquet. Raises as `query`."""
+
+    async def progress(self, query_id: str) -> dict[str, Any]:
+        """How far a query is. Raises `NotFound` (`query.unknown`)."""
+
+    async def cancel(self, query_id: str) -> dict[str, Any]:
+        """Ends a query. Raises `NotFound` (`query.unknown`)."""
+
+    def all_saved(self) -> Sequence[dict[str, Any]]:
+        """The saved queries, ordered by name."""
+
+    def show_saved(self, name: str) -> dict[str, Any]:
+        """One of them with its text. Raises `NotFound` (`query.unsaved`)."""
+
+    def saved(self, name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Text and parameters of a saved query, defaults filled in.
+
+        Raises `NotFound` (`query.unsaved`), `InvalidInput` (`sql.parameter`, `query.invalid`).
+        """
 
     async def query(self, sql: str, parameters: Mapping[str, Any]) -> Rows:
         """Runs one read-only statement. Raises `InvalidInput`, `Denied` (`query.refused`), `Unavailable` (`history.unavailable`)."""

@@ -1,51 +1,63 @@
-"""`POST /v1/query`: read-only SQL over the history, streamed as a JSON array of objects."""
+"""`/v1/query`: read-only SQL over the history, streamed, watched and ended; `/v1/queries`: the saved ones."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
-from typing import Annotated, Any, Literal
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from services.gateway.answers import json_bytes, ports_of
+from services.gateway.answers import Answer, ports_of
 from services.gateway.bodies import body_of, describes
 from services.gateway.keys import Role, requires
 from services.gateway.metrics import Metrics
-from services.gateway.ports import History, Rows
+from services.gateway.ports import History, Streamed
+from services.gateway.query_formats import MEDIA_TYPES, FormatName, wanted
 from services.gateway.waiting import while_connected
-from streams.errors import BackboneError, Fault
+from streams.errors import BackboneError, Fault, InvalidInput
 
 router = APIRouter(tags=["history"])
 
 #: Seconds that a query waits at most for the sink to reach the end offsets of its start.
 CATCH_UP_S = 5.0
 SQL_CHARACTERS_MAX = 256 * 1024
-
+#: Bytes of an answer that are held back until it begins: an error up to there is a problem document, not half an answer.
+HELD_BYTES = 256 * 1024
+#: Seconds that a client may take for one part of an answer; a query holds one of few places in the engine.
+SLOW_CLIENT_S = 60.0
 
 ANSWER = (
-    "An array of objects, streamed; with the format `columns` one object. The header `X-Mplp-Behind` says by how many records the "
-    "history was behind."
+    "The rows, streamed, in the form that `format` or the header `Accept` asks for. `X-Mplp-Behind` says by how many records the "
+    "history was behind, `X-Mplp-Query-Id` under which id the query can be watched and ended."
+)
+FORMAT = (
+    "json (also called rows): an array of objects. jsonl: an object a line. csv: names first. compact: lines of JSON: names, types, then "
+    "an array a row. columns: one object, an array for each column: far cheaper where there are many rows. arrow: an IPC stream. parquet. "
+    "Default: what the header Accept prefers, else json."
 )
 
 
 class QueryRequest(BaseModel):
-    """A query."""
+    """A query: its text, or the name of a saved one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    sql: str = Field(
-        min_length=1, max_length=SQL_CHARACTERS_MAX, description="One SELECT statement of ClickHouse. Parameters are written {name:Type}."
+    sql: str | None = Field(
+        None,
+        min_length=1,
+        max_length=SQL_CHARACTERS_MAX,
+        description="One SELECT statement of ClickHouse, or SHOW TABLES, DESCRIBE or EXPLAIN. Parameters are written {name:Type}.",
     )
+    saved: str | None = Field(None, min_length=1, max_length=200, description="Name of a saved query, instead of `sql`.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values of the parameters.")
-    format: Literal["rows", "columns"] = Field(
-        "rows",
-        description="rows: an array of objects. columns: one object, an array for each column: far cheaper where there are many rows.",
-    )
+    format: FormatName | None = Field(None, description=FORMAT)
     stale: bool = Field(False, description=f"Do not wait (at most {CATCH_UP_S:.0f} s) for the history to reach the topics' ends of now.")
+    query_id: UUID | None = Field(None, description="An id of your own to watch and end the query by.")
 
 
 @router.post(
@@ -54,83 +66,128 @@ class QueryRequest(BaseModel):
     summary="Query the history",
     dependencies=[Depends(requires(Role.READER))],
     openapi_extra=describes(QueryRequest),
-    responses={200: {"description": ANSWER, "content": {"application/json": {}}}},
-    description="Time, memory, rows and the size of the answer are limited; statements that write, and functions that read files, "
-    "network or settings are refused. A failure in the middle breaks the connection, so that half an answer is never taken for one.",
+    responses={200: {"description": ANSWER, "content": {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()}}},
+    description="Time, memory, rows and the size of the answer are limited by settings; statements that write, and functions that read "
+    "files, network or settings are refused. The query ends in the engine when its client goes. A failure in the middle breaks the "
+    "connection, so that half an answer is never taken for one; `GET /v1/query/{query_id}` then says why.",
 )
 async def query(request: Request, body: Annotated[QueryRequest, Depends(body_of(QueryRequest))]) -> Response:
     """Runs a query."""
     history = ports_of(request).history
     metrics: Metrics = request.app.state.metrics
-    if body.format == "columns":
-        return await _columns(request, body, history, metrics)
-
-    async def first_batch() -> tuple[Rows, AsyncIterator[list[Mapping[str, Any]]], list[Mapping[str, Any]], int | None]:
-        behind = history.behind() if body.stale else await history.caught_up(CATCH_UP_S)
-        rows = await history.query(body.sql, body.parameters)
-        try:
-            batches = rows.batches()
-            return rows, batches, await anext(batches, []), behind
-        except BaseException:
-            await rows.close()
-            raise
-
+    form = wanted(body.format, request.headers.get("accept", ""))
     try:
-        rows, batches, first, behind = await while_connected(request, first_batch())
+        sql, parameters = _asked(history, body)
+        if form == "columns":
+            return await _columns(request, sql, parameters, body.stale, metrics)
+        answering = await while_connected(request, _begin(history, sql, parameters, form, body))
     except BackboneError as error:
         metrics.queries.labels("refused" if error.fault is Fault.CALLER else "failed").inc()
         raise
     except ClientDisconnect:
         metrics.queries.labels("cancelled").inc()
         raise
-    headers = {} if behind is None else {"X-Mplp-Behind": str(behind)}
-    return StreamingResponse(_array(rows, batches, first, metrics), media_type="application/json", headers=headers)
+    answer, first, rest, behind = answering
+    headers = {"X-Mplp-Query-Id": answer.query_id} | ({} if behind is None else {"X-Mplp-Behind": str(behind)})
+    return StreamingResponse(_body(answer, first, rest, metrics), media_type=MEDIA_TYPES[form], headers=headers)
 
 
-async def _columns(request: Request, body: QueryRequest, history: History, metrics: Metrics) -> Response:
+def _asked(history: History, body: QueryRequest) -> tuple[str, dict[str, Any]]:
+    """Text and parameters. Raises `InvalidInput` (`query.one-of`), and what `History.saved` raises."""
+    if (body.sql is None) == (body.saved is None):
+        raise InvalidInput("query.one-of", "A query is either `sql` or the name of a `saved` one.", pointer="/sql")
+    if body.saved is not None:
+        return history.saved(body.saved, body.parameters)
+    assert body.sql is not None
+    return body.sql, body.parameters
+
+
+async def _begin(
+    history: History, sql: str, parameters: dict[str, Any], form: FormatName, body: QueryRequest
+) -> tuple[Streamed, bytes, AsyncIterator[bytes], int | None]:
+    """The answer, its first part (all of a short one), the rest, and how far the history was behind."""
+    behind = history.behind() if body.stale else await history.caught_up(CATCH_UP_S)
+    answer = await history.stream(sql, parameters, format=form, query_id=None if body.query_id is None else body.query_id.hex)
+    try:
+        chunks, held = answer.chunks(), bytearray()
+        while len(held) < HELD_BYTES and (chunk := await anext(chunks, b"")):
+            held += chunk
+    except BaseException:
+        await answer.close()
+        raise
+    return answer, bytes(held), chunks, behind
+
+
+async def _columns(request: Request, sql: str, parameters: dict[str, Any], stale: bool, metrics: Metrics) -> Response:
     """The whole answer as the engine writes it."""
+    history = ports_of(request).history
 
     async def answer() -> tuple[bytes, int | None]:
-        behind = history.behind() if body.stale else await history.caught_up(CATCH_UP_S)
-        return await history.columns(body.sql, body.parameters), behind
+        behind = history.behind() if stale else await history.caught_up(CATCH_UP_S)
+        return await history.columns(sql, parameters), behind
 
-    try:
-        content, behind = await while_connected(request, answer())
-    except BackboneError as error:
-        metrics.queries.labels("refused" if error.fault is Fault.CALLER else "failed").inc()
-        raise
-    except ClientDisconnect:
-        metrics.queries.labels("cancelled").inc()
-        raise
+    content, behind = await while_connected(request, answer())
     metrics.queries.labels("done").inc()
     return Response(content, media_type="application/json", headers={} if behind is None else {"X-Mplp-Behind": str(behind)})
 
 
-async def _array(
-    rows: Rows, batches: AsyncIterator[list[Mapping[str, Any]]], first: list[Mapping[str, Any]], metrics: Metrics
-) -> AsyncGenerator[bytes, None]:
+async def _body(answer: Streamed, first: bytes, rest: AsyncIterator[bytes], metrics: Metrics) -> AsyncGenerator[bytes, None]:
     outcome = "cancelled"
-    separator = b"["
+    loop = asyncio.get_running_loop()
+    closing: set[asyncio.Future[None]] = set()
+
+    def give_up() -> None:
+        closing.add(asyncio.ensure_future(answer.close()))
+
     try:
-        async with aclosing(_chained(first, batches)) as all_batches:
-            async for batch in all_batches:
-                metrics.query_rows.inc(len(batch))
-                yield separator + b",\n".join(json_bytes(row) for row in batch)
-                separator = b",\n"
-        yield b"]" if separator == b",\n" else b"[]"
+        chunk = first
+        while chunk:
+            slow = loop.call_later(SLOW_CLIENT_S, give_up)
+            try:
+                yield chunk
+            finally:
+                slow.cancel()
+            chunk = await anext(rest, b"")
         outcome = "done"
     except BackboneError:
         outcome = "failed"
         raise
     finally:
         metrics.queries.labels(outcome).inc()
-        await rows.close()
+        metrics.query_rows.inc(answer.rows)
+        await answer.close()
 
 
-async def _chained(
-    first: list[Mapping[str, Any]], rest: AsyncIterator[list[Mapping[str, Any]]]
-) -> AsyncGenerator[list[Mapping[str, Any]], None]:
-    batch = first
-    while batch:
-        yield batch
-        batch = await anext(rest, [])
+@router.get(
+    "/v1/query/{query_id}",
+    summary="How far a query is",
+    dependencies=[Depends(requires(Role.READER))],
+    description="`state` (waiting, running, done, failed, cancelled), rows and bytes read so far, rows to be read as far as the engine can "
+    "tell, and the `error` of one that failed. The last 256 that ended are remembered.",
+)
+async def progress(request: Request, query_id: UUID) -> Response:
+    """Looks after a query."""
+    return Answer(await ports_of(request).history.progress(query_id.hex))
+
+
+@router.delete("/v1/query/{query_id}", summary="End a query", dependencies=[Depends(requires(Role.READER))])
+async def cancel(request: Request, query_id: UUID) -> Response:
+    """Ends a query in the engine, and says how far it was."""
+    return Answer(await ports_of(request).history.cancel(query_id.hex))
+
+
+@router.get(
+    "/v1/queries",
+    summary="List the saved queries",
+    dependencies=[Depends(requires(Role.READER))],
+    description="The ready ones, and those of the folder `MPLP_QUERIES_DIR`, ordered by name. One that cannot be read has a `fault`.",
+)
+async def queries(request: Request) -> Response:
+    """All of them."""
+    return Answer({"items": ports_of(request).history.all_saved(), "next": None})
+
+
+@router.get("/v1/queries/{name}", summary="Show a saved query", dependencies=[Depends(requires(Role.READER))])
+async def saved(request: Request, name: str) -> Response:
+    """One with its text."""
+    return Answer(ports_of(request).history.show_saved(name))

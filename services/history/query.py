@@ -13,16 +13,16 @@ import orjson
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from services.history import guard
+from services.history import functions, guard, query_errors, statements
+from services.history.answers import Column
 from services.history.engine import error_code, is_unavailable, unavailable
-from services.history.tables import readable
+from services.history.tables import PARAMETERISED_VIEWS, readable
 from streams import limits
-from streams.errors import BackboneError, Denied, InvalidInput, Refused, TooLarge
+from streams.errors import BackboneError, Denied, InvalidInput, TooLarge
+from streams.settings import Settings
 
-#: Rows that `Rows.batches` gives at once.
+#: Rows that `QueryResult.batches` gives at once.
 BATCH_ROWS = 1000
-_SHOW = re.compile(r"\s*SHOW\s+TABLES\s*;?\s*\Z", re.IGNORECASE)
-_DESCRIBE = re.compile(r"\s*DESC(?:RIBE)?\s+(?:TABLE\s+)?(?:`?(\w+)`?\s*\.\s*)?`?(\w+)`?\s*;?\s*\Z", re.IGNORECASE)
 _NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -32,9 +32,20 @@ class QueryLimits:
 
     seconds: int = limits.QUERY_SECONDS_MAX
     rows: int = limits.QUERY_ROWS_MAX
-    result_bytes: int = 256 * 1024**2
-    memory_bytes: int = 1024**3
-    rows_read: int = 10_000_000_000
+    result_bytes: int = limits.QUERY_RESULT_BYTES_MAX
+    memory_bytes: int = limits.QUERY_MEMORY_BYTES_MAX
+    rows_read: int = limits.QUERY_ROWS_READ_MAX
+
+    @classmethod
+    def of(cls, settings: Settings) -> QueryLimits:
+        """Those of an installation."""
+        return cls(
+            seconds=settings.query_seconds,
+            rows=settings.query_rows,
+            result_bytes=settings.query_result_bytes,
+            memory_bytes=settings.query_memory_bytes,
+            rows_read=settings.query_rows_read,
+        )
 
     def settings(self) -> dict[str, Any]:
         """As settings of a connection; the last makes it read-only, and nothing can be changed after it."""
@@ -46,14 +57,20 @@ class QueryLimits:
             "result_overflow_mode": "throw",
             "max_memory_usage": self.memory_bytes,
             "max_rows_to_read": self.rows_read,
+            "read_overflow_mode": "throw",
             "max_ast_elements": 20_000,
             "max_expanded_ast_elements": 200_000,
             "max_recursive_cte_evaluation_depth": 1000,
+            "function_range_max_elements_in_block": 50_000_000,
+            "max_hyperscan_regexp_length": 1000,
+            "max_hyperscan_regexp_total_length": 10_000,
+            "max_temporary_data_on_disk_size_for_query": 4 * self.memory_bytes,
             "date_time_output_format": "iso",
             "output_format_json_quote_64bit_integers": 0,
             "output_format_json_quote_decimals": 1,
             "output_format_json_named_tuples_as_objects": 1,
             "output_format_json_validate_utf8": 1,
+            "output_format_parquet_compression_method": "zstd",
             "allow_introspection_functions": 0,
             "readonly": 1,
         }
@@ -89,25 +106,39 @@ class QueryResult:
 class Prepared:
     """A query that passed the guard."""
 
-    sql: str
-    parameters: Mapping[str, Any]
+    body: str  #: what is selected from
+    parameters: Mapping[str, Any]  #: values of exactly those that the text has
     marker: str  #: a comment in the text by which it can be found and ended
+    tables: frozenset[str] = frozenset()  #: tables and views that it names
+    selects: bool = True  #: it is a SELECT, and runs inside of another; EXPLAIN and DESCRIBE cannot
+
+    def sql(self, select: str = "*") -> str:
+        """The text that runs."""
+        return f"SELECT {select} FROM (\n{self.body}\n) /* {self.marker} */" if self.selects else f"{self.body} /* {self.marker} */"
+
+    def describe(self) -> str:
+        """The text that asks for the columns of the answer."""
+        return f"DESCRIBE TABLE (SELECT * FROM (\n{self.body}\n)) /* {self.marker} */"
 
 
-def shortcut(sql: str, database: str) -> str | None:
-    """`SHOW TABLES` and `DESCRIBE TABLE name` as a query of ours; None for anything else. Raises `InvalidInput` (`sql.unknown-table`)."""
-    if _SHOW.match(sql):
-        return "SELECT arrayJoin([" + ", ".join(f"'{name}'" for name in readable()) + "]) AS name"
-    if match := _DESCRIBE.match(sql):
-        if match[1] not in (None, database) or match[2] not in readable():
-            raise InvalidInput("sql.unknown-table", f"There is no table {match[2]}.", advice="There are: " + ", ".join(readable()) + ".")
-        return f"SELECT name, type, comment FROM system.columns WHERE database = '{database}' AND table = '{match[2]}' ORDER BY position"
-    return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Functions:
+    """Functions of the engine, lower case."""
+
+    allowed: frozenset[str]
+    known: frozenset[str]
 
 
-def prepare(parser: Client, sql: str, parameters: Mapping[str, Any], *, database: str, functions: frozenset[str]) -> Prepared:
+def marker_of(query_id: str) -> str:
+    """The comment of a query with an id."""
+    return f"mplp-query-{query_id}"
+
+
+def prepare(
+    parser: Client, sql: str, parameters: Mapping[str, Any], *, database: str, functions: Functions, query_id: str | None = None
+) -> Prepared:
     """Checks a query. `parser` only parses: the text is a value to it. Raises `Denied` and `InvalidInput` (`sql.…`)."""
-    marker = f"mplp-query-{uuid.uuid4().hex}"
+    marker = marker_of(query_id or uuid.uuid4().hex)
     if len(sql) > guard.SQL_CHARACTERS_MAX:
         raise TooLarge("sql.too-long", f"A query has at most {guard.SQL_CHARACTERS_MAX} characters.")
     if "\x00" in sql:
@@ -115,26 +146,64 @@ def prepare(parser: Client, sql: str, parameters: Mapping[str, Any], *, database
     for name in parameters:
         if not _NAME.match(name):
             raise InvalidInput("sql.parameter", f"{name!r} is no name of a parameter.")
-    values = {name: _bindable(name, value) for name, value in parameters.items()}
-    own = shortcut(sql, database)
+    own = statements.described(sql, database)
     if own is not None:
-        return Prepared(sql=f"{own} /* {marker} */", parameters={}, marker=marker)
+        return Prepared(body=own, parameters={}, marker=marker)
+    inner = statements.inner_of_describe(sql)
+    tree, formatted = _parsed(parser, sql if inner is None else inner)
+    allowed = guard.Allowed(
+        database=database,
+        tables=frozenset(readable()),
+        views=frozenset(PARAMETERISED_VIEWS),
+        functions=functions.allowed,
+        known=functions.known,
+    )
+    kind = tree.get("type") if isinstance(tree, Mapping) else None
+    if kind == "ShowTablesQuery" and inner is None:
+        return Prepared(body=statements.tables_listed(tree, database), parameters={}, marker=marker)
+    explains = kind == "ExplainQuery" and inner is None
+    found = guard.check(statements.explained(tree) if explains else tree, allowed)
+    return Prepared(
+        body=formatted if inner is None else f"DESCRIBE TABLE (\n{formatted}\n)",
+        parameters=_values(parameters, found.parameters),
+        marker=marker,
+        tables=frozenset(found.tables),
+        selects=not explains and inner is None,
+    )
+
+
+def _parsed(parser: Client, sql: str) -> tuple[Any, str]:
+    """The tree of a text, and the text as ClickHouse would write it."""
     try:
         answer = parser.raw_query(
             "SELECT parseQueryToJSON({q:String}), formatQuery({q:String})", parameters={"q": sql}, fmt="JSONCompactEachRow"
         )
     except ClickHouseError as error:
-        if error_code(error) not in _CODES and not is_unavailable(error):
+        if error_code(error) == 62:
+            raise query_errors.syntax(str(error), sql) from error
+        if error_code(error) not in query_errors.CODES and not is_unavailable(error):
             # It is a statement, since it was parsed, but one whose tree cannot be shown: no SELECT is among those.
             raise Denied("sql.read-only", "Only SELECT can be asked.", advice=guard.ADVICE) from error
         raise translated(error) from error
     tree_text, formatted = orjson.loads(answer)
     try:
-        tree = orjson.loads(tree_text)
+        return orjson.loads(tree_text), formatted
     except orjson.JSONDecodeError as error:
         raise InvalidInput("sql.too-deep", "The query nests too deep.") from error
-    guard.check(tree, database=database, tables=readable(), functions=functions)
-    return Prepared(sql=f"SELECT * FROM (\n{formatted}\n) /* {marker} */", parameters=values, marker=marker)
+
+
+def _values(parameters: Mapping[str, Any], wanted: set[str]) -> dict[str, Any]:
+    """The values of the parameters that the text has, and no others.
+
+    The driver must never be given a value that the text has no `{name:Type}` for: it would then write values into the text by itself, for
+    Python's `%(name)s`, and nothing of what it writes has been checked.
+    """
+    missing = sorted(wanted - parameters.keys())
+    if missing:
+        given = f"Given are: {', '.join(sorted(parameters))}." if parameters else f"Give one with {missing[0]}=value."
+        raise InvalidInput("sql.parameter", f"The parameter {missing[0]} has no value.", pointer=f"/parameters/{missing[0]}", advice=given)
+    values = {name: _bindable(name, value) for name, value in parameters.items()}
+    return {name: value for name, value in values.items() if name in wanted}
 
 
 def _bindable(name: str, value: Any) -> Any:
@@ -150,8 +219,7 @@ def _bindable(name: str, value: Any) -> Any:
 
 def run(client: Client, prepared: Prepared, settings: Mapping[str, Any] | None) -> QueryResult:
     """Runs a checked query. `settings` for a server (where they go with each request); an embedded connection has them already."""
-    answer = _asked(client, prepared, settings, "JSONCompactEachRowWithNamesAndTypes")
-    lines = answer.splitlines()
+    lines = asked(client, prepared, prepared.sql(), settings, "JSONCompactEachRowWithNamesAndTypes").splitlines()
     if len(lines) < 2:
         return QueryResult((), (), ())
     return QueryResult(tuple(orjson.loads(lines[0])), tuple(orjson.loads(lines[1])), lines[2:])
@@ -159,59 +227,36 @@ def run(client: Client, prepared: Prepared, settings: Mapping[str, Any] | None) 
 
 def run_columns(client: Client, prepared: Prepared, settings: Mapping[str, Any] | None) -> bytes:
     """As `run`: the whole answer as JSON text, an object with an array for each column."""
-    return _asked(client, prepared, settings, "JSONColumns")
+    return asked(client, prepared, prepared.sql(), settings, "JSONColumns")
 
 
-def _asked(client: Client, prepared: Prepared, settings: Mapping[str, Any] | None, format: str) -> bytes:
+def columns_of(client: Client, prepared: Prepared, settings: Mapping[str, Any] | None) -> list[Column]:
+    """Names and types of the answer's columns, without running the query."""
+    lines = asked(client, prepared, prepared.describe(), settings, "JSONCompactEachRow").splitlines()
+    return [Column(*orjson.loads(line)[:2]) for line in lines]
+
+
+def asked(client: Client, prepared: Prepared, sql: str, settings: Mapping[str, Any] | None, format: str) -> bytes:
+    """The engine's whole answer in one of its formats."""
     try:
         return client.raw_query(
-            prepared.sql, parameters=dict(prepared.parameters) or None, settings=dict(settings) if settings else None, fmt=format
+            sql, parameters=dict(prepared.parameters) or None, settings=dict(settings) if settings else None, fmt=format
         )  # fmt: skip
     except ClickHouseError as error:
         raise translated(error) from error
 
 
-def functions_of(client: Client) -> frozenset[str]:
-    """Names (lower case) of the functions that a query may use, from the engine's own list."""
-    rows = client.query("SELECT lower(name), categories, alias_to FROM system.functions WHERE origin = 'System'").result_rows
-    categories = {name: set(str(text).replace(";", ",").split(",")) for name, text, _ in rows}
-    allowed = {name for name, found in categories.items() if any(category.strip() in guard.CATEGORIES for category in found)}
-    allowed |= {name.lower() for name in guard.OTHERS}
-    return frozenset(allowed | {name for name, _, alias in rows if alias and str(alias).lower() in allowed})
-
-
-_CODES: Mapping[int, tuple[type[BackboneError], str, str]] = {
-    62: (InvalidInput, "sql.syntax", "The query cannot be parsed"),
-    60: (InvalidInput, "sql.unknown-table", "Unknown table"),
-    81: (InvalidInput, "sql.unknown-table", "Unknown database"),
-    47: (InvalidInput, "sql.unknown-column", "Unknown column"),
-    46: (InvalidInput, "sql.unknown-function", "Unknown function"),
-    456: (InvalidInput, "sql.parameter", "A parameter has no value"),
-    457: (InvalidInput, "sql.parameter", "A parameter has another type"),
-    159: (TooLarge, "sql.timeout", "The query took too long"),
-    160: (TooLarge, "sql.timeout", "The query would take too long"),
-    394: (Refused, "sql.cancelled", "The query was cancelled"),
-    241: (TooLarge, "sql.memory", "The query needs too much memory"),
-    396: (TooLarge, "sql.too-many-rows", "The answer is too large"),
-    158: (TooLarge, "sql.too-many-rows", "The query reads too many rows"),
-    307: (TooLarge, "sql.too-many-rows", "The query reads too many bytes"),
-    164: (Denied, "sql.read-only", "Only reading is allowed"),
-    452: (Denied, "sql.setting", "Settings cannot be changed"),
-    497: (Denied, "sql.read-only", "Not allowed"),
-    167: (InvalidInput, "sql.too-deep", "The query nests too deep"),
-    168: (InvalidInput, "sql.too-deep", "The query is too large"),
-    306: (InvalidInput, "sql.too-deep", "The query nests too deep"),
-}
+def functions_of(client: Client) -> Functions:
+    """The functions that a query may use, from the engine's own list."""
+    rows = client.query("SELECT name, categories, alias_to FROM system.functions WHERE origin = 'System'").result_rows
+    return Functions(
+        allowed=functions.allowed((str(name), categories, alias) for name, categories, alias in rows),
+        known=frozenset(str(name).lower() for name, _, _ in rows),
+    )
 
 
 def translated(error: ClickHouseError) -> BackboneError:
     """ClickHouse's error as one of ours, without what our wrapping added."""
     if is_unavailable(error):
         return unavailable(error)
-    detail = re.sub(r"^.*?DB::Exception: ", "", str(error), flags=re.DOTALL)
-    detail = re.sub(r":? In scope .*", "", detail, flags=re.DOTALL).split(" (version ")[0].strip()[:500]
-    found = _CODES.get(error_code(error))
-    if found is None:
-        return InvalidInput("sql.failed", detail or "ClickHouse could not answer the query.")
-    kind, code, text = found
-    return kind(code, f"{text}: {detail}")
+    return query_errors.translated(error_code(error), str(error))

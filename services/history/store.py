@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Self, TypeVar
+from collections.abc import Mapping
+from typing import Any, Self
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from services.history import query as queries
 from services.history import rebuild_swap
+from services.history.answers import Format
 from services.history.engine import Connections, is_unavailable, open_client, open_parser, unavailable
 from services.history.filling import Filling
 from services.history.migrate import migrate
-from services.history.query import Prepared, QueryLimits, QueryResult
-from streams.errors import Defect, TooLarge
+from services.history.queries import Answer, Queries
+from services.history.query import QueryLimits, QueryResult
+from streams.errors import Defect
 from streams.settings import Settings
 
-T = TypeVar("T")
-
-#: Queries at the same time; more wait.
-QUERIES_MAX = 4
 #: Inserts at the same time.
 INSERTS_MAX = 2
 
@@ -35,10 +31,8 @@ class History:
         self.embedded = not settings.clickhouse_url
         self.database = settings.clickhouse_database
         self._writers = Connections(self._open_writer, size=INSERTS_MAX, name="history-insert")
-        self._readers: dict[QueryLimits, Connections] = {}
+        self.queries = Queries(settings)
         self._keeper = Connections(self._open_writer, size=1, name="history-keep")
-        self._parsers = Connections(open_parser, size=1, name="history-parse")
-        self._functions: frozenset[str] | None = None
         self.tables = Filling(settings, self._writers, self._keeper)  #: for the sink
 
     async def open(self) -> None:
@@ -56,7 +50,8 @@ class History:
 
         # The keeper's connection stays open from here on: an engine without a connection would shut down in between.
         await asyncio.to_thread(prepare)
-        self._functions = await self._keeper.run(queries.functions_of)
+        await self._keeper.run(lambda client: client.ping())
+        await self.queries.open()
 
     def _finish_rebuild(self, client: Client) -> None:
         """A swap that was cut off is finished before anything is inserted. Beside a server somebody else may be at it right now."""
@@ -73,7 +68,8 @@ class History:
 
     async def close(self) -> None:
         """Ends all connections after what runs."""
-        for connections in (*self._readers.values(), self._writers, self._keeper, self._parsers):
+        await self.queries.close()
+        for connections in (self._writers, self._keeper):
             await connections.close()
 
     def connections(self, name: str, *, size: int) -> Connections:
@@ -96,54 +92,23 @@ class History:
         `SHOW TABLES` and `DESCRIBE TABLE name` are answered too. Values go in as parameters, written `{name:Type}` in the text.
         Raises `Denied`, `InvalidInput`, `TooLarge` and `Unavailable` with codes `sql.…`, `Unavailable` (`history.unavailable`).
         """
-        return await self._asked(queries.run, sql, parameters, limits)
+        return await self.queries.query(sql, parameters, limits)
 
     async def columns(self, sql: str, parameters: Mapping[str, Any] | None = None, *, limits: QueryLimits | None = None) -> bytes:
         """As `query`, the whole answer as JSON text: an object with an array for each column."""
-        return await self._asked(queries.run_columns, sql, parameters, limits)
+        return await self.queries.columns(sql, parameters, limits)
 
-    async def _asked(
+    async def stream(
         self,
-        run: Callable[[Client, Prepared, Mapping[str, Any] | None], T],
         sql: str,
-        parameters: Mapping[str, Any] | None,
-        limits: QueryLimits | None,
-    ) -> T:
-        limits = limits or QueryLimits()
-        functions = self._functions
-        if functions is None:
-            raise Defect("history.not-open", "The history is not open.")
-        connections = self._connections_for(limits)
-        # The text is parsed by the embedded engine also when a server answers: the guard knows the trees of this one.
-        parsers = connections if self.embedded else self._parsers
-        prepared = await parsers.run(
-            lambda client: queries.prepare(client, sql, parameters or {}, database=self.database, functions=functions)
-        )
-        settings = None if self.embedded else limits.settings()
-        try:
-            return await connections.run(lambda client: run(client, prepared, settings))
-        except asyncio.CancelledError:
-            await asyncio.shield(self._keeper.run(lambda client: _end_query(client, prepared.marker)))
-            raise
-
-    def _connections_for(self, limits: QueryLimits) -> Connections:
-        found = self._readers.get(limits)
-        if found is None:
-            if len(self._readers) >= 8:
-                raise TooLarge("sql.limits", "Too many different limits are in use.")
-            session = limits.settings() if self.embedded else {}
-            found = Connections(
-                partial(open_client, self.settings, database=self.database, session=session), size=QUERIES_MAX, name="history-query"
-            )
-            self._readers[limits] = found
-        return found
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        format: Format = Format.JSON,
+        limits: QueryLimits | None = None,
+        query_id: str | None = None,
+    ) -> Answer:
+        """As `query`, the answer bit by bit in a format; `query_id` is one to watch and end it by. It has to be closed."""
+        return await self.queries.stream(sql, parameters, format, limits, query_id)
 
     def _open_writer(self) -> Client:
         return open_client(self.settings, database=self.database, session={})
-
-
-def _end_query(client: Client, marker: str) -> None:
-    """Ends the query whose text has the marker. The marker is put together by the engine, so that this query is not found itself."""
-    half = len(marker) // 2
-    condition = f"position(query, concat('{marker[:half]}', '{marker[half:]}')) > 0"
-    client.command(f"KILL QUERY WHERE {condition} ASYNC")

@@ -12,7 +12,10 @@ import structlog
 
 from services.gateway import registry
 from services.gateway.ports import Check, Item, Ports, Start
+from services.history.answers import Format as QueryFormat
+from services.history.queries import Answer as QueryAnswer
 from services.history.query import QueryResult
+from services.history.saved import SavedQueries
 from services.history.sink import Sink
 from services.history.store import History
 from services.modules.catalogue import OPERATIONS
@@ -119,6 +122,7 @@ class SunkHistory:
     def __init__(self, store: History, sink: Sink) -> None:
         self._store, self._sink = store, sink
         self._sinking = Pausable(sink.run)
+        self._saved = SavedQueries(store.settings.queries_dir)
         self._fault: str | None = "It is opening."  #: why there is no answer; None: it is open
 
     async def run(self) -> None:
@@ -137,6 +141,31 @@ class SunkHistory:
         """See `ports.History`."""
         self._check_open()
         return await self._store.query(sql, parameters)
+
+    async def stream(self, sql: str, parameters: Mapping[str, Any], *, format: str, query_id: str | None) -> QueryAnswer:
+        """See `ports.History`."""
+        self._check_open()
+        return await self._store.stream(sql, parameters, format=QueryFormat(format), query_id=query_id)
+
+    async def progress(self, query_id: str) -> dict[str, Any]:
+        """See `ports.History`."""
+        return await self._store.queries.progress(query_id)
+
+    async def cancel(self, query_id: str) -> dict[str, Any]:
+        """See `ports.History`."""
+        return await self._store.queries.cancel(query_id)
+
+    def all_saved(self) -> Sequence[dict[str, Any]]:
+        """See `ports.History`."""
+        return self._saved.all()
+
+    def show_saved(self, name: str) -> dict[str, Any]:
+        """See `ports.History`."""
+        return self._saved.find(name).to_dict()
+
+    def saved(self, name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """See `ports.History`."""
+        return self._saved.find(name).filled(parameters)
 
     async def columns(self, sql: str, parameters: Mapping[str, Any]) -> bytes:
         """See `ports.History`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from services.gateway import memory
 from services.gateway.app import create_app, described
 from services.gateway.memory import Memory
 from services.gateway.problems import HTTP_CODES
+from services.history.saved import SavedQuery, ready
 from streams import errors
 from streams.settings import Settings
 
@@ -42,6 +44,30 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [f"| {' | '.join(headers)} |", f"|{'|'.join(['---'] * len(headers))}|"]
     return "\n".join([*lines, *(f"| {' | '.join(map(cell, row))} |" for row in rows)])
+
+
+# -- saved queries
+
+
+def queries_page() -> str:
+    """The saved queries that come along."""
+    rows = [[f"[`{name}`](#{name})", query.title] for name, query in ready().items()]
+    return page(
+        "Saved queries",
+        "Ready answers to what people ask most: `mplp query --saved slowest-steps --param limit=5`, over HTTP `POST /v1/query` with "
+        '`{"saved": "slowest-steps", "parameters": {"limit": 5}}`, in Python `bus.query(saved="slowest-steps", parameters={"limit": 5})`. '
+        "[Your own](../how-to/ask-the-history.md#save-a-query) stand beside them.",
+        table(["query", "answers"], rows),
+        *(_query(query) for query in ready().values()),
+    )
+
+
+def _query(query: SavedQuery) -> str:
+    rows = [
+        [f"`{p.name}`", f"`{p.type}`", "required" if p.required else f"`{json.dumps(p.default)}`", p.description] for p in query.parameters
+    ]
+    parameters = [table(["parameter", "type", "default", "meaning"], rows)] if rows else []
+    return "\n\n".join([f"## {query.name}", f"**{query.title}** {query.description}", *parameters, f"```sql\n{query.sql}\n```"])
 
 
 # -- settings

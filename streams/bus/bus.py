@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from streams import topics
 from streams.bus import workflows as published
+from streams.bus.asking import Asking
 from streams.bus.executions import Executions
-from streams.bus.gateway import Gateway
 from streams.bus.group import GroupSource
 from streams.bus.handling import DeadLetters, Handler, handle
 from streams.bus.history import EVENT_TOPICS, collect
@@ -20,6 +20,7 @@ from streams.bus.outgoing import Headers
 from streams.bus.publisher import Published, Publisher
 from streams.bus.selection import Selection
 from streams.bus.sources import AssignedSource, parse_since
+from streams.bus.sql import Sql
 from streams.bus.subscription import Decoder, Delivered, Subscription
 from streams.bus.validate import parse_time
 from streams.codec.avro import Codec
@@ -48,7 +49,7 @@ async def connect(settings: Settings | None = None) -> AsyncIterator[Bus]:
         await bus.close()
 
 
-class Bus(Messaging):
+class Bus(Asking, Messaging):
     """Everything that users import. Safe for use by many tasks of one event loop. Topics are given by logical name."""
 
     def __init__(self, kafka: Kafka, codec: Codec) -> None:
@@ -58,14 +59,14 @@ class Bus(Messaging):
         self._decoder = Decoder(kafka, codec)
         self._subscriptions: set[Subscription[Any]] = set()
         self._executions = Executions(kafka, codec, self.publisher, self._decoder)
-        self._gateway = Gateway(kafka.settings)
+        self._sql = Sql(kafka.settings)
 
     async def close(self) -> None:
         """Closes all subscriptions and clients."""
         for subscription in list(self._subscriptions):
             await subscription.aclose()
         await self._executions.close()
-        await self._gateway.close()
+        await self._sql.close()
         await self.publisher.close()
 
     # -- publish ---------------------------------------------------------------------------------------------------
@@ -219,14 +220,6 @@ class Bus(Messaging):
             until=_time_or_none(until),
         )
         return await collect(self.kafka, self.codec, self._decoder, topics, selection, limit)
-
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Rows of a read-only SQL query over the history, from the gateway. Raises its refusals, `Unavailable` if it does not answer."""
-        return await self._gateway.query(sql, parameters)
-
-    async def columns(self, sql: str, parameters: Mapping[str, Any] | None = None, *, stale: bool = False) -> dict[str, list[Any]]:
-        """As `query`, by column: far cheaper where there are many rows. `stale`: does not wait for the history to catch up."""
-        return await self._gateway.columns(sql, parameters, stale=stale)
 
     # -- workflows and modules -------------------------------------------------------------------------------------
 

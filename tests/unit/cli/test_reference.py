@@ -12,7 +12,7 @@ from services.processes.reference import codes_in_use
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference"
 
 
-@pytest.mark.parametrize("name", ["cli.md", "http.md", "settings.md", "errors.md"])
+@pytest.mark.parametrize("name", ["cli.md", "http.md", "settings.md", "errors.md", "queries.md"])
 def test_the_page_is_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text() == pages()[name], "make it again: python -m services.cli.reference"
 

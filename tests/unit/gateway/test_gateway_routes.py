@@ -212,8 +212,9 @@ class TestQuery:
         assert memory.history.given[0].closed
 
     async def test_a_failure_in_the_middle_never_looks_like_a_whole_answer(
-        self, memory: Memory, client_of: Callable[..., httpx.AsyncClient]
+        self, memory: Memory, client_of: Callable[..., httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("services.gateway.query.HELD_BYTES", 1)
         memory.history.answer = lambda sql, parameters: MemoryRows([{"n": n} for n in range(4)], 1, fails_after=2)
         async with client_of(memory) as client:
             answer = await client.post("/v1/query", json={"sql": "SELECT 1"})

@@ -1,0 +1,1 @@
+"""The saved queries that come along: one file each, see `services.history.saved`."""
