@@ -187,7 +187,7 @@ async def put(history: History, topic: str, records: Sequence[Record], *, at_ms:
     """Inserts records as one block of partition 0."""
     rows = [(offset, at_ms, CODEC.encode(record)[5:]) for offset, record in enumerate(records)]
     span = Span(topic=topic, partition=0, first=0, end=len(rows))
-    await history.tables.insert(span, TABLES[type(records[0]).__name__], rows)
+    await history.tables.insert(span, TABLES[type(records[0]).__name__], rows, within_s=60)
 
 
 def total(records: Sequence[Record], path: str) -> float:
