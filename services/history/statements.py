@@ -11,7 +11,7 @@ from typing import Any
 
 from services.history import guard
 from services.history.tables import PARAMETERISED_VIEWS, readable
-from streams.errors import Denied
+from streams.errors import Denied, InvalidInput
 
 _LEAD = r"\A(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*"
 _DESCRIBE = re.compile(
@@ -29,12 +29,16 @@ _NO_VALUE = frozenset({None, False, ""})
 
 
 def described(sql: str, database: str) -> str | None:
-    """`DESCRIBE [TABLE] name` as a query of ours; None for anything else. Raises `InvalidInput` (`sql.unknown-table`)."""
+    """`DESCRIBE [TABLE] name` as a query of ours; None for anything else. Raises `InvalidInput` (`sql.unknown-table`, `sql.parameter`)."""
     match = _DESCRIBE.match(sql)
     if match is None:
         return None
     if match[1] not in (None, database) or match[2] not in (*readable(), *PARAMETERISED_VIEWS):
         raise guard.unknown_table(".".join(filter(None, match.groups())), {*readable(), *PARAMETERISED_VIEWS})
+    if match[2] in PARAMETERISED_VIEWS:
+        raise InvalidInput(
+            "sql.parameter", f"{match[2]} is a view with parameters.", advice=f"DESCRIBE (SELECT * FROM {match[2]}(parameter = 'value'))"
+        )
     return f"SELECT name, type, comment FROM system.columns WHERE database = '{database}' AND table = '{match[2]}' ORDER BY position"
 
 

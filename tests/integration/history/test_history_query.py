@@ -11,7 +11,8 @@ import pytest
 
 from services.history.query import QueryLimits
 from services.history.store import History
-from streams.errors import BackboneError, Fault
+from services.history.tables import PARAMETERISED_VIEWS
+from streams.errors import BackboneError, Fault, InvalidInput
 from streams.settings import Settings
 
 HOSTILE = [
@@ -191,8 +192,12 @@ async def test_wrong_and_costly_queries_have_a_code(history: History, sql: str, 
 async def test_tables_are_listed_and_described(history: History) -> None:
     names = [row[0] for row in (await history.query("SHOW TABLES")).rows()]
     assert {"system_events", "log_records", "executions", "steps", "event_rates"} <= set(names)
-    for name in names:
+    for name in set(names) - set(PARAMETERISED_VIEWS):
         assert (await history.query(f"DESCRIBE TABLE {name}")).rows()
+    with pytest.raises(InvalidInput, match="executions_at is a view with parameters"):
+        await history.query("DESCRIBE executions_at")
+    at = "DESCRIBE (SELECT execution_id FROM executions_at(at = '2026-01-01T00:00:00Z'))"
+    assert [row[0] for row in (await history.query(at)).rows()] == ["execution_id"]
     columns = {row[0]: row[1] for row in (await history.query("describe mplp.executions")).rows()}
     assert list(columns) == ["execution_id", "workflow_id", "status", "started_at", "ended_at", "duration_ms", "failed_steps"]
     steps = [row[0] for row in (await history.query("DESC steps;")).rows()]
