@@ -84,10 +84,10 @@ async def test_rules_change_without_a_restart_and_every_change_is_an_event(setti
         assert [composite.rule_id for composite in await wait_for_composites(bus, 1)] == ["other"]
 
         same = await control.apply(bus, [count_rule()], who="ann")
-        assert [(rule.version, rule.changed) for rule in same.rules] == [(1, False)]
+        assert [(rule.version, rule.changed) for rule in same.documents] == [(1, False)]
         # `other` loses its state with a new version, `count` keeps its own.
         changed = await control.apply(bus, [count_rule("other", condition={"gte": 4})], who="ann")
-        assert [(rule.version, rule.changed) for rule in changed.rules] == [(2, True)]
+        assert [(rule.version, rule.changed) for rule in changed.documents] == [(2, True)]
         await bus.publish([failed("a", "x")])
         assert {composite.rule_id for composite in await wait_for_composites(bus, 2)} == {"other", "count"}
 
