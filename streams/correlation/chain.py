@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from streams.correlation.composites import Link, Read, Reading, composite_plain, link_of, readings, seen_of
 from streams.correlation.engine import Engine
 from streams.correlation.explain import composite
-from streams.correlation.index import RuleIndex
+from streams.correlation.index import Hit, RuleIndex
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Draft, Seen
 from streams.matching.matchers import RecordView
@@ -35,10 +35,17 @@ class Chain:
         hits = self.index.hits(topic, view)
         if not hits:
             return ()
+        if self._chained:
+            return self._record_by_level(hits, view, arrival)
         drafts: list[Draft] = []
         for hit in hits:
             drafts += self.engine.feed(hit.active.id, hit.group_key, seen_of(view, hit), (arrival,))
         return self._said(drafts) if drafts else ()
+
+    def _record_by_level(self, hits: Sequence[Hit], view: RecordView, arrival: int) -> Iterator[CompositeEvent]:
+        """Level by level: what a rule says may revise what a rule above it says of the same record, so that is said later."""
+        for hit in sorted(hits, key=lambda hit: self.engine.level(hit.active.id)):
+            yield from self._said(self.engine.feed(hit.active.id, hit.group_key, seen_of(view, hit), (arrival,)))
 
     def advance(self, clock_us: int) -> Iterator[CompositeEvent]:
         """Event time has come to `clock_us`."""
@@ -49,7 +56,8 @@ class Chain:
 
     def flush(self) -> Iterator[CompositeEvent]:
         """See `Engine.flush`."""
-        yield from self._said(self.engine.flush())
+        for level in self.engine.levels:
+            yield from self._said(self.engine.flush(level))
 
     def finish(self, watermark_us: int) -> Iterator[CompositeEvent]:
         """The watermark of every rule moves to `watermark_us`, at the end."""

@@ -258,14 +258,16 @@ class Engine:
                 drafts += self._settle(running, key, running.groups[key], settled_us)
         return _ordered(drafts)
 
-    def flush(self) -> list[Draft]:
+    def flush(self, level: int | None = None) -> list[Draft]:
         """What groups have put off because it was costly is said, unless more of it keeps coming (`streams.correlation.eager`).
 
-        To be called now and then, and when nothing more comes.
+        Of the rules of a level, or all. To be called now and then, and when nothing more comes.
         """
         drafts: list[Draft] = []
         for rule_id, key in sorted(self._deferred):
             running = self._rules.get(rule_id)
+            if level is not None and running is not None and running.level != level:
+                continue
             group = None if running is None else running.groups.get(key)
             if group is not None:
                 drafts += group.flush()

@@ -211,3 +211,34 @@ def test_only_rules_on_higher_levels_are_readers() -> None:
     assert {id: dict(engine.readers(id)) for id in "xyab"} == {"x": {"y": 1}, "y": {}, "a": {}, "b": {}}
     engine.drop("y")
     assert not engine.chained
+
+
+def test_what_one_record_makes_two_levels_say_comes_in_the_order_of_revisions() -> None:
+    """A record that completes something of the rule on top and at the same time takes back what that reads."""
+    group = {"group-by": ["g"], "output": "eager"}
+    up = {
+        "id": "r", "events": {"e": {"type": ["ab", "bc", "a"]}},
+        "correlation": {
+            "type": "event_count", "window": "session", "gap": 6000, "grace": 6000, "condition": {"gte": 2}, "events": ["e"],
+            "after-match": "continue", "output": "eager", "group-by": ["data.g"],
+        },
+    }  # fmt: skip
+    of_records, of_composites = "data.g", 'data.group["data.g"]'
+    middle = {
+        "id": "middle", "events": {"c": {"type": "bc"}, "x": {"rule": "r"}},
+        "correlation": {
+            "type": "temporal", "events": ["x", "c"], "timespan": 3000, "grace": 4000, "after-match": "reset", **group,
+            "aliases": {"g": {"c": of_records, "x": of_composites}},
+        },
+    }  # fmt: skip
+    top = {
+        "id": "top", "events": {"c": {"type": "ab"}, "x": {"rule": "middle"}, "y": {"rule": "r"}},
+        "correlation": {
+            "type": "temporal", "events": ["x", "y", "c"], "timespan": 3000, "grace": 7000, "after-match": "continue", **group,
+            "aliases": {"g": {"c": of_records, "x": "data.group.g", "y": of_composites}},
+        },
+    }  # fmt: skip
+    came = [Record(4, "late", "bc", "g"), Record(1, "early", "a", "g"), Record(3, "between", "ab", "g")]
+    said = feed(chain_of(up, middle, top), came)
+    assert any(each.retracted for each in said)
+    assert {each.rule_id for each in standing(said)} == {"r", "middle", "top"}
