@@ -153,6 +153,10 @@ async def test_events_come_back_from_the_stream_and_from_sql(settings: Settings,
 
         refused = await http.post("/v1/query", json={"sql": "DROP TABLE system_events"})
         assert (refused.status_code, refused.json()["code"]) == (403, "sql.read-only")
+        written = settings.data_dir / "written"
+        attack = {"sql": "SELECT '%(x)s' AS x", "parameters": {"x": f") INTO OUTFILE $${written}$$ -- "}}
+        assert (await http.post("/v1/query", json=attack)).json() == [{"x": "%(x)s"}]
+        assert not written.exists()
         assert await streams_open(http) == 0
 
         running.process.send_signal(signal.SIGTERM)
