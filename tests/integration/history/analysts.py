@@ -113,6 +113,7 @@ ANSWERS: tuple[tuple[str, list[list[Any]]], ...] = (
     ("SELECT execution_id, status FROM mplp.executions_at(at = '2100-01-01T00:00:00Z') ORDER BY 1", [["e1", "completed"], ["e2", "failed"], ["e3", "running"]]),
     ("SELECT step_id, status FROM steps_at(at = '2100-01-01T00:00:00Z') WHERE execution_id = 'e1' AND step_id != '' ORDER BY 1", [["a", "completed"], ["b", "completed"]]),
     ("SELECT count() FROM (SELECT * FROM module_latency UNION ALL SELECT * FROM module_latency) WHERE 0", [[0]]),
+    ("SELECT count() FROM causes(id = 'response-0') WHERE 0", [[0]]),
     ("SELECT count() > 0 FROM delivery_health", [[True]]),
     ("SELECT count() > 0 FROM ingest_lag", [[True]]),
     ("SELECT count() FROM composites_with_events WHERE composite_id = 'composite-0'", [[3]]),
