@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from services.cli.rules_options import FILE_HELP, Who, Why, load, opened, user
 from streams.bus.bus import connect
 from streams.control.changes import Change, Stored, Version, text_of
 from streams.errors import Refused
-from streams.records import iso
+from streams.records import iso, to_micros
 from streams.routing import control
 from streams.routing.control import Applied
 from streams.routing.lag import lag
@@ -112,7 +113,7 @@ async def try_routes(
     """Say, offline, what becomes of each record by each route, where it goes, and why not. Nothing is delivered."""
     documents = [document for file in routes for document in load(file)]
     control.check(documents)
-    trial = Trial(parse_route(document) for document in documents)
+    trial = Trial((parse_route(document) for document in documents), now_us=to_micros(datetime.now(UTC)))
     with sys.stdin.buffer if events == "-" else opened(Path(events)) as stream:
         for line in stream:
             _write(trial.line(line), as_json=as_json)

@@ -129,8 +129,11 @@ class Trial:
             known[reason] = known.get(reason, 0) + 1
 
 
-def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict[str, Any]]:
-    """Topic (if given) and plain fields of a record written as a JSON object. Raises `InvalidInput` (`record.invalid`)."""
+def read_record(text: bytes | str, *, default_id: str, default_time_us: int | None = None) -> tuple[str | None, dict[str, Any]]:
+    """Topic (if given) and plain fields of a record written as a JSON object. Raises `InvalidInput` (`record.invalid`).
+
+    Without a default a record must say its time: windows hang on it.
+    """
     try:
         record = parsed(text, levels=limits.PAYLOAD_DEPTH_MAX + 1)  # its payload lies one level down
     except ValueError as error:
@@ -146,7 +149,8 @@ def read_record(text: bytes | str, *, default_id: str) -> tuple[str | None, dict
     for name in ("id", "source", "subject", "tenant", "correlation_id"):
         if not isinstance(plain[name], str):
             raise InvalidInput("record.invalid", f"{name} is a text.", pointer=f"/{name}")
-    plain["time"] = _time(record.get("time"))
+    given = record.get("time")
+    plain["time"] = default_time_us if given is None and default_time_us is not None else _time(given)
     data = plain.get("data", {})
     if isinstance(data, str):
         try:

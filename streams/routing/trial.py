@@ -35,9 +35,10 @@ class Summary:
 
 
 class Trial:
-    """Routes over records, in their order."""
+    """Routes over records, in their order. A record that says no time came at `now_us`, as if it were produced now."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], *, now_us: int) -> None:
+        self._now_us = now_us
         self._plans = [Plan(active(route)) for route in routes]
         self._lines = 0
         self.summary = Summary()
@@ -48,7 +49,7 @@ class Trial:
         if not text.strip():
             return
         try:
-            topic, plain = read_record(text, default_id=f"line-{self._lines:012d}")
+            topic, plain = read_record(text, default_id=f"line-{self._lines:012d}", default_time_us=self._now_us)
         except InvalidInput as error:
             self.summary.broken_count += 1
             if len(self.summary.broken) < _BROKEN_NAMED_MAX:

@@ -13,6 +13,8 @@ from streams.routing.parse import parse_route, validate
 from streams.routing.routes import RetryPolicy
 from streams.routing.trial import Trial
 
+#: 2026-02-01.
+NOW_US = 1_769_904_000_000_000
 ORDER = (
     '{"id": "e1", "type": "order.paid", "time": "2026-01-01T00:00:00Z", "subject": "o-7", '
     '"data": {"total": 250, "cust": "ann", "tags": ["a", "b"]}}'
@@ -24,7 +26,7 @@ def route(**parts: Any) -> dict[str, Any]:
 
 
 def tried(document: dict[str, Any], line: str = ORDER) -> dict[str, Any]:
-    (told,) = Trial([parse_route(document)]).line(line)
+    (told,) = Trial([parse_route(document)], now_us=NOW_US).line(line)
     return told
 
 
@@ -64,7 +66,7 @@ def test_why_not_is_said(parts: dict[str, Any], outcome: str, why: str) -> None:
         ([{"set": {"subject": "data.total"}}], "transform.type"),
         ([{"set": {"time": "'today'"}}], "transform.type"),
         ([{"set": {"severity": "'awful'"}}], "field.invalid"),
-        ([{"set": {"data.x": "1.0 / 0.0"}}], "number.invalid"),
+        ([{"set": {"data.x": "1.0 / 0.0"}}], "expression.failed"),
         ([{"map": "data.total"}], "transform.not-object"),
         ([{"map": '{"id": "mine"}'}], "transform.field-refused"),
     ],
@@ -96,9 +98,15 @@ def test_parameters_of_a_module_are_shown() -> None:
 
 
 def test_broken_lines_are_named_and_skipped() -> None:
-    trial = Trial([parse_route(route())])
+    trial = Trial([parse_route(route())], now_us=NOW_US)
     assert [*trial.line("{"), *trial.line(" "), *trial.line(ORDER)][0]["outcome"] == "delivered"
     assert ([number for number, _ in trial.summary.broken], trial.summary.records) == ([1], 1)
+
+
+def test_a_line_needs_no_more_than_a_type_as_where_events_are_produced() -> None:
+    told = tried(route(match={"type": "order.*", "where": "data.n == 1"}), '{"type": "order.paid", "data": {"n": 1}}')
+    assert (told["id"], told["outcome"]) == ("line-000000000001", "delivered")
+    assert told["record"]["time"] == "2026-02-01T00:00:00.000000Z"
 
 
 @pytest.mark.parametrize(
