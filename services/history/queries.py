@@ -35,6 +35,8 @@ CHUNK_BYTES = 1024 * 1024
 POOLS_MAX = 8
 #: How long the end of a query that nobody wants any more is waited for, seconds.
 KILL_S = 5.0
+#: How much longer than its limit a query may take before its caller is told, seconds.
+OVERTIME_S = 2.0
 
 _log = structlog.get_logger("history")
 
@@ -89,7 +91,7 @@ class Queries:
             prepared = await self._prepared(sql, parameters, run)
             readers = self._readers(limits)
             reader = await self._borrowed(readers, run)
-            answer = Answer(self, run, prepared, format, readers, reader, self._session(limits))
+            answer = Answer(self, run, prepared, format, readers, reader, self._session(limits), limits)
             await answer.open()
         except BaseException as error:
             self.registry.end(run, error)
@@ -111,9 +113,13 @@ class Queries:
             reader = await self._borrowed(readers, run)
             whole = False
             try:
-                result = await reader.run(lambda client: work(client, prepared, self._session(limits)))
+                async with _overtime(limits):
+                    result = await reader.run(lambda client: work(client, prepared, self._session(limits)))
                 whole = True
                 return result
+            except TimeoutError as failure:
+                await asyncio.shield(self.kill(run))
+                raise _too_long() from failure
             except asyncio.CancelledError:
                 await asyncio.shield(self.kill(run))
                 raise
@@ -212,6 +218,18 @@ class Queries:
             _log.warning("query.kill", query_id=run.query_id, message=str(error)[:300])
 
 
+def _overtime(limits: QueryLimits | None) -> asyncio.Timeout:
+    """The engine looks at its own limit between blocks of rows; a single function over one block may run on, and nobody has to wait for it.
+
+    Its connection stays lent until the engine comes back, so what runs on at the same time stays bounded.
+    """
+    return asyncio.timeout(None if limits is None else limits.seconds + OVERTIME_S)
+
+
+def _too_long() -> TooLarge:
+    return TooLarge("sql.timeout", "The query took too long: a single step of it could not be ended in time.")
+
+
 def _marked(marker: str) -> str:
     """The marker is put together by the engine, so that this query is not found itself."""
     half = len(marker) // 2
@@ -230,7 +248,9 @@ class Answer:
         readers: Readers,
         reader: Reader,
         session: dict[str, Any] | None,
+        limits: QueryLimits | None,
     ) -> None:
+        self._limits = limits
         self._queries, self._run, self._prepared, self._format = queries, run, prepared, format
         self._readers, self._reader, self._session = readers, reader, session
         self._stream: Any = None
@@ -290,7 +310,12 @@ class Answer:
         if self._closed:
             raise Refused("sql.cancelled", "The answer was given up.")
         try:
-            return await self._reader.run(work)
+            async with _overtime(self._limits):
+                return await self._reader.run(work)
+        except TimeoutError as failure:
+            await asyncio.shield(self._queries.kill(self._run))
+            self._run.error = _too_long()
+            raise self._run.error from failure
         except asyncio.CancelledError:
             await asyncio.shield(self._queries.kill(self._run))
             raise

@@ -43,8 +43,9 @@ FROM
             ],
             ['scheduled', 'running', 'scheduled', 'waiting', 'completed', 'failed', 'timed_out', 'skipped', 'cancelled', 'waiting', 'running'],
             '') AS changed
-    FROM workflow_transitions
-    WHERE sequence > 0 AND step_id IS NOT NULL AND time <= parseDateTime64BestEffort({at:String}, 6, 'UTC')
+    -- By the table's name: `step_id` alone is the column made above, which is never null.
+    FROM workflow_transitions AS told
+    WHERE sequence > 0 AND told.step_id IS NOT NULL AND time <= parseDateTime64BestEffort({at:String}, 6, 'UTC')
     UNION ALL
     SELECT
         execution_id, arrayJoin(JSONExtract(data_text, 'reset', 'Array(String)')) AS step_id, sequence * 2 + 1 AS rank, 0 AS attempt,

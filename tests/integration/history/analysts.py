@@ -111,7 +111,7 @@ ANSWERS: tuple[tuple[str, list[list[Any]]], ...] = (
     ("SELECT record, count() FROM records GROUP BY record ORDER BY record LIMIT 2", [["CompositeEvent", 3], ["Delivery", 3]]),
     ("SELECT status FROM executions_at(at = (SELECT min(time) + INTERVAL 65 SECOND FROM workflow_transitions WHERE execution_id = 'e1')) WHERE execution_id = 'e1'", [["running"]]),
     ("SELECT execution_id, status FROM mplp.executions_at(at = '2100-01-01T00:00:00Z') ORDER BY 1", [["e1", "completed"], ["e2", "failed"], ["e3", "running"]]),
-    ("SELECT step_id, status FROM steps_at(at = '2100-01-01T00:00:00Z') WHERE execution_id = 'e1' AND step_id != '' ORDER BY 1", [["a", "completed"], ["b", "completed"]]),
+    ("SELECT step_id, status FROM steps_at(at = '2100-01-01T00:00:00Z') WHERE execution_id = 'e1' ORDER BY 1", [["a", "completed"], ["b", "completed"]]),
     ("SELECT count() FROM (SELECT * FROM module_latency UNION ALL SELECT * FROM module_latency) WHERE 0", [[0]]),
     ("SELECT count() FROM causes(id = 'response-0') WHERE 0", [[0]]),
     ("SELECT count() > 0 FROM delivery_health", [[True]]),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.history import queries
 from services.history.query import QueryLimits
 from services.history.store import History
 from services.history.tables import PARAMETERISED_VIEWS
-from streams.errors import BackboneError, Fault, InvalidInput
+from streams.errors import BackboneError, Fault, InvalidInput, TooLarge
 from streams.settings import Settings
 
 HOSTILE = [
@@ -186,6 +189,18 @@ async def test_wrong_and_costly_queries_have_a_code(history: History, sql: str, 
         await history.query(sql, limits=LIMITS)
     assert refused.value.code == code
     # What the failed query had already written of its answer must not come before the next one's.
+    assert (await history.query("SELECT 1 AS x", limits=LIMITS)).objects() == [{"x": 1}]
+
+
+async def test_a_step_that_the_engine_cannot_end_does_not_keep_its_caller(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = threading.Event()
+    monkeypatch.setattr(queries, "OVERTIME_S", 0.05)
+    try:
+        with pytest.raises(TooLarge, match="could not be ended") as refused:
+            await history.queries._whole(lambda *_: stuck.wait(60), "SELECT 1", None, replace(LIMITS, seconds=0))
+    finally:
+        stuck.set()
+    assert refused.value.code == "sql.timeout"
     assert (await history.query("SELECT 1 AS x", limits=LIMITS)).objects() == [{"x": 1}]
 
 
