@@ -1,8 +1,8 @@
 """Recorded histories: what earlier versions have written, kept under `tests/golden/histories` and never written again.
 
-`python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… seed NAME N` that of a random case,
-`… show NAME` prints one. A file holds the definition, the scenario, the bytes of all transitions in decisions (one list for each input),
-and what followed from them: after each decision the due timers and outstanding requests, in the end the views.
+`python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… seed NAME N` that of a random case
+(`… monitored NAME N`: with a trace that collects), `… show NAME` prints one. A file holds the definition, the scenario, the bytes of all
+transitions in decisions (one list for each input), and what followed from them: after each decision the due timers and outstanding requests, in the end the views.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from services.orchestrator.documents import read_document
 from services.orchestrator.scenario import read_scenario
 from services.orchestrator.view import fold
 from streams.codec.avro import Codec, SchemaIds, to_json
-from streams.log.types import Entry
-from streams.records import InputPosition, Json, WorkflowTransition
-from streams.topics import TRANSITIONS
+from streams.log.types import Entry, Send
+from streams.operations import MONITOR
+from streams.records import InputPosition, Json, ModuleMessage, WorkflowTransition, derived_id
+from streams.topics import RESPONSES, TRANSITIONS
 from tests.workloads.behaviour import PlannedSimulation
 from tests.workloads.cases import draw, run_to_the_end
 
@@ -62,11 +63,18 @@ class History:
 
 
 def facts(simulation: PlannedSimulation) -> list[Json]:
-    """What an owner would do next: for each execution its next timer (microseconds), and the ids of its outstanding effects."""
+    """What an owner would do next: for each execution its next timer (microseconds), and the ids of its outstanding effects.
+
+    Less what modules are merely told (open questions, how steps ended): that came later, changes no execution, and is told again.
+    """
     return [
-        [name, simulation.machine.due(state), [send.record.id for send in simulation.machine.outstanding(state)]]
+        [name, simulation.machine.due(state), [send.record.id for send in simulation.machine.outstanding(state) if not _is_told(send)]]
         for name, state in simulation.runner.view.states()
     ]
+
+
+def _is_told(send: Send) -> bool:
+    return isinstance(send.record, ModuleMessage) and send.record.kind == "notification"
 
 
 @cache
@@ -117,8 +125,11 @@ def shapes(events: Iterable[WorkflowTransition]) -> set[str]:
 # --- recording --------------------------------------------------------------------------------------------------------
 
 
-def record(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random) -> bytes:
-    """The file of a history: the scenario is run, then people do what is waited for."""
+def record(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random, *, monitored: bool = False) -> bytes:
+    """The file of a history: the scenario is run, then people do what is waited for.
+
+    `monitored`: a trace begins after the first decision.
+    """
     simulation = PlannedSimulation(document, read_scenario(scenario))
     decisions: list[list[str]] = []
     followed: list[Any] = []
@@ -128,6 +139,8 @@ def record(name: str, document: dict[str, Any], scenario: dict[str, Any], random
         if len(events) > seen:
             decisions.append([codec.encode(event)[len(FRAME) :].hex() for event in events[seen:]])
             followed.append(facts(simulation))
+            if monitored and not seen:
+                simulation._perform(Send(topic=RESPONSES, key="", record=_begin_to_monitor(events[0])))
             seen = len(events)
     released = sorted((GOLDEN / "schemas").iterdir(), key=lambda path: int(path.name.removeprefix("v")))
     content = {
@@ -141,10 +154,18 @@ def record(name: str, document: dict[str, Any], scenario: dict[str, Any], random
     return gzip.compress(orjson.dumps(content), mtime=0)
 
 
-def add(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random) -> None:
+def _begin_to_monitor(event: WorkflowTransition) -> ModuleMessage:
+    """What the module trace says to an execution that it was asked to monitor."""
+    return ModuleMessage(
+        id=derived_id("monitor", event.execution_id), type="trace.notified", time=event.time, data={"module": "trace", "id": "trace-1"},
+        kind="notification", source_module="trace", target_module="orchestrator", operation=MONITOR, execution_id=event.execution_id,
+    )  # fmt: skip
+
+
+def add(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random, *, monitored: bool = False) -> None:
     """Records a history under a new name. Raises `FileExistsError`: what exists is never written again."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    content = record(name, document, scenario, random)
+    content = record(name, document, scenario, random, monitored=monitored)
     with (FOLDER / f"{name}.json.gz").open("xb") as file:
         file.write(content)
     with SUMS.open("a") as file:
@@ -159,9 +180,9 @@ def main(arguments: list[str]) -> None:
             assert isinstance(document, dict)
             assert isinstance(given, dict)
             add(name, document, given, Random(0))
-        case ["seed", name, seed]:
+        case ["seed" | "monitored" as how, name, seed]:
             case = draw(Random(int(seed)))
-            add(name, case.document, case.scenario, case.random)
+            add(name, case.document, case.scenario, case.random, monitored=how == "monitored")
         case ["show", name]:
             for decision in read(name).decisions:
                 for event in decision:
