@@ -2,7 +2,8 @@
 
 `python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… seed NAME N` that of a random case
 (`… monitored NAME N`: with a trace that collects), `… show NAME` prints one. A file holds the definition, the scenario, the bytes of all
-transitions in decisions (one list for each input), and what followed from them: after each decision the due timers and outstanding requests, in the end the views.
+transitions in decisions (one list for each input), and what followed from them: after each decision the due timers and outstanding
+requests, in the end the views.
 """
 
 from __future__ import annotations
