@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import frame
+from services.cli.documents import changes_text, heading, history_text
 from services.cli.rules_options import FILE_HELP, Who, Why, load, opened, user
 from streams.bus.bus import connect
-from streams.control.changes import Change, Stored, Version, text_of
+from streams.control.changes import Stored, text_of
 from streams.errors import Refused
-from streams.records import iso, to_micros
+from streams.records import to_micros
 from streams.routing import control
 from streams.routing.control import Applied
 from streams.routing.lag import lag
@@ -48,7 +49,7 @@ async def apply_routes(
     async with connect() as bus:
         if dry_run:
             changes = await control.DOCUMENTS.plan(bus, documents)
-            frame.say({"routes": [change.to_dict() for change in changes]}, as_json=as_json, text=lambda: _changes_text(changes))
+            frame.say({"routes": [change.to_dict() for change in changes]}, as_json=as_json, text=lambda: changes_text(changes))
             return
         applied = await control.apply(bus, documents, who or user(), why)
     _tell(applied, as_json=as_json)
@@ -78,7 +79,7 @@ async def show_route(
     async with connect() as bus:
         if history:
             found = await control.DOCUMENTS.history(bus, route_id)
-            frame.say([each.to_dict() for each in found], as_json=as_json, text=lambda: _history_text(found))
+            frame.say([each.to_dict() for each in found], as_json=as_json, text=lambda: history_text(found))
             return
         behind = None
         if number is None:
@@ -89,7 +90,7 @@ async def show_route(
     frame.say(
         {**version.to_dict(), "lag": None if behind is None else behind.to_dict()},
         as_json=as_json,
-        text=lambda: "\n".join([_heading(version), *late, text_of(version.document)]),
+        text=lambda: "\n".join([heading(version), *late, text_of(version.document)]),
     )
 
 
@@ -162,24 +163,6 @@ def _row(stored: Stored) -> dict[str, Any]:
         "id": route.id, "version": stored.record.version, "title": route.title, "topics": list(route.topics),
         "destination": route.destination.shown, "order": route.order, "enabled": route.enabled,
     }  # fmt: skip
-
-
-def _changes_text(changes: Sequence[Change]) -> str:
-    said = []
-    for change in changes:
-        what = "is in force already" if change.kind == "unchanged" else "would be new" if change.kind == "new" else "would change"
-        said.append(f"{change.id} {what} (version {change.version})" + (f":\n{change.diff()}" if change.kind == "changed" else ""))
-    return "\n".join(said)
-
-
-def _heading(version: Version) -> str:
-    by = f"{version.who or 'nobody named'}{': ' + version.why if version.why else ''}"
-    return f"# version {version.version}{'' if version.in_force else ' (not in force)'}, {version.change} {iso(version.time)} by {by}"
-
-
-def _history_text(found: Sequence[Version]) -> str:
-    rows = [(each.version, each.change, iso(each.time), each.who, each.why, "yes" if each.in_force else "") for each in reversed(found)]
-    return frame.table(rows, ("version", "change", "time", "who", "why", "in force"))
 
 
 def _tell(applied: Applied, *, as_json: bool) -> None:

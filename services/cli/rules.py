@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from services.cli import frame, rules_backtest, rules_explain, rules_show, rules_trial
+from services.cli.documents import changes_text
 from services.cli.rules_options import Files, RuleId, Who, Why, load, user
 from streams.bus.bus import connect
 from streams.correlation import control
 from streams.correlation.control import Report
-from streams.correlation.rule_changes import Change, Stored
+from streams.correlation.rule_changes import Stored
 
 app = typer.Typer(no_args_is_help=True, help="Apply, list, show, delete, explain and try correlation rules.")
 
@@ -35,7 +35,7 @@ async def apply_rules(
     async with connect() as bus:
         if dry_run:
             changes = await control.plan(bus, documents)
-            frame.say({"rules": [change.to_dict() for change in changes]}, as_json=as_json, text=lambda: _changes_text(changes))
+            frame.say({"rules": [change.to_dict() for change in changes]}, as_json=as_json, text=lambda: changes_text(changes))
             return
         report = await control.apply(bus, documents, who or user(), why)
     _tell(report, as_json=as_json)
@@ -75,14 +75,6 @@ def _row(stored: Stored) -> dict[str, Any]:
         "id": stored.record.id, "version": stored.record.version, "title": document.get("title", ""),
         "type": document["correlation"]["type"], "severity": document.get("severity", "warning"), "enabled": document.get("enabled", True),
     }  # fmt: skip
-
-
-def _changes_text(changes: Sequence[Change]) -> str:
-    said = []
-    for change in changes:
-        what = "is in force already" if change.kind == "unchanged" else "would be new" if change.kind == "new" else "would change"
-        said.append(f"{change.id} {what} (version {change.version})" + (f":\n{change.diff()}" if change.kind == "changed" else ""))
-    return "\n".join(said)
 
 
 def _tell(report: Report, *, as_json: bool) -> None:

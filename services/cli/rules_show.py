@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from services.cli import frame
+from services.cli.documents import heading, history_text
 from services.cli.rules_options import RuleId
 from streams.bus.bus import connect
 from streams.correlation import control
@@ -29,7 +29,7 @@ async def show_rule(
     async with connect() as bus:
         if history:
             found = await control.history(bus, rule_id)
-            frame.say([each.to_dict() for each in found], as_json=as_json, text=lambda: _history_text(found))
+            frame.say([each.to_dict() for each in found], as_json=as_json, text=lambda: history_text(found))
             return
         tally = None
         if number is None:
@@ -40,7 +40,7 @@ async def show_rule(
     frame.say(
         {**shown(version), "figures": None if tally is None else tally.to_dict()},
         as_json=as_json,
-        text=lambda: "\n".join([*_heading(version), *figures, text_of(version.document)]),
+        text=lambda: "\n".join([heading(version), *figures, text_of(version.document)]),
     )
 
 
@@ -76,17 +76,3 @@ def figures_text(tally: Tally) -> list[str]:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _heading(version: Version) -> list[str]:
-    by = f"{version.who or 'nobody named'}{': ' + version.why if version.why else ''}"
-    what = version.type.removeprefix("rule.")
-    return [f"# version {version.version}{'' if version.in_force else ' (not in force)'}, {what} {iso(version.time)} by {by}"]
-
-
-def _history_text(found: Sequence[Version]) -> str:
-    rows = [
-        (each.version, each.type.removeprefix("rule."), iso(each.time), each.who, each.why, "yes" if each.in_force else "")
-        for each in reversed(found)
-    ]
-    return frame.table(rows, ("version", "change", "time", "who", "why", "in force"))
