@@ -16,6 +16,10 @@ TOPIC_MESSAGE_BYTES_MAX = 2 * 1024 * 1024
 LETTER_MESSAGE_BYTES_MAX = 2 * TOPIC_MESSAGE_BYTES_MAX
 #: Signals that an execution keeps until a step takes them.
 SIGNALS_KEPT_MAX = 1000
+#: Details of a heartbeat, bytes of JSON: they lie in the execution's state while the step runs.
+HEARTBEAT_BYTES_MAX = 16 * 1024
+#: How long an operation with heartbeats may be silent at most, milliseconds.
+HEARTBEAT_MS_MAX = 24 * 3600 * 1000
 #: Workflows around a child workflow: a workflow that starts itself ends here.
 CHILD_DEPTH_MAX = 16
 #: Step events decided from one input; then a continuation.

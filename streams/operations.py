@@ -14,6 +14,8 @@ MONITOR, COLLECT = "monitor", "collect"
 APPROVAL_OPENED, APPROVAL_CLOSED = "approval-opened", "approval-closed"
 #: Requests of built-in modules to the orchestrator: check a definition, tell how an execution is.
 CHECK, STATUS = "check", "status"
+#: Request of a process of a user's module to the orchestrator: the operation of a step lives; is its answer still wanted?
+HEARTBEAT = "heartbeat"
 
 #: What each module offers.
 CONTRACT: Mapping[str, tuple[str, ...]] = {

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
         description="How long an execution that ended takes commands, and a repeated start is recognised, milliseconds.",
     )  # fmt: skip
     module_concurrency: int = Field(16, ge=1, le=1000, description="Requests that a process of a user's module works on at a time.")
+    module_drain_ms: int = Field(
+        10_000, ge=0, description="How long a process of a user's module that was told to end lets running requests go on, milliseconds."
+    )
     webhook_secret: SecretStr = Field(
         SecretStr(""),
         description="Signs webhooks (HMAC-SHA256): text, or whsec_ and base64; several, the current one first. Empty: they are not signed.",

@@ -1,4 +1,4 @@
-"""How a user's module tells that it is there: the event `module.registered`, at its start and once a day. Pure."""
+"""What a user's module tells as events: `module.registered` (at its start and once a day), and `request.expired`. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from services.modules.user_module import Module
-from streams.records import Record, SystemEvent
+from streams.records import ModuleMessage, Record, SystemEvent, derived_id
 from streams.topics import module_requests
 
 REGISTERED = "module.registered"
@@ -43,3 +43,18 @@ def registered_modules(events: Iterable[Record]) -> dict[str, dict[str, Any]]:
         if isinstance(name, str) and isinstance(operations, dict) and all(isinstance(each, dict) for each in operations.values()):
             found[name] = {**data, "registered_at": event.time}
     return found
+
+
+def expired_event(request: ModuleMessage, module: str) -> SystemEvent:
+    """A request whose deadline has passed before it was answered: it is not carried out, or not to its end."""
+    return SystemEvent(
+        id=derived_id("expired", request.id),
+        type="request.expired",
+        source=f"mplp/modules/{module}",
+        subject=request.execution_id or request.id,
+        tenant=request.tenant,
+        correlation_id=request.correlation_id,
+        causation_id=request.id,
+        severity="warning",
+        data={"module": module, "operation": request.operation, "step_id": request.step_id, "attempt": request.attempt},
+    )

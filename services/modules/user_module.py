@@ -21,14 +21,15 @@ import typing
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from services.modules.call import Call
 from services.modules.faults import refusal_of
 from services.modules.operation import Refusal
+from streams import limits
 from streams.errors import InvalidInput
 from streams.matching.globs import glob_matches
 from streams.operations import CONTRACT
@@ -58,19 +59,6 @@ class OperationFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What an operation may know of its call beside its parameters."""
-
-    request_id: str  #: the idempotency key: the same for every delivery of one request
-    operation: str
-    execution_id: str | None  #: None: not called by a workflow
-    step_id: str | None
-    attempt: int
-    deadline: datetime | None  #: nobody waits for the answer after it
-    correlation_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UserOperation:
     """An operation of a user's module."""
 
@@ -79,9 +67,12 @@ class UserOperation:
     parameters: TypeAdapter[Any] | None  #: None: it takes none
     result: TypeAdapter[Any] | None  #: None: not annotated, whatever it returns is made JSON
     takes_call: bool
+    silence_ms: int | None = None  #: how long it may be silent; None: it has no heartbeats
 
     async def answer(self, given: Json, call: Call, executor: Executor) -> Json | Refusal:
         """Calls the function and gives its result as JSON; plain functions run in `executor`.
+
+        When it is cancelled a plain function goes on in its thread (`call.lifeline.thread`) until it looks at its call.
 
         Parameters that do not fit are the refusal `invalid`. Raises whatever the function raises, and `TypeError` or
         `ValueError` when its result is not what it declares.
@@ -100,7 +91,8 @@ class UserOperation:
             returned = await self.function(*arguments)
         else:
             context = contextvars.copy_context()
-            returned = await asyncio.get_running_loop().run_in_executor(executor, lambda: context.run(self.function, *arguments))
+            call.lifeline.thread = executor.submit(context.run, self.function, *arguments)
+            returned = await asyncio.wrap_future(call.lifeline.thread)
         return self._to_json(returned)
 
     def _to_json(self, returned: Any) -> Json:
@@ -117,6 +109,7 @@ class UserOperation:
             "description": (inspect.getdoc(self.function) or "").partition("\n")[0],
             "parameters": {"type": "object", "additionalProperties": False} if self.parameters is None else self.parameters.json_schema(),
             "result": {} if self.result is None else self.result.json_schema(mode="serialization"),
+            **({} if self.silence_ms is None else {"heartbeat_ms": self.silence_ms}),
         }
 
 
@@ -162,20 +155,29 @@ class Module:
         """The operations by name."""
         return self._operations
 
-    def operation(self, name: str) -> Callable[[F], F]:
+    def operation(self, name: str, *, heartbeat_timeout: float | None = None) -> Callable[[F], F]:
         """Makes a function, plain or async, an operation.
 
         Its first parameter is annotated with what it takes (a pydantic model, a dataclass, dict), a parameter annotated `Call`
         gets the call; both may be left out. Its annotated result is checked and becomes the response. It may raise
-        `OperationFailed`. Raises `InvalidInput` (`operation.name`, `operation.signature`) for what cannot be called.
+        `OperationFailed`. With `heartbeat_timeout` (seconds) it is to say that it lives at least so often, by `Call.heartbeat`, when a
+        workflow calls it. Raises `InvalidInput` (`operation.name`, `operation.signature`, `operation.heartbeat`) for what cannot be called.
         """
         if not _NAME.fullmatch(name) or len(name) > 100:
             raise InvalidInput("operation.name", f"{name!r} is no operation name: lower case letters, digits and - between them.")
         if name in self._operations:
             raise InvalidInput("operation.name", f"The module {self.name} has an operation {name} already.")
+        silence_ms = None if heartbeat_timeout is None else round(heartbeat_timeout * 1000)
+        if silence_ms is not None and not 100 <= silence_ms <= limits.HEARTBEAT_MS_MAX:
+            raise InvalidInput(
+                "operation.heartbeat", f"The heartbeat_timeout of {name} is 0.1 to {limits.HEARTBEAT_MS_MAX // 1000} seconds."
+            )
 
         def register(function: F) -> F:
-            self._operations[name] = _operation(name, function)
+            found = _operation(name, function, silence_ms)
+            if silence_ms is not None and not found.takes_call:
+                raise InvalidInput("operation.signature", f"{name} has heartbeats: it takes a Call, by which it tells them.")
+            self._operations[name] = found
             return function
 
         return register
@@ -191,12 +193,12 @@ class Module:
 
     def main(self) -> None:
         """Serves until SIGTERM or Ctrl-C; prints `ready` on stdout once requests are taken. Exit codes are those of `mplp`."""
-        from services.modules.worker import serve_process
+        from services.modules.process import serve_process
 
         serve_process(self)
 
 
-def _operation(name: str, function: Callable[..., Any]) -> UserOperation:
+def _operation(name: str, function: Callable[..., Any], silence_ms: int | None = None) -> UserOperation:
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
@@ -215,6 +217,7 @@ def _operation(name: str, function: Callable[..., Any]) -> UserOperation:
         parameters=_adapter(name, models[0]) if models else None,
         result=_adapter(name, hints["return"]) if "return" in hints else None,
         takes_call=bool(calls),
+        silence_ms=silence_ms,
     )
 
 

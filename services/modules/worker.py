@@ -5,17 +5,18 @@ by side up to a limit and may end in any order; committed is only what lies befo
 finished when the broker has its answer. So nothing is lost, and after a crash or a rebalance some requests come again: the
 operation sees the same request id, the caller takes the first answer. A request that is running here when it comes again is
 not begun twice.
+
+An operation ends early when nobody waits for it any more: its caller says so, its deadline passes, or the orchestrator answers a heartbeat
+that way. An async one is cancelled; a plain function learns it from its `Call`, and keeps its place until it returns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -24,11 +25,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.modules import answers
-from services.modules.handling import carry_out
+from services.modules.carrying import EXPIRED, UNWANTED, Carrying, Running
+from services.modules.inbox import make_inbox
 from services.modules.operation import Refusal
+from services.modules.outlet import BusOutlet
 from services.modules.presence import HUB, Presence
 from services.modules.progress import Progress
-from services.modules.registration import INTERVAL_S, registration_event
+from services.modules.registration import INTERVAL_S, expired_event, registration_event
 from services.modules.sending import GroupSender
 from services.modules.user_module import Module
 from streams.bus.executions import Executions
@@ -38,33 +41,23 @@ from streams.bus.publisher import Publisher
 from streams.bus.selection import Selection
 from streams.bus.subscription import Decoder
 from streams.codec.registry import connect_codec
-from streams.errors import BackboneError, InvalidInput, NotFound, Unavailable
+from streams.errors import BackboneError, InvalidInput, Unavailable
 from streams.kafka import Kafka, start
-from streams.records import Json, ModuleMessage, SystemEvent, derived_id, now, to_micros
+from streams.records import Json, ModuleMessage, now, to_micros
 from streams.settings import Settings
-from streams.topics import BY_NAME, REQUESTS, RESPONSES, SYSTEM_EVENTS, module_requests
-from streams.topics_apply import WantedTopic, create_topics
+from streams.topics import REQUESTS, RESPONSES, SYSTEM_EVENTS, module_requests
 
 _log = structlog.get_logger("modules.worker")
 
 COMMIT_INTERVAL_S = 1.0
-#: How long running operations may go on after the process was told to end.
-GRACE_S = 3.0
+#: How long the group and the hub may take to let the process go.
+LEAVE_S = 3.0
 #: Longest pause before an answer is tried again that Kafka did not take.
 RETRY_PAUSE_S_MAX = 5.0
 #: Operations run as tasks beside the fetching; how long one of them takes is its own affair, not the group's.
 POLL_INTERVAL_MS_MAX = 24 * 3600 * 1000
 #: End of the type of the notification that a caller has given up a request; its cause is the request.
 CANCELLED_SUFFIX = ".cancelled"
-
-
-@dataclass(slots=True)
-class _Running:
-    """A request that is worked on, and the places in the topic where it lies."""
-
-    places: list[tuple[Progress, int]]
-    operation: asyncio.Task[Json | Refusal] | None = None
-    is_cancelled: bool = False
 
 
 class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -79,53 +72,64 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._slots = asyncio.Semaphore(settings.module_concurrency)
         self._executor = ThreadPoolExecutor(max_workers=settings.module_concurrency, thread_name_prefix=f"module-{module.name}")
         self._progress: dict[TopicPartition, Progress] = {}
-        self._running: dict[str, _Running] = {}  #: by request id
+        self._running: dict[str, Running] = {}  #: by request id
         self._tasks: set[asyncio.Task[None]] = set()
+        self._abandoned = 0  #: plain functions that go on although nobody waits for them
+        self._draining = False
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Serves until cancelled. See `Module.run`."""
         codec = await connect_codec(self._kafka)
-        await self._make_topic()
+        await make_inbox(self._kafka, self._topic)
         self._publisher = Publisher(self._kafka, codec)
         self._answers = GroupSender(self._publisher, codec, RESPONSES)
         self._decoder = Decoder(self._kafka, codec)
         self._hub = Executions(self._kafka, codec, self._publisher, self._decoder)
         self._presence = Presence(self._module, self._hub)
+        self._carrying = Carrying(self._module, self._hub, self._presence.instance, self._executor, BusOutlet(self._publisher, self._hub))
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dead_letters = DeadLetters(self._kafka, self._publisher, self._topic)
         self._consumer = self._new_consumer()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         keeping: list[asyncio.Task[None]] = []
+        fetching: asyncio.Task[None] | None = None
         sending = asyncio.create_task(self._answers.run())
         try:
             await self._announce()
             await start(self._consumer)
             self._consumer.subscribe([self._kafka.names.physical(self._topic)], listener=self)
-            present = self._presence.run(self._told, lambda: {"running": len(self._running)})
-            work = (self._fetch(ready), self._keep_committing(), self._keep_announcing(), present)
-            keeping = [asyncio.create_task(each) for each in work]
-            done, _ = await asyncio.wait([*keeping, sending, self._failed, self._stopped], return_when=asyncio.FIRST_COMPLETED)
+            fetching = asyncio.create_task(self._fetch(ready))
+            present = self._presence.run(self._told, self._detail)
+            keeping = [asyncio.create_task(each) for each in (self._keep_committing(), self._keep_announcing(), present)]
+            ends = [fetching, *keeping, sending, self._failed, self._stopped]
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in keeping:
-                task.cancel()
-            await asyncio.gather(*keeping, return_exceptions=True)
-            await asyncio.shield(self._end(sending))
+            if fetching is not None:
+                fetching.cancel()
+            await asyncio.shield(self._end(keeping, sending))
 
-    async def _end(self, sending: asyncio.Task[None]) -> None:
-        """What runs may end within `GRACE_S`; what does not comes again, here or elsewhere."""
+    async def _end(self, keeping: list[asyncio.Task[None]], sending: asyncio.Task[None]) -> None:
+        """What runs may end within `module_drain_ms`; what does not is cancelled, and comes again, here or elsewhere."""
+        self._draining = True
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=GRACE_S)
+            _log.info("module.draining", module=self._module.name, running=len(self._running))
+            _, late = await asyncio.wait(self._tasks, timeout=self._settings.module_drain_ms / 1000)
+            for running in self._running.values():
+                running.lifeline.cancel()
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
         sending.cancel()
         await self._commit()
         with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._consumer.stop(), GRACE_S)
+            await asyncio.wait_for(self._consumer.stop(), LEAVE_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._presence.leave(), GRACE_S)
+            await asyncio.wait_for(self._presence.leave(), LEAVE_S)
         await self._hub.close()
         await self._publisher.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -139,21 +143,10 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             rebalance_timeout_ms=10_000,
         )
 
-    async def _make_topic(self) -> None:
-        """Creates the module's topic of requests like the built-in modules', with as many partitions, if it is missing."""
-        names = self._kafka.names
-        async with self._kafka.admin() as admin:
-            described = await admin.describe_topics([names.physical(REQUESTS)])
-            partitions = len(described[0]["partitions"])
-            if not partitions:
-                raise NotFound("topic.unknown", f"There is no topic {REQUESTS}.", advice="Run `mplp topics apply`.")
-            wanted = WantedTopic(
-                name=names.physical(self._topic),
-                partitions=partitions,
-                replication=self._settings.replication_factor,
-                config=BY_NAME[REQUESTS].config(),
-            )
-            await create_topics(admin, [wanted])
+    def _detail(self) -> dict[str, Json]:
+        """What the hub knows of this process beside its lease."""
+        limit = self._settings.module_concurrency
+        return {"running": len(self._running), "limit": limit, "abandoned": self._abandoned, "draining": self._draining}
 
     async def _announce(self) -> None:
         await self._publisher.publish_one(SYSTEM_EVENTS, self._module.name, registration_event(self._module), ())
@@ -207,6 +200,7 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def _take(self, raw: Any, progress: Progress) -> None:
         """One record from its arrival to the end of its place, whatever it is."""
+        thread: Future[Any] | None = None
         try:
             request = await self._request(raw)
             if request is None:
@@ -216,15 +210,34 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             if running is not None:
                 running.places.append((progress, raw.offset))
                 return
-            running = self._running[request.id] = _Running(places=[(progress, raw.offset)])
+            running = self._running[request.id] = Running.of(self._module, request, (progress, raw.offset))
             try:
                 await self._handle(request, running)
                 for each, offset in running.places:
                     each.end(offset)
             finally:
                 del self._running[request.id]
+                thread = running.lifeline.thread
         finally:
+            if thread is None or thread.done():
+                self._slots.release()
+            else:
+                self._abandon(thread)
+
+    def _abandon(self, thread: Future[Any]) -> None:
+        """A plain function does not end although nobody waits for it: its place is free when it does."""
+        loop = asyncio.get_running_loop()
+        self._abandoned += 1
+
+        def returned() -> None:
+            self._abandoned -= 1
             self._slots.release()
+
+        def tell(_: Future[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                loop.call_soon_threadsafe(returned)
+
+        thread.add_done_callback(tell)
 
     async def _request(self, raw: Any) -> ModuleMessage | None:
         """The request that a record is; what is none goes to the dead letters."""
@@ -263,27 +276,21 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     # --- answering --------------------------------------------------------------------------------------------------
 
-    async def _handle(self, request: ModuleMessage, running: _Running) -> None:
+    async def _handle(self, request: ModuleMessage, running: Running) -> None:
         if _is_late(request.deadline):
             await self._persist(lambda: self._tell_expired(request), request)
             return
-        running.operation = asyncio.create_task(carry_out(self._module, request, self._executor))
-        try:
-            answer = await running.operation
-        except asyncio.CancelledError:
-            if not running.is_cancelled:
-                running.operation.cancel()
-                raise
-            _log.info("operation.cancelled", module=self._module.name, operation=request.operation, request=request.id)
-            return
-        await self._persist(lambda: self._send(request, answer), request)
+        answer = await self._carrying.carry(request, running)
+        if answer is EXPIRED:
+            await self._persist(lambda: self._tell_expired(request), request)
+        elif answer is not UNWANTED:
+            await self._persist(lambda: self._send(request, answer), request)
 
     def _cancel(self, notice: ModuleMessage) -> None:
-        """The caller gave up a request: if it runs here, its operation is cancelled (a plain function runs to its end)."""
+        """The caller gave up a request: if it runs here, its operation ends."""
         running = self._running.get(notice.causation_id or "")
-        if running is not None and running.operation is not None:
-            running.is_cancelled = True
-            running.operation.cancel()
+        if running is not None:
+            running.cancel()
 
     async def _send(self, request: ModuleMessage, answer: Json | Refusal) -> None:
         if request.kind == "broadcast":
@@ -311,19 +318,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         await self._publisher.publish_one(REQUESTS, HUB, receipt(message, self._module.name), ())
 
     async def _tell_expired(self, request: ModuleMessage) -> None:
-        """Nobody waits any more: the request is not carried out, and that is on record."""
+        """Nobody waits any more, and that is on record."""
         _log.warning("request.expired", module=self._module.name, operation=request.operation, request=request.id)
-        event = SystemEvent(
-            id=derived_id("expired", request.id),
-            type="request.expired",
-            source=f"mplp/modules/{self._module.name}",
-            subject=request.execution_id or request.id,
-            tenant=request.tenant,
-            correlation_id=request.correlation_id,
-            causation_id=request.id,
-            severity="warning",
-            data={"module": self._module.name, "operation": request.operation, "step_id": request.step_id, "attempt": request.attempt},
-        )
+        event = expired_event(request, self._module.name)
         await self._publisher.publish_one(SYSTEM_EVENTS, event.subject, event, ())
 
     # --- positions --------------------------------------------------------------------------------------------------
@@ -358,31 +355,6 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         for partition, offset in moved.items():
             if partition in self._progress:
                 self._progress[partition].committed(offset)
-
-
-def serve_process(module: Module) -> None:
-    """The body of a module's process. See `Module.main`. Stdout has the line `ready` alone, the log goes to stderr."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr), cache_logger_on_first_use=False)
-    try:
-        asyncio.run(_serve_until_signalled(module))
-    except BackboneError as error:
-        sys.stderr.write(f"error: {error.code}: {error.message}\n" + (f"  {error.advice}\n" if error.advice else ""))
-        raise SystemExit(error.exit_code) from None
-
-
-async def _serve_until_signalled(module: Module) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await module.run(ready=_say_ready)
-
-
-def _say_ready() -> None:
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
 
 
 def _is_late(deadline: datetime | None) -> bool:

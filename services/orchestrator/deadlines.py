@@ -18,6 +18,7 @@ class Kind(IntEnum):
     STEP = 3  #: time-out of a step
     ATTEMPT = 4  #: time-out of an attempt
     RETRY = 5  #: the delay before the next attempt is over
+    HEARTBEAT = 6  #: a running attempt was silent for too long
 
 
 class Timer(NamedTuple):
@@ -32,7 +33,7 @@ class Timer(NamedTuple):
 #: A `Timer` as it is kept: a plain tuple.
 Entry: TypeAlias = tuple[int, int, int, str]
 
-_WAKE, _DEADLINE, _STEP, _ATTEMPT, _RETRY = (int(kind) for kind in Kind if kind is not Kind.EXECUTION)
+_WAKE, _DEADLINE, _STEP, _ATTEMPT, _RETRY, _HEARTBEAT = (int(kind) for kind in Kind if kind is not Kind.EXECUTION)
 
 
 def step_timers(step: StepState, rank: int, instance: str, *, paused: bool) -> tuple[Entry, ...]:
@@ -48,6 +49,8 @@ def step_timers(step: StepState, rank: int, instance: str, *, paused: bool) -> t
         found = ((step.timeout_us, _STEP, rank, instance),)
     if step.attempt_timeout_us is not None:
         found = (*found, (step.attempt_timeout_us, _ATTEMPT, rank, instance))
+    if step.silent_us is not None:
+        found = (*found, (step.silent_us, _HEARTBEAT, rank, instance))
     if step.wake_us is not None:
         found = (*found, (step.wake_us, _WAKE if step.status == "waiting" else _RETRY, rank, instance))
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+from services.orchestrator import heartbeats
 from services.orchestrator.evolve_commands import COMMAND_EVOLVERS, monitors_of, remembered, without_signal
 from services.orchestrator.state import (
     ENDED,
@@ -102,6 +103,7 @@ def _step_started(state: Execution, event: WorkflowTransition) -> dict[str, Any]
         attempt_us=now,
         timeout_us=(None if timeout_ms is None else now + timeout_ms * 1000) if begins else step.timeout_us,
         attempt_timeout_us=None if attempt_timeout_ms is None else now + attempt_timeout_ms * 1000,
+        silent_us=None,
         wake_us=None,
         module=data.get("module", ""),
         operation=data.get("operation", ""),
@@ -130,6 +132,7 @@ def _step_retried(state: Execution, event: WorkflowTransition) -> dict[str, Any]
         status="scheduled",
         error=Error.from_json(event.data["error"]),
         attempt_timeout_us=None,
+        silent_us=None,
         wake_us=now + event.data["delay_ms"] * 1000,
         timer_set_us=now,
         movable=True,
@@ -174,6 +177,8 @@ def _ended(state: Execution, event: WorkflowTransition, status: StepStatus, **mo
         ended_sequence=state.sequence + 1,
         timeout_us=None,
         attempt_timeout_us=None,
+        silent_us=None,
+        details=None,
         wake_us=None,
         approval=None,
         parameters=None,
@@ -232,6 +237,7 @@ def _fallback_applied(state: Execution, event: WorkflowTransition) -> dict[str, 
         error=error,
         fallback=running,
         attempt_timeout_us=None,
+        silent_us=None,
         wake_us=None,
         parameters=None,
         **_answered(state, event),
@@ -256,8 +262,9 @@ def _approval_requested(state: Execution, event: WorkflowTransition) -> dict[str
         assignees=data.get("assignees"),
     )
     step = replace_step(
-        _before(state, event), status="waiting", approval=approval, approval_answered=False, attempt_timeout_us=None, timer_set_us=now
-    )
+        _before(state, event), status="waiting", approval=approval, approval_answered=False, attempt_timeout_us=None, silent_us=None,
+        timer_set_us=now,
+    )  # fmt: skip
     return _with(state, event, step)
 
 
@@ -371,6 +378,7 @@ EVOLVERS: Mapping[str, Callable[[Execution, WorkflowTransition], dict[str, Any]]
     "step.cancelled": _step_cancelled,
     "step.waiting": _step_waiting,
     "step.answered_late": _answered_late,
+    heartbeats.RECEIVED: heartbeats.received,
     "condition.answered": _condition_answered,
     **TURN_EVOLVERS,
     "continuation": _continuation,

@@ -14,6 +14,7 @@ from services.orchestrator import (
     effects,
     family,
     forking,
+    heartbeats,
     inquiries,
     progress,
     telling,
@@ -58,6 +59,8 @@ class OrchestratorMachine:
                 return self._commanded(view, command, input)
             case ModuleMessage(kind="response") as message if inquiries.is_for_modules(message):
                 return Decision(effects=(inquiries.forwarded(message),))
+            case ModuleMessage(kind="request", target_module=effects.MODULE, operation=operations.HEARTBEAT) as message:
+                return self._beaten(view, message, input.time_us)
             case ModuleMessage(kind="request", target_module=effects.MODULE) as message:
                 return self._asked(view, message, input.time_us)
             case ModuleMessage(kind="notification", operation=operations.MONITOR, execution_id=str()) as message:
@@ -180,6 +183,18 @@ class OrchestratorMachine:
         state = view.state(execution_id) if isinstance(execution_id, str) else None
         told = inquiries.answer(self.definitions, state, message, now_us)
         return NOTHING if told is None else Decision(effects=(told,))
+
+    def _beaten(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
+        """A process says that an attempt lives; it is told whether anybody waits for it, and what the heartbeat before told."""
+        state = view.state(message.execution_id or "")
+        step = heartbeats.of_running(state, message)
+        told = heartbeats.answer(message, step, now_us)
+        if state is None or step is None:
+            return Decision(effects=(told,))
+        draft = self._draft(state, now_us)
+        draft.record(heartbeats.RECEIVED, heartbeats.told(message), step=message.step_id, attempt=message.attempt)
+        draft.effects.append(told)
+        return draft.decision()
 
     def _monitored(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
         """From now on somebody is told what happens."""

@@ -150,6 +150,9 @@ class StepState:
     attempt_us: int = 0  #: when the attempt began
     timeout_us: int | None = None  #: end of all attempts and delays
     attempt_timeout_us: int | None = None
+    silent_us: int | None = None  #: when the running attempt has been silent for too long; None: it does not tell that it lives
+    heartbeat_ms: int = 0  #: how long it may be silent
+    details: Json = None  #: what its latest heartbeat told; the next attempt gets it
     wake_us: int | None = None  #: next attempt, or end of a `wait`
     timer_set_us: int = 0  #: when `wake_us` was set
     movable: bool = True  #: whether a pause moves `wake_us` (`until` does not move)

@@ -21,7 +21,7 @@ from streams.topics import REQUESTS, home_of
 #: Results beyond this size are not told, bytes of JSON of all entries of a message.
 _ENTRIES_BYTES_MAX = 512 * 1024
 #: Types of transitions that are of no interest to a monitor.
-_QUIET = frozenset({"continuation", "execution.acknowledged", "execution.monitored", "timer.set"})
+_QUIET = frozenset({"continuation", "execution.acknowledged", "execution.monitored", "heartbeat.received", "timer.set"})
 _CONFIRM = "confirm"
 #: Source of the answers that the module confirm gives for people.
 ANSWERED_BY = f"mplp/modules/{_CONFIRM}"

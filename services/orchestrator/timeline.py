@@ -8,12 +8,16 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 _SIGNS = {
     "completed": "✔", "failed": "✘", "timed_out": "✘", "cancelled": "⊘", "skipped": "↷",
     "running": "▶", "waiting": "⏸", "scheduled": "…", "pending": "·", "paused": "⏸",
 }  # fmt: skip
 #: Turns of one step that are shown one by one; of more only those that did not end well, at most as many.
 TURNS_SHOWN = 5
+#: Characters of a heartbeat's details that are shown.
+DETAILS_CHARACTERS = 120
 _WELL = frozenset({"completed", "skipped"})
 _NUMBER = re.compile(r"\[(\d+)\]")
 _INDENT = " " * 17
@@ -111,11 +115,21 @@ class _Timeline:
             said = self.said(entry)
             if said:
                 yield _INDENT + said
+        if "heartbeat" in step and step["status"] not in _WELL:
+            yield _INDENT + self.beaten(step["heartbeat"])
         if step["status"] == "running" and "turns" in step:
             begun, ended, total = (step["turns"][name] for name in ("begun", "ended", "total"))
             yield f"{_INDENT}{ended:,}{'' if total is None else f' of {total:,}'} turns ended, {begun - ended:,} running"
         if step.get("child"):
             yield f"{_INDENT}runs {step['child']['workflow_id']}: mplp workflow show {step['child']['execution_id']}"
+
+    def beaten(self, heartbeat: Mapping[str, Any]) -> str:
+        """When a process last said that it works on the step, and how far it was."""
+        details = heartbeat["details"]
+        text = details if isinstance(details, str) else orjson.dumps(details).decode()
+        far = "" if details is None else f": {text if len(text) <= DETAILS_CHARACTERS else text[:DETAILS_CHARACTERS] + '…'}"
+        by = f" of {heartbeat['by']}" if heartbeat["by"] else ""
+        return f"heartbeat{by} at {self.since_start(heartbeat['time'])}{far}"
 
     def said(self, entry: Mapping[str, Any]) -> str:
         """What a line of a step's history has to say; empty: the step's own line says it."""

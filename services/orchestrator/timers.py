@@ -6,7 +6,7 @@ before inner ones.
 
 from __future__ import annotations
 
-from services.orchestrator import attempts, endings, progress
+from services.orchestrator import attempts, effects, endings, progress
 from services.orchestrator.cancelling import cancel_list
 from services.orchestrator.deadlines import Kind, Timer
 from services.orchestrator.draft import Draft
@@ -65,6 +65,12 @@ def _fire(draft: Draft, timer: Timer) -> None:
             limit = format_duration((timer.due_us - step.attempt_us) // 1000)
             error = Error(code="timeout", message=f"The attempt did not end within {limit}.", retryable=True)
             _stop_inside(draft, instance)
+            attempts.fail_attempt(draft, instance, error, timed_out=True)
+        case Kind.HEARTBEAT:
+            step = draft.state.step(instance)
+            limit = format_duration(step.heartbeat_ms)
+            draft.effects.append(effects.cancel_message(draft.state, instance, step, draft.now_us))  # it may live, and beat too late
+            error = Error(code="timeout", message=f"The attempt gave no heartbeat for {limit}.", retryable=True)
             attempts.fail_attempt(draft, instance, error, timed_out=True)
         case Kind.RETRY:
             place, suffix = draft.place(instance)

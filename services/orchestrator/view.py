@@ -10,6 +10,7 @@ from typing import Any
 
 from services.orchestrator.evolve import evolve
 from services.orchestrator.family import child_id
+from services.orchestrator.heartbeats import RECEIVED
 from services.orchestrator.results import Outcome, gather
 from services.orchestrator.state import TERMINAL, Execution
 from services.orchestrator.timeline import timeline
@@ -46,8 +47,8 @@ def fold(transitions: Iterable[WorkflowTransition]) -> dict[str, Any]:
     Keys: `execution_id`, `workflow_id`, `workflow_version`, `status`, `input`, `output`, `error`, `compensated`, `started_at`,
     `ended_at`, `duration_ms`, `definition_hash`, `correlation_id`, `steps` (id → `status`, `attempts`, `module`, `operation`,
     `parameters`, `result`, `error`, `started_at`, `ended_at`, `duration_ms`, `history`, `child`, `turns`: `begun`, `ended`, `total`
-    or None, and while it waits `waiting`), `commands` that did something and `refused` ones, kept `signals`, `parent` of a child,
-    `forked_from` of a fork.
+    or None, the latest `heartbeat`: `time`, `attempt`, `by`, `details`, and while it waits `waiting`), `commands` that did something
+    and `refused` ones, kept `signals`, `parent` of a child, `forked_from` of a fork.
     """
     execution: dict[str, Any] = {}
     state: Execution | None = None
@@ -182,7 +183,16 @@ def _apply_to_step(step: dict[str, Any], transition: WorkflowTransition, data: d
         _end_step(step, transition, data)
     if "turns" in step:
         _count_turns(step["turns"], transition.type, data)
+    if transition.type == RECEIVED:
+        _beat(step, transition, data)
     step["history"].append(_line(transition, data))
+
+
+def _beat(step: dict[str, Any], transition: WorkflowTransition, data: dict[str, Any]) -> None:
+    """A step's `heartbeat` is its latest one, and the only one that its history keeps: there may be thousands."""
+    details = data["details"] if "details" in data else step.get("heartbeat", {}).get("details")
+    step["heartbeat"] = {"time": iso(transition.time), "attempt": transition.attempt, "by": data.get("by"), "details": details}
+    step["history"] = [entry for entry in step["history"] if entry["type"] != RECEIVED]
 
 
 def _count_turns(turns: dict[str, Any], type: str, data: dict[str, Any]) -> None:

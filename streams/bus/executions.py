@@ -192,10 +192,15 @@ class Executions:
         )
         return result_of(await self.answer_of(module, request, timeout))
 
-    async def answer_of(self, module: str, request: ModuleMessage, timeout: float, headers: Headers = ()) -> ModuleMessage:
-        """The module's response to a request, whose address and deadline are set here. Raises `Unavailable`, `NotFound`."""
+    async def answer_of(
+        self, module: str, request: ModuleMessage, timeout: float, headers: Headers = (), *, topic: str | None = None
+    ) -> ModuleMessage:
+        """The module's response to a request, whose address and deadline are set here. Raises `Unavailable`, `NotFound`.
+
+        `topic`: where it takes requests, if not in its inbox.
+        """
         request = replace(request, reply_to=self._address, deadline=now() + timedelta(seconds=timeout))
-        topic = topics.REQUESTS if module in CONTRACT else module_requests(module)
+        topic = topic or (topics.REQUESTS if module in CONTRACT else module_requests(module))
         async with (await self._answers()).watch(self._address) as feed:
             try:
                 await self._publisher.publish_one(topic, request.subject, request, headers)

@@ -1,9 +1,9 @@
 """Recorded histories: what earlier versions have written, kept under `tests/golden/histories` and never written again.
 
-`python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… seed NAME N` that of a random case
-(`… monitored NAME N`: with a trace that collects), `… show NAME` prints one. A file holds the definition, the scenario, the bytes of all
-transitions in decisions (one list for each input), and what followed from them: after each decision the due timers and outstanding
-requests, in the end the views.
+`python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… beating NAME DEFINITION SCENARIO` one whose operations
+give heartbeats, `… seed NAME N` that of a random case (`… monitored NAME N`: with a trace that collects), `… show NAME` prints one. A file
+holds the definition, the scenario, the bytes of all transitions in decisions (one list for each input), and what followed from them: after
+each decision the due timers and outstanding requests, in the end the views.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Any
 import orjson
 
 from services.orchestrator.documents import read_document
+from services.orchestrator.effects import request_id
 from services.orchestrator.scenario import read_scenario
 from services.orchestrator.view import fold
 from streams.codec.avro import Codec, SchemaIds, to_json
 from streams.log.types import Entry, Send
-from streams.operations import MONITOR
+from streams.operations import HEARTBEAT, MONITOR
 from streams.records import InputPosition, Json, ModuleMessage, WorkflowTransition, derived_id
 from streams.topics import RESPONSES, TRANSITIONS
 from tests.workloads.behaviour import PlannedSimulation
@@ -126,10 +127,12 @@ def shapes(events: Iterable[WorkflowTransition]) -> set[str]:
 # --- recording --------------------------------------------------------------------------------------------------------
 
 
-def record(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random, *, monitored: bool = False) -> bytes:
+def record(
+    name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random, *, monitored: bool = False, beating: bool = False
+) -> bytes:
     """The file of a history: the scenario is run, then people do what is waited for.
 
-    `monitored`: a trace begins after the first decision.
+    `monitored`: a trace begins after the first decision. `beating`: a process takes up each request of a module at once, and says so.
     """
     simulation = PlannedSimulation(document, read_scenario(scenario))
     decisions: list[list[str]] = []
@@ -142,6 +145,9 @@ def record(name: str, document: dict[str, Any], scenario: dict[str, Any], random
             followed.append(facts(simulation))
             if monitored and not seen:
                 simulation._perform(Send(topic=RESPONSES, key="", record=_begin_to_monitor(events[0])))
+            for event in events[seen:]:
+                if beating and event.type == "step.started" and "module" in event.data:
+                    simulation._arrive(0, RESPONSES, _heartbeat(event))
             seen = len(events)
     released = sorted((GOLDEN / "schemas").iterdir(), key=lambda path: int(path.name.removeprefix("v")))
     content = {
@@ -163,10 +169,20 @@ def _begin_to_monitor(event: WorkflowTransition) -> ModuleMessage:
     )  # fmt: skip
 
 
-def add(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random, *, monitored: bool = False) -> None:
+def _heartbeat(event: WorkflowTransition) -> ModuleMessage:
+    """What a process says that has taken up the attempt and done a little; it promises to say more within a minute."""
+    return ModuleMessage(
+        id=derived_id("heartbeat", event.id), type="workflow.requested", time=event.time,
+        data={"timeout_ms": 60_000, "by": "process-1", "details": {"attempt": event.attempt}}, kind="request", source_module="module",
+        target_module="workflow", operation=HEARTBEAT, execution_id=event.execution_id, step_id=event.step_id, attempt=event.attempt,
+        causation_id=request_id(event.execution_id, event.step_id or "", event.attempt), reply_to="process-1",
+    )  # fmt: skip
+
+
+def add(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random, **how: bool) -> None:
     """Records a history under a new name. Raises `FileExistsError`: what exists is never written again."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    content = record(name, document, scenario, random, monitored=monitored)
+    content = record(name, document, scenario, random, **how)
     with (FOLDER / f"{name}.json.gz").open("xb") as file:
         file.write(content)
     with SUMS.open("a") as file:
@@ -176,11 +192,11 @@ def add(name: str, document: dict[str, Any], scenario: dict[str, Any], random: R
 def main(arguments: list[str]) -> None:
     """See the module."""
     match arguments:
-        case ["add", name, definition, scenario]:
+        case ["add" | "beating" as how, name, definition, scenario]:
             document, given = (read_document(Path(path).read_text()) for path in (definition, scenario))
             assert isinstance(document, dict)
             assert isinstance(given, dict)
-            add(name, document, given, Random(0))
+            add(name, document, given, Random(0), beating=how == "beating")
         case ["seed" | "monitored" as how, name, seed]:
             case = draw(Random(int(seed)))
             add(name, case.document, case.scenario, case.random, monitored=how == "monitored")

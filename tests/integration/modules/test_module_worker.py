@@ -88,9 +88,9 @@ async def bus(settings: Settings, codec: Codec) -> AsyncIterator[Bus]:
 
 
 @asynccontextmanager
-async def serving(shop: Shop, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+async def serving(shop: Shop, settings: Settings, drain_ms: int = 5000) -> AsyncIterator[asyncio.Task[None]]:
     ready = asyncio.Event()
-    task = asyncio.create_task(shop.module.run(settings, ready=ready.set))
+    task = asyncio.create_task(shop.module.run(settings.model_copy(update={"module_drain_ms": drain_ms}), ready=ready.set))
     waiting = asyncio.create_task(ready.wait())
     try:
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -169,7 +169,7 @@ async def test_a_request_that_was_not_answered_comes_again_with_the_same_id(sett
     first, second = Shop(), Shop()
     first.gates["slow"] = asyncio.Event()
     slow, quick = request(name="slow"), request(name="quick")
-    async with serving(first, settings) as task:
+    async with serving(first, settings, drain_ms=100) as task:
         for each in (slow, quick):
             await bus.send(module_requests("shop"), "h", each)
         await answers_to(bus, quick.id)

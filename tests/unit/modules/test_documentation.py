@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from services.modules import Call, Module, OperationFailed
+from services.modules.beating import BEATS_PER_SILENCE
 from services.modules.catalogue import MODULES
 from services.modules.operation import types_of
-from services.modules.worker import GRACE_S
+from services.modules.presence import LEASE_MS, RENEWAL_S
+from streams.limits import HEARTBEAT_BYTES_MAX
 from streams.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -54,6 +56,23 @@ async def test_the_module_of_the_how_to_works() -> None:
         del sys.modules["greetings"]
 
 
+def test_the_tests_of_the_how_to_pass() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "how-to" / "test-a-module.md").read_text(), re.DOTALL)
+    imports = types.ModuleType("imports_of_the_how_to")
+    sys.modules[imports.__name__] = imports
+    try:
+        exec(compile(code, "test-a-module.md", "exec"), imports.__dict__)
+        tests = [found for name, found in vars(imports).items() if name.startswith("test_")]
+        assert len(tests) == 5
+        for test in tests:
+            test()
+    finally:
+        del sys.modules[imports.__name__]
+
+
 def test_the_figures_of_the_how_to_are_those_of_the_code() -> None:
     assert f"`MPLP_MODULE_CONCURRENCY` ({Settings.model_fields['module_concurrency'].default})" in HOW_TO
-    assert f"has {GRACE_S:.0f} s to end" in HOW_TO
+    assert f"`MPLP_MODULE_DRAIN_MS` ({Settings.model_fields['module_drain_ms'].default})" in HOW_TO
+    assert f"lease of {LEASE_MS // 1000} s, renewed every {RENEWAL_S:.0f} s" in HOW_TO
+    assert f"at most {BEATS_PER_SILENCE} times per `heartbeat_timeout`" in HOW_TO
+    assert f"up to {HEARTBEAT_BYTES_MAX // 1024} KiB" in HOW_TO
