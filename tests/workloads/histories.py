@@ -1,9 +1,9 @@
 """Recorded histories: what earlier versions have written, kept under `tests/golden/histories` and never written again.
 
-`python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… beating NAME DEFINITION SCENARIO` one whose operations
-give heartbeats, `… seed NAME N` that of a random case (`… monitored NAME N`: with a trace that collects), `… show NAME` prints one. A file
-holds the definition, the scenario, the bytes of all transitions in decisions (one list for each input), and what followed from them: after
-each decision the due timers and outstanding requests, in the end the views.
+`python -m tests.workloads.histories add NAME DEFINITION SCENARIO` records one more, `… beating NAME DEFINITION SCENARIO` one whose
+operations give heartbeats, `… seed NAME N` that of a random case (`… monitored NAME N`: with a trace that collects), `… show NAME` prints
+one. A file holds the definition, the scenario, the bytes of all transitions in decisions (one list for each input), and what followed from
+them: after each decision the due timers and outstanding requests, in the end the views.
 """
 
 from __future__ import annotations
