@@ -303,7 +303,7 @@ class Line(Generic[Work]):
                 found.tail_from, found.tail = None, 0
                 if not found.queue:
                     del self._keys[key]  # what it waited for is no longer the route's business, or gone from the log
-            elif not found.queue and not (found.failure is not None and found.passed):
+            elif not found.queue:
                 self._hungry.add(key)  # the sweep was interrupted, or too early for it
 
     # --- figures ---
