@@ -66,6 +66,9 @@ GATHER_MS = 2000
 CHECKPOINT_RECORDS = 10_000
 #: Time after which it writes one if anything changed, milliseconds.
 CHECKPOINT_INTERVAL_MS = 10_000
+#: States of a machine on one partition that stay in memory although nothing happens to them, bytes as they are written: in memory
+#: they take about five times that.
+LIVE_STATE_BYTES = 16 * 1024 * 1024
 #: Snapshots encoded before the event loop gets its turn.
 SNAPSHOT_SLICE = 32
 #: Bytes of snapshots written at a time.

@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         limits.DEDUPLICATION_WINDOW_MS, ge=60_000,
         description="How long an execution that ended takes commands, and a repeated start is recognised, milliseconds.",
     )  # fmt: skip
+    live_state_bytes: int = Field(
+        limits.LIVE_STATE_BYTES, ge=0,
+        description="States of a partition's modules that stay in memory though nothing happens to them, bytes as they are written.",
+    )  # fmt: skip
     module_concurrency: int = Field(16, ge=1, le=1000, description="Requests that a process of a user's module works on at a time.")
     module_drain_ms: int = Field(
         10_000, ge=0, description="How long a process of a user's module that was told to end lets running requests go on, milliseconds."

@@ -21,6 +21,7 @@ class Aggregate:
     #: (state) -> when it ended, microseconds since the epoch; None: it lives. What ended is listed for `limits.ENDED_LISTED_MS`, and
     #: then leaves memory: the state has a field `settled` for it.
     ended: Callable[..., int | None] | None = None
+    stays: bool = False  #: always in memory: it is asked for with nearly everything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -45,9 +46,9 @@ def gone(aggregate_id: str, result: Result, event: DomainEvent) -> Done:
     return Done(aggregate_id=aggregate_id, result=result, events=(Decided(aggregate_id=aggregate_id, event=event),))
 
 
-def states_of(view: View[Any], kind: type[E]) -> Iterator[E]:
-    """All aggregates of one class that this partition holds."""
-    return (state for _, state in view.states() if isinstance(state, kind))
+def states_of(view: View[Any], kind: type[E], *, resting: bool = True) -> Iterator[E]:
+    """All aggregates of one class that this partition holds; `resting=False`: at least those that wait for something."""
+    return (state for _, state in view.states(resting=resting) if isinstance(state, kind))
 
 
 def has_text(wanted: str | None, *fields: str) -> bool:
@@ -57,10 +58,19 @@ def has_text(wanted: str | None, *fields: str) -> bool:
 
 def page(entries: Iterable[E], key: Callable[[E], str], parameters: Page) -> tuple[list[E], int, str | None]:
     """The page of `entries` in order of their ids, how many there are in all, and the id to go on after (None: no more)."""
-    ordered = sorted(entries, key=key)
-    following = [entry for entry in ordered if key(entry) > parameters.after]
-    shown = following[: parameters.limit]
-    return shown, len(ordered), key(shown[-1]) if len(following) > len(shown) else None
+    total = 0
+
+    def following() -> Iterator[E]:
+        nonlocal total
+        for entry in entries:
+            total += 1
+            if key(entry) > parameters.after:
+                yield entry
+
+    # They may be more than memory should hold at a time: no more are kept than are shown.
+    found = heapq.nsmallest(parameters.limit + 1, following(), key=key)
+    shown = found[: parameters.limit]
+    return shown, total, key(shown[-1]) if len(found) > len(shown) else None
 
 
 def missing_partitions(view: View[Any]) -> list[int]:

@@ -133,6 +133,11 @@ class ModulesMachine:
         _, kind = _KINDS.get(type(state), ("", None))
         return None if kind is None else settling.ended(kind, state)
 
+    def rests(self, state: ModuleState, time_us: int) -> bool:
+        """See `Machine.rests`: it waits for nobody, and has no timer but that which ends its listing."""
+        _, kind = _KINDS.get(type(state), ("", None))
+        return kind is not None and settling.rests(kind, state, time_us)
+
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`: the answer to each request."""
         event = entry.event

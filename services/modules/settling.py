@@ -1,4 +1,8 @@
-"""How what ended leaves memory: a day after its end it is *settled*, and from then on only found by its id. Pure."""
+"""How aggregates leave memory. Pure.
+
+What ended is *settled* a day after its end, and from then on only found by its id. What lives *rests* when there is no room for it
+(`streams.log.resting`): it is found and listed as ever, and so is what ended, for its day.
+"""
 
 from __future__ import annotations
 
@@ -30,3 +34,18 @@ def due(kind: Aggregate, state: Any) -> int | None:
 def ended(kind: Aggregate, state: Any) -> int | None:
     """When an aggregate ended that may leave memory."""
     return kind.ended(state) if kind.ended is not None and state.settled else None
+
+
+def rests(kind: Aggregate, state: Any, time_us: int) -> bool:
+    """Whether nothing is lost when the aggregate leaves memory until somebody asks for it."""
+    if kind.stays or (kind.due is not None and kind.due(state) is not None):
+        return False
+    if kind.outstanding is not None and any(True for _ in kind.outstanding(state)):
+        return False
+    return is_listed(kind, state, time_us)
+
+
+def is_listed(kind: Aggregate, state: Any, time_us: int) -> bool:
+    """Whether the aggregate lives, or has not ended too long ago."""
+    ended_us = None if kind.ended is None else kind.ended(state)
+    return ended_us is None or (not state.settled and time_us < ended_us + ENDED_LISTED_MS * 1000)

@@ -90,6 +90,10 @@ class OrchestratorMachine:
         """When the execution ended; only `retry` and `fork` are asked of it after that. Not before its family knows."""
         return state.ended_us if state.status in TERMINAL and family.is_settled(state) else None
 
+    def rests(self, state: Execution, time_us: int) -> bool:
+        """Never: an execution that lives waits for something."""
+        return False
+
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """Nothing: repeats are recognised by the state."""
         return ()

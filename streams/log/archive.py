@@ -17,11 +17,11 @@ from streams.codec.avro import Codec, headers_of
 from streams.errors import InvalidInput
 from streams.log.index import Entry as Place
 from streams.log.index import Index, Segment, merge, segment_of
-from streams.log.lanes import Lane
+from streams.log.lanes import Lane, Refold
 from streams.log.memory import NotInMemory
 from streams.log.ports import Kept, SnapshotsPort
 from streams.log.rule import ReadersRule, Verdict
-from streams.log.snapshot import INDEXED, PARKED, Frozen, dump_state, load_state, numbers_of
+from streams.log.snapshot import INDEXED, PARKED, RESTED, Frozen, dump_state, load_block, load_state, numbers_of, thawed
 from streams.log.types import Entry
 from streams.records import InputPosition, LogEvent, Snapshot, derived_id, from_micros
 
@@ -43,16 +43,25 @@ class Archive:
     async def load(self, missing: NotInMemory) -> None:
         """Brings back what a decision misses, or notes that it is not there. Ports' errors pass."""
         view = self._lane.fold.view
-        index = view.parked if missing.kind == "aggregate" else view.facts
+        if missing.kind == "fact":
+            await self.complete(view.facts)
+            for offset in list(view.facts.find(missing.key, view.time_us)):  # while it is read, a checkpoint may merge segments
+                if await self._recall(missing.key, offset):
+                    return
+        else:
+            await self.complete(view.parked)
+            await self.complete(view.resting)
+            resting = set(view.resting.find(missing.key, view.time_us))
+            # What lies furthest back is the newest: an aggregate that rested may have ended since.
+            for offset in sorted(resting.union(view.parked.find(missing.key, view.time_us)), reverse=True):
+                if await self._revive(missing.key, offset, rested=offset in resting):
+                    return
+        view.absent.add((missing.kind, missing.key))
+
+    async def complete(self, index: Index) -> None:
+        """Loads what a checkpoint named and nobody has needed yet."""
         while index.pending:
             index.loaded(await self._segment(*index.pending[0]))
-        for offset in list(index.find(missing.key, view.time_us)):  # while it is read, a checkpoint may merge segments
-            if missing.kind == "aggregate":
-                if await self._revive(missing.key, offset):
-                    return
-            elif await self._recall(missing.key, offset):
-                return
-        view.absent.add((missing.kind, missing.key))
 
     async def _segment(self, place: int, entries: int) -> Segment:
         stored = await self._lane.parked.at(place)
@@ -63,13 +72,19 @@ class Archive:
         record = self._codec.decode_raw(stored.value)[1]
         return Segment.from_bytes(record["state"], place)
 
-    async def _revive(self, aggregate_id: str, offset: int) -> bool:
+    async def _revive(self, aggregate_id: str, offset: int, *, rested: bool) -> bool:
         stored = await self._lane.parked.at(offset)
         if stored is None or stored.value is None:
+            if rested:
+                raise Refold(f"a block of aggregates that rest is gone: {self._lane.parked.topic}@{offset}")
             return False
         record = self._codec.decode_raw(stored.value)[1]
         fold = self._lane.fold
-        if record["aggregate_id"] != aggregate_id or record["log"] != fold.log:
+        if record["log"] != fold.log:
+            return False
+        if record["type"] == RESTED:
+            return self._awake(aggregate_id, record["state"])
+        if record["aggregate_id"] != aggregate_id:
             return False
         try:
             frozen = load_state(fold.machine.states, record["state"])
@@ -77,6 +92,14 @@ class Archive:
             _log.warning("parked.unreadable", log=fold.log, aggregate_id=aggregate_id, code=error.code)
             frozen = await self._from_log(aggregate_id, record["state"], record["offset"])
         fold.revive(aggregate_id, frozen)
+        return True
+
+    def _awake(self, aggregate_id: str, block: bytes) -> bool:
+        fold = self._lane.fold
+        content = next((content for id_, content in load_block(block) if id_ == aggregate_id), None)
+        if content is None:
+            return False
+        fold.revive(aggregate_id, thawed(fold.machine.states, content), rested=True)
         return True
 
     async def _from_log(self, aggregate_id: str, raw: bytes, end: int) -> Frozen:
@@ -117,13 +140,14 @@ class Archive:
         records = (self._record(PARKED, each.aggregate_id, dump_state(fold.machine.states, each.frozen), before=before) for each in leaving)
         offsets = await write_sliced(self._lane.parked, records)
         places = [Place(each.aggregate_id, offset, each.expires_us) for each, offset in zip(leaving, offsets, strict=True)]
-        await self._add(fold.view.parked, "aggregates", places, before=before)
+        await self.add(fold.view.parked, "aggregates", places, before=before)
 
     async def index_facts(self, facts: Sequence[Place], *, before: int) -> None:
         """Adds facts that leave memory to their index."""
-        await self._add(self._lane.fold.view.facts, "facts", facts, before=before)
+        await self.add(self._lane.fold.view.facts, "facts", facts, before=before)
 
-    async def _add(self, index: Index, name: str, places: Sequence[Place], *, before: int) -> None:
+    async def add(self, index: Index, name: str, places: Sequence[Place], *, before: int) -> None:
+        """Adds entries to an index, and writes the segment that has them."""
         time_us = self._lane.fold.time_us
         index.expire(time_us)
         new = segment_of(place for place in places if place.expires_us > time_us)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from streams.log.archive import Archive, Leaving, kept_snapshot, write_sliced
 from streams.log.lanes import Lane, Ownership, Ports
 from streams.log.memory import Captured
 from streams.log.ports import Kept
+from streams.log.resting import Resting
 from streams.log.snapshot import CHECKPOINTED, SNAPSHOTTED, Checkpoint, Frozen, checkpoint_key, dump_checkpoint, dump_state, state_key
 
 _log = structlog.get_logger("log.checkpoint")
@@ -47,6 +48,7 @@ class Checkpointer:
         self._owned = owned
         self._ports = ports
         self._archive = Archive(lane, ports.codec)
+        self._resting = Resting(lane, ports.codec)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -77,10 +79,13 @@ class Checkpointer:
             await self._archive.park(changed.leaving, before=offset)
             await self._archive.index_facts(captured.facts, before=offset)
             await write_sliced(lane.snapshots, self._states(changed, offset))
+            resting = await self._rest(offset)
             checkpoint = Checkpoint(
-                epoch=fold.epoch, offset=offset, time_us=time_us, positions=positions, live=len(lane.kept.states), gone=self._gone(),
+                epoch=fold.epoch, offset=offset, time_us=time_us, positions=positions,
+                live=len(lane.kept.states.keys() - resting), gone=self._gone(resting),
                 epochs=tuple(sorted({*lane.kept.states.values(), fold.epoch})),
                 parked=tuple(fold.view.parked.places()), facts=tuple(fold.view.facts.places()),
+                resting=tuple(fold.view.resting.places()), rested=fold.view.rested.numbers(),
             )  # fmt: skip
             await lane.snapshots.write([self._record(checkpoint)])
         except BaseException:
@@ -88,9 +93,21 @@ class Checkpointer:
             raise
         lane.checkpoint_offset = offset
         for each in changed.leaving:
-            fold.view.evict(each.aggregate_id, each.frozen.sequence, offset)
+            fold.evict(each.aggregate_id, each.frozen.sequence, offset)
+        for aggregate_id, sequence in resting.items():
+            lane.kept.drop(aggregate_id)
+            fold.evict(aggregate_id, sequence, offset)
         fold.view.forget_facts(captured.facts)
         await self._tombstone()
+
+    async def _rest(self, offset: int) -> dict[str, int]:
+        """Aggregates that leave memory though they live, with their sequences."""
+        settings = self._ports.checkpointing
+        if self._resting.is_due(settings.window_us):
+            await self._resting.renew(before=offset, window_us=settings.window_us)
+        chosen = self._resting.choose(settings.live_bytes)
+        await self._resting.leave(chosen, before=offset)
+        return {each.aggregate_id: each.frozen.sequence for each in chosen}
 
     def _positions(self) -> dict[str, int]:
         """Input positions; of other lanes' logs up to the first event that waits, also where none is an input of ours."""
@@ -110,7 +127,10 @@ class Checkpointer:
             if ended_us is None:
                 result.live.append((aggregate_id, frozen))
             else:
-                result.leaving.append(Leaving(aggregate_id, frozen, ended_us + window_us))
+                # Entries of when it rested must not outlive this one (see `resting`).
+                rested = self._lane.fold.view.resting.may_have(aggregate_id, self._lane.fold.time_us)
+                last_us = self._lane.fold.time_us if rested else ended_us
+                result.leaving.append(Leaving(aggregate_id, frozen, last_us + window_us))
             if number % (8 * limits.SNAPSHOT_SLICE) == 0:
                 await asyncio.sleep(0)
         return result
@@ -128,9 +148,7 @@ class Checkpointer:
     def _states(self, changed: _Sorted, offset: int) -> Iterator[Kept]:
         fold, kept = self._lane.fold, self._lane.kept
         for each in changed.leaving:
-            epoch = kept.states.pop(each.aggregate_id, None)
-            if epoch is not None:
-                kept.stale.add(state_key(epoch, each.aggregate_id))
+            kept.drop(each.aggregate_id)
         for aggregate_id, frozen in changed.live:
             key = state_key(fold.epoch, aggregate_id)
             before = kept.states.get(aggregate_id, fold.epoch)
@@ -139,11 +157,14 @@ class Checkpointer:
             # Noted first: whether or not it is acknowledged, it may be there.
             kept.states[aggregate_id] = fold.epoch
             kept.stale.discard(key)
-            yield self._snapshot(SNAPSHOTTED, key, aggregate_id, offset, dump_state(fold.machine.states, frozen))
+            state = dump_state(fold.machine.states, frozen)
+            kept.sizes.pop(aggregate_id, None)  # the last one to have changed comes last
+            kept.sizes[aggregate_id] = len(state)
+            yield self._snapshot(SNAPSHOTTED, key, aggregate_id, offset, state)
 
-    def _gone(self) -> tuple[str, ...]:
+    def _gone(self, resting: Collection[str]) -> tuple[str, ...]:
         ids = {key.partition("/")[2] for key in self._lane.kept.stale}
-        return tuple(sorted(ids - self._lane.kept.states.keys()))
+        return tuple(sorted((ids - self._lane.kept.states.keys()).union(resting)))
 
     def _record(self, checkpoint: Checkpoint) -> Kept:
         key = checkpoint_key(checkpoint.epoch, self._owned.partition)

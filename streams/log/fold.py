@@ -16,7 +16,7 @@ from typing import Any
 
 from streams import limits
 from streams.errors import Defect
-from streams.log.memory import Memory
+from streams.log.memory import Memory, Rested
 from streams.log.snapshot import Frozen, Usable
 from streams.log.types import Decision, Due, Entry, Input, Machine, Received, Remembered, Send
 from streams.records import InputPosition, LogEvent, Position, derived_id, to_micros
@@ -76,7 +76,7 @@ class LogFold:
             return entry
         expected = self.view.sequence(aggregate_id) + 1
         if sequence == 1 < expected and self._is_over(aggregate_id):
-            self.view.evict(aggregate_id, expected - 1, offset)
+            self.evict(aggregate_id, expected - 1, offset)
             expected = 1
         if sequence < expected:
             return None
@@ -104,6 +104,7 @@ class LogFold:
         self.time_us = checkpoint.time_us
         self._contained = dict(found.contained)
         view.parked.pending, view.facts.pending = list(checkpoint.parked), list(checkpoint.facts)
+        view.resting.pending, view.rested = list(checkpoint.resting), Rested(*checkpoint.rested)
         for aggregate_id, frozen in found.states.items():
             view.aggregates[aggregate_id] = frozen.state
             view.sequences[aggregate_id] = frozen.sequence
@@ -112,11 +113,23 @@ class LogFold:
                 view.since[aggregate_id] = frozen.since
             self._set_timer(aggregate_id, frozen.state)
 
-    def revive(self, aggregate_id: str, frozen: Frozen) -> None:
-        """Puts a parked aggregate back into memory."""
-        self.view.revive(aggregate_id, frozen)
+    def revive(self, aggregate_id: str, frozen: Frozen, *, rested: bool = False) -> None:
+        """Puts a parked aggregate, or one that `rested`, back into memory."""
+        self.view.revive(aggregate_id, frozen, rested=rested)
         if frozen.state is not None:
             self._set_timer(aggregate_id, frozen.state)
+
+    def release(self) -> None:
+        """Drops what came back for a decision and has not changed."""
+        for aggregate_id in self.view.revived:
+            self._due.pop(aggregate_id, None)
+        self.view.release()
+
+    def evict(self, aggregate_id: str, sequence: int, before: int) -> None:
+        """See `Memory.evict`; what left memory has no timer."""
+        self.view.evict(aggregate_id, sequence, before)
+        if aggregate_id not in self.view.sequences:
+            self._due.pop(aggregate_id, None)
 
     def replay_position(self, position: Position) -> None:
         """Takes over positions that an earlier owner wrote."""
@@ -132,7 +145,10 @@ class LogFold:
         Raises `NotInMemory` when that needs something that is parked: load it, and call again.
         """
         self.view.time_us = input.time_us
-        decision = self.machine.decide(self.view, input)
+        return self.conclude(input, self.machine.decide(self.view, input))
+
+    def conclude(self, input: Input, decision: Decision) -> Decided:
+        """Makes the machine's answer to the present input log events, and folds them. Raises as `decide`."""
         position = input.position if isinstance(input, Received) else None
         entries = self._stamp(decision, input, position)
         for entry in entries:
@@ -207,7 +223,7 @@ class LogFold:
 
     def outstanding(self) -> Iterator[Send]:
         """Effects that the log does not show as answered."""
-        for _, state in list(self.view.states()):
+        for state in list(self.view.aggregates.values()):
             yield from self.machine.outstanding(state)
 
     def due_of(self, due_us: int, aggregate_id: str, time_us: int, now_us: int) -> Due:

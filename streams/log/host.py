@@ -180,6 +180,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
                 records=self._kafka.settings.checkpoint_records,
                 interval_ms=self._kafka.settings.checkpoint_interval_ms,
                 window_us=self._kafka.settings.deduplication_window_ms * 1000,
+                live_bytes=self._kafka.settings.live_state_bytes,
             ),
         )
         return PartitionRunner(self._machines, ports, partition=partition, partitions=self._partitions)

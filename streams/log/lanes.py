@@ -14,6 +14,7 @@ from streams.log.fenced import FencedLog
 from streams.log.fold import Decided, LogFold
 from streams.log.inputs import Inputs
 from streams.log.ports import Clock, EffectsPort, InboxPort, SnapshotsPort
+from streams.log.snapshot import state_key
 from streams.log.types import Machine, Send
 from streams.records import InputPosition, Position, Record
 from streams.topics import TopicNames, home_of, partition_of
@@ -21,6 +22,10 @@ from streams.topics import TopicNames, home_of, partition_of
 
 class Lost(Exception):
     """The partition belongs to somebody else now, or may; it must be claimed anew while the group gives it to us."""
+
+
+class Refold(Lost):
+    """What the owner has beside the log is not to be relied on, or somebody asked for it: the partition is folded from the log alone."""
 
 
 class Prepare(Protocol):
@@ -43,6 +48,7 @@ class Checkpointing:
     records: int = limits.CHECKPOINT_RECORDS  #: of the log since the last one
     interval_ms: int = limits.CHECKPOINT_INTERVAL_MS  #: since the last one, if anything changed
     window_us: int = limits.DEDUPLICATION_WINDOW_MS * 1000
+    live_bytes: int = limits.LIVE_STATE_BYTES  #: of states, as they are written, that stay in memory although they may rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,14 @@ class Kept:
 
     states: dict[str, int] = field(default_factory=dict)  #: epoch under which each aggregate's state lies
     stale: set[str] = field(default_factory=set)  #: keys that the next checkpoint makes superfluous
+    sizes: dict[str, int] = field(default_factory=dict)  #: bytes of each state, the one that was written longest ago first
+
+    def drop(self, aggregate_id: str) -> None:
+        """Forgets a state whose aggregate leaves memory."""
+        self.sizes.pop(aggregate_id, None)
+        epoch = self.states.pop(aggregate_id, None)
+        if epoch is not None:
+            self.stale.add(state_key(epoch, aggregate_id))
 
 
 @dataclass(slots=True)

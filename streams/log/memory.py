@@ -1,13 +1,15 @@
 """What an owner has in memory of its partition, what it has parked, and what changed since the last checkpoint. Pure.
 
 An aggregate is *live* (its state is in memory), or *parked*: it ended, or nothing but its sequence is left of it. A parked one
-is an entry of an index, 20 bytes, that says where its state lies. Facts (`Machine.remember`) leave memory likewise: their entry
-says which event of the log they are of. When a machine asks for something that is not in memory, `NotInMemory` is raised;
-the host loads it and asks the machine again, so that a decision is the same whether or not something was parked.
+is an entry of an index, 20 bytes, that says where its state lies. One that lives and to which nothing happens may *rest*, which is the
+same in an index of its own. Facts (`Machine.remember`) leave memory likewise: their entry says which event of the log they are of.
+When a machine asks for something that is not in memory, `NotInMemory` is raised; the host loads it and asks the machine
+again, so that a decision is the same whether or not something was parked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,12 +20,25 @@ from streams.log.types import PartitionView, Remembered
 
 
 class NotInMemory(Exception):
-    """Something is needed that may be parked. `kind` says what `key` names."""
+    """Something is needed that may be parked. `kind` says what `key` names; `all`: every aggregate of the partition."""
 
-    def __init__(self, kind: Literal["aggregate", "fact"], key: str) -> None:
+    def __init__(self, kind: Literal["aggregate", "fact", "all"], key: str) -> None:
         super().__init__(f"{kind} {key}")
         self.kind = kind
         self.key = key
+
+
+@dataclass(slots=True)
+class Rested:
+    """What is known of the aggregates that rest without looking at them."""
+
+    aggregates: int = 0  #: how many they are, about
+    blocks: int = 0  #: in how many blocks they lie
+    since_us: int = 0  #: when the oldest block may have been written, microseconds since the epoch
+
+    def numbers(self) -> tuple[int, int, int]:
+        """As a checkpoint has them."""
+        return self.aggregates, self.blocks, self.since_us
 
 
 @dataclass(slots=True)
@@ -38,9 +53,12 @@ class Memory(PartitionView[Any]):
     )  #: offset from which on it has been in memory without a break, where that is not `born`
     parked: Index = field(default_factory=Index)
     facts: Index = field(default_factory=Index)
+    resting: Index = field(default_factory=Index)
+    rested: Rested = field(default_factory=Rested)
     absent: set[tuple[str, str]] = field(default_factory=set)  #: looked for (kind, key) since the last checkpoint, and not there
     changed: dict[str, None] = field(default_factory=dict)  #: aggregates with events since the last checkpoint, in order
     revived: set[str] = field(default_factory=set)  #: parked aggregates that are in memory again, as they were parked
+    awoken: set[str] = field(default_factory=set)  #: those of them that rest
     recalled: set[str] = field(default_factory=set)  #: facts that are in memory again
     recent: dict[str, int] = field(default_factory=dict)  #: facts since the last checkpoint: key → offset of the event
 
@@ -51,12 +69,19 @@ class Memory(PartitionView[Any]):
             self.sequence(aggregate_id)
         return found
 
+    def states(self, *, resting: bool = True) -> Iterator[tuple[str, Any]]:
+        """See `View.states`. Raises `NotInMemory`."""
+        if resting and len(self.resting):
+            raise NotInMemory("all", "")
+        return iter(self.aggregates.items())
+
     def sequence(self, aggregate_id: str) -> int:
         """The aggregate's last sequence, 0 if it is new. Raises `NotInMemory`."""
         found = self.sequences.get(aggregate_id)
         if found is not None:
             return found
         self._look("aggregate", aggregate_id, self.parked)
+        self._look("aggregate", aggregate_id, self.resting)
         return 0
 
     def recall(self, key: str) -> Any | None:
@@ -73,8 +98,10 @@ class Memory(PartitionView[Any]):
 
     # --- coming back ------------------------------------------------------------------------------------------------
 
-    def revive(self, aggregate_id: str, frozen: Frozen) -> None:
-        """Puts a parked aggregate back. Until it changes it counts as parked."""
+    def revive(self, aggregate_id: str, frozen: Frozen, *, rested: bool = False) -> None:
+        """Puts a parked aggregate, or one that `rested`, back. Until it changes it counts as parked."""
+        if rested:
+            self.awoken.add(aggregate_id)
         self.sequences[aggregate_id] = frozen.sequence
         self.born[aggregate_id] = frozen.born
         if frozen.state is not None:
@@ -110,6 +137,9 @@ class Memory(PartitionView[Any]):
         if aggregate_id in self.revived:
             self.revived.discard(aggregate_id)
             self.since[aggregate_id] = offset
+            if aggregate_id in self.awoken:
+                self.awoken.discard(aggregate_id)
+                self.rested.aggregates -= 1
         self.sequences[aggregate_id] = sequence
         self.changed[aggregate_id] = None
 
@@ -137,6 +167,7 @@ class Memory(PartitionView[Any]):
         for key in self.recalled:
             self.remembered.pop(key, None)
         self.revived.clear()
+        self.awoken.clear()
         self.recalled.clear()
 
     def _drop(self, aggregate_id: str) -> None:

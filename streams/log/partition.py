@@ -25,11 +25,12 @@ from streams.log.checkpoint import Checkpointer
 from streams.log.fenced import UnknownOutcome
 from streams.log.fold import Decided
 from streams.log.inputs import Arrived, Source
-from streams.log.lanes import Checkpointing, Lane, Lost, Observer, Ownership, Ports, Prepare, Waiting
+from streams.log.lanes import Checkpointing, Lane, Lost, Observer, Ownership, Ports, Prepare, Refold, Waiting
 from streams.log.memory import NotInMemory
 from streams.log.ports import Stored, position_of
+from streams.log.resting import Resting
 from streams.log.takeover import take_over
-from streams.log.types import Input, Machine, Received
+from streams.log.types import Decision, Input, Machine, Received
 from streams.records import Record
 from streams.topics import FORWARDED_HEADER, home_of, partition_of
 
@@ -69,16 +70,19 @@ class PartitionRunner:
     async def run(self) -> None:
         """Takes the partition over and serves it; begins again after an unknown outcome, with growing pauses until appends succeed."""
         failures = 0
+        whole = False
         while True:
             taken: dict[str, int] = {}
             try:
-                await self._take_over()
+                await self._take_over(whole)
+                whole = False
                 taken = {name: lane.done for name, lane in self._owned.lanes.items()}
                 await self._serve()
             except (BackboneError, Lost, OSError, KafkaError) as error:
                 if isinstance(error, Defect):
                     raise
                 self.serving.clear()
+                whole = whole or isinstance(error, Refold)
                 progressed = any(lane.done > taken[name] for name, lane in self._owned.lanes.items() if name in taken)
                 failures = 1 if progressed else failures + 1
                 _log.warning("partition.reclaim", partition=self._partition, code=getattr(error, "code", "log.lost"), reason=str(error))
@@ -106,11 +110,11 @@ class PartitionRunner:
         self._active.set()
         self._owned.work.set()
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, whole: bool) -> None:
         self._owned = Ownership(self._partition, self._partitions, self._readers)
         self._appending = Appending(self._owned, self._ports, self._active)
         self._owned.taken_us = self._ports.clock.now_us()
-        await take_over(self._owned, self._machines, self._ports)
+        await take_over(self._owned, self._machines, self._ports, whole=whole)
 
     async def _serve(self) -> None:
         lanes = self._owned.lanes.values()
@@ -271,13 +275,28 @@ class PartitionRunner:
                 decided = lane.fold.decide(input)
                 break
             except NotInMemory as missing:
+                if missing.kind == "all":
+                    decided = await self._decide_on_all(lane, input)
+                    break
                 await Archive(lane, self._ports.codec).load(missing)
         view = lane.fold.view
         if view.revived or view.recalled:
-            view.release()
+            lane.fold.release()
         if decided:
             self._appending.enqueue(lane, Waiting(decided, now_us))
         return decided
+
+    async def _decide_on_all(self, lane: Lane, input: Input) -> Decided:
+        """Decides what asks for all aggregates, also those that rest: in a thread, for the sake of the other partitions."""
+        archive, resting = Archive(lane, self._ports.codec), Resting(lane, self._ports.codec)
+        decision: Decision | None = None
+        while True:
+            try:
+                if decision is None:
+                    decision = await asyncio.to_thread(lane.machine.decide, await resting.whole(input.time_us), input)
+                return lane.fold.conclude(input, decision)
+            except NotInMemory as missing:
+                await archive.load(missing)
 
     def figures(self) -> dict[str, int]:
         """Aggregates in memory per machine, inputs that wait, and by how much the earliest timer is overdue, milliseconds.

@@ -17,6 +17,7 @@ write an *old* truth, or to delete what it takes for outdated. Hence the rules o
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,10 +29,11 @@ from streams.log.freeze import StateFormat
 
 SNAPSHOTTED = "aggregate.snapshotted"  #: type of a state
 PARKED = "aggregate.parked"  #: type of a state that left memory
+RESTED = "aggregates.rested"  #: type of a block of states that rest
 INDEXED = "log.indexed"  #: type of a segment of an index
 CHECKPOINTED = "log.checkpointed"  #: type of a checkpoint
-#: Raised when the content of checkpoints changes: one of another format is not used.
-FORMAT = 1
+#: Raised when the content of checkpoints changes. One of the first format names nothing that rests; one of a later format is not used.
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class Checkpoint:
     epochs: tuple[int, ...] = ()  #: epochs under which the states lie
     parked: tuple[tuple[int, int], ...] = ()  #: segments of the index of parked aggregates: place and entries
     facts: tuple[tuple[int, int], ...] = ()  #: segments of the index of remembered facts
+    resting: tuple[tuple[int, int], ...] = ()  #: segments of the index of aggregates that rest
+    rested: tuple[int, int, int] = (0, 0, 0)  #: see `memory.Rested`
 
 
 def dump_state(format_: StateFormat[Any], frozen: Frozen) -> bytes:
@@ -68,12 +72,32 @@ def dump_state(format_: StateFormat[Any], frozen: Frozen) -> bytes:
 def load_state(format_: StateFormat[Any], raw: bytes) -> Frozen:
     """What `dump_state` wrote. Raises `InvalidInput` (`snapshot.version`, `snapshot.unreadable`)."""
     try:
-        version, sequence, born, since, state = orjson.loads(raw)
+        content = orjson.loads(raw)
+    except ValueError as error:
+        raise InvalidInput("snapshot.unreadable", f"A snapshot is not what it should be: {error}") from error
+    return thawed(format_, content)
+
+
+def thawed(format_: StateFormat[Any], content: Any) -> Frozen:
+    """What `dump_state` wrote, from its JSON value. Raises as `load_state`."""
+    try:
+        version, sequence, born, since, state = content
     except (ValueError, TypeError) as error:
         raise InvalidInput("snapshot.unreadable", f"A snapshot is not what it should be: {error}") from error
     if version != format_.version:
         raise InvalidInput("snapshot.version", f"A snapshot has the format {version}, this version reads {format_.version}.")
     return Frozen(state=None if state is None else format_.load(state), sequence=sequence, born=born, since=since)
+
+
+def dump_block(states: Iterable[tuple[str, bytes]]) -> bytes:
+    """The `state` of a block's `Snapshot`: ids with what `dump_state` gave."""
+    return zlib.compress(orjson.dumps([[aggregate_id, orjson.Fragment(raw)] for aggregate_id, raw in states]), 1)
+
+
+def load_block(raw: bytes) -> list[tuple[str, Any]]:
+    """What `dump_block` wrote: ids with JSON values for `thawed`."""
+    found: list[tuple[str, Any]] = orjson.loads(zlib.decompress(raw))
+    return found
 
 
 def numbers_of(raw: bytes) -> tuple[int, int]:
@@ -87,7 +111,7 @@ def dump_checkpoint(checkpoint: Checkpoint, version: str) -> bytes:
     content = {
         "format": FORMAT, "version": version, "time_us": checkpoint.time_us, "positions": dict(checkpoint.positions),
         "live": checkpoint.live, "gone": checkpoint.gone, "epochs": checkpoint.epochs, "parked": checkpoint.parked,
-        "facts": checkpoint.facts,
+        "facts": checkpoint.facts, "resting": checkpoint.resting, "rested": checkpoint.rested,
     }  # fmt: skip
     return orjson.dumps(content)
 
@@ -96,13 +120,15 @@ def load_checkpoint(epoch: int, offset: int, raw: bytes, version: str) -> Checkp
     """What `dump_checkpoint` wrote. Raises `InvalidInput` (`snapshot.version`, `snapshot.unreadable`)."""
     try:
         content = orjson.loads(raw)
-        if content["format"] != FORMAT or content["version"] != version:
+        if content["format"] not in (1, FORMAT) or content["version"] != version:
             raise InvalidInput("snapshot.version", f"A checkpoint has the format {content['format']}/{content['version']}.")
         return Checkpoint(
             epoch=epoch, offset=offset, time_us=content["time_us"], positions=content["positions"], live=content["live"],
             gone=tuple(content["gone"]), epochs=tuple(content["epochs"]),
             parked=tuple((place, entries) for place, entries in content["parked"]),
             facts=tuple((place, entries) for place, entries in content["facts"]),
+            resting=tuple((place, entries) for place, entries in content.get("resting", ())),
+            rested=tuple(content.get("rested", (0, 0, 0))),
         )  # fmt: skip
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidInput("snapshot.unreadable", f"A checkpoint is not what it should be: {error!r}") from error
@@ -167,6 +193,7 @@ class Usable:
     states: Mapping[str, Frozen]
     contained: Mapping[str, int]  #: of states newer than the checkpoint: the offset before which they have everything
     kept: Mapping[str, int]  #: the epoch under which each state lies
+    sizes: Mapping[str, int]  #: bytes of each state
 
 
 def usable(shelf: Shelf, epoch: int, format_: StateFormat[Any]) -> Usable:
@@ -177,6 +204,7 @@ def usable(shelf: Shelf, epoch: int, format_: StateFormat[Any]) -> Usable:
     states: dict[str, Frozen] = {}
     contained: dict[str, int] = {}
     kept: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     found = 0
     for aggregate_id, by_epoch in shelf.states.items():
         newest = max(((at, of) for of, (at, _) in by_epoch.items() if of in checkpoint.epochs), default=None)
@@ -184,11 +212,11 @@ def usable(shelf: Shelf, epoch: int, format_: StateFormat[Any]) -> Usable:
             continue
         at, of = newest
         frozen = load_state(format_, by_epoch[of][1])
-        states[aggregate_id], kept[aggregate_id] = frozen, of
+        states[aggregate_id], kept[aggregate_id], sizes[aggregate_id] = frozen, of, len(by_epoch[of][1])
         if at > offset:
             contained[aggregate_id] = at
         # What had gone by X and came back while the next checkpoint was under way is not among those that this one has.
         found += frozen.since < offset and aggregate_id not in gone
     if found != checkpoint.live:
         raise InvalidInput("snapshot.missing", f"A checkpoint has {checkpoint.live} states, {found} are there.")
-    return Usable(checkpoint=checkpoint, states=states, contained=contained, kept=kept)
+    return Usable(checkpoint=checkpoint, states=states, contained=contained, kept=kept, sizes=sizes)

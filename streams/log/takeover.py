@@ -38,11 +38,11 @@ class Disagreement(Exception):
     """The log does not show what the checkpoint says."""
 
 
-async def take_over(owned: Ownership, machines: Sequence[Machine[Any]], ports: Ports) -> None:
-    """Fills `owned`: every lane claimed, inboxes open."""
+async def take_over(owned: Ownership, machines: Sequence[Machine[Any]], ports: Ports, *, whole: bool = False) -> None:
+    """Fills `owned`: every lane claimed, inboxes open. `whole`: from the logs alone, without checkpoints."""
     began = time.monotonic()
     for machine in sorted(machines, key=lambda machine: not machine.source_logs):
-        await _Recovery(owned, machine, ports).run()
+        await _Recovery(owned, machine, ports, whole).run()
     inboxes = owned.inboxes = ports.open_inboxes(tuple(owned.readers), owned.partition)
     positions = {topic: owned.lanes[name].fold.positions.get(topic, -1) for topic, name in owned.readers.items()}
     owned.ends = dict(await inboxes.open(positions))
@@ -59,7 +59,8 @@ async def take_over(owned: Ownership, machines: Sequence[Machine[Any]], ports: P
 class _Recovery:
     """Of one machine."""
 
-    def __init__(self, owned: Ownership, machine: Machine[Any], ports: Ports) -> None:
+    def __init__(self, owned: Ownership, machine: Machine[Any], ports: Ports, whole: bool) -> None:
+        self._whole = whole
         self._owned = owned
         self._machine = machine
         self._ports = ports
@@ -84,14 +85,22 @@ class _Recovery:
             self._replayed[name] = owned.inputs.add(f"{machine.log}/{name}", RANKS.get(machine.log, RANK_ANSWER))
         shelf = await read_shelf(lane, self._ports)
         lane.fences = shelf.fences
-        for epoch in shelf.candidates():
+        for epoch in () if self._whole else shelf.candidates():
             try:
-                await self._attempt(shelf, usable(shelf, epoch, machine.states))
+                found = usable(shelf, epoch, machine.states)
+                self._check_blocks(found)
+                await self._attempt(shelf, found)
             except (InvalidInput, Disagreement) as refused:
                 _log.warning("checkpoint.unusable", log=lane.fold.log, partition=owned.partition, epoch=epoch, reason=str(refused))
             else:
                 return
         await self._attempt(shelf, None)
+
+    def _check_blocks(self, found: Usable) -> None:
+        """Raises `InvalidInput` if what rests may have been deleted by age since nobody was here to write it anew."""
+        _, _, since_us = found.checkpoint.rested
+        if found.checkpoint.resting and self._ports.clock.now_us() - since_us > self._ports.checkpointing.window_us:
+            raise InvalidInput("snapshot.outdated", "A checkpoint names aggregates that rest, and they may be gone by now.")
 
     async def _attempt(self, shelf: Shelf, found: Usable | None) -> None:
         lane = self._lane
@@ -102,7 +111,7 @@ class _Recovery:
         self._offset, self._epoch, self._agreed = 0, 0, True
         if found is not None:
             fold.load(found)
-            lane.kept.states = dict(found.kept)
+            lane.kept.states, lane.kept.sizes = dict(found.kept), dict(found.sizes)
             self._offset, self._epoch, self._agreed = found.checkpoint.offset, found.checkpoint.epoch, False
         # One record before the checkpoint's offset is read too: it shows whether its epoch was in force.
         starts = [max(0, self._offset - 1), *(reader.fold.positions.get(fold.log, -1) + 1 for reader in self._readers)]
@@ -112,7 +121,7 @@ class _Recovery:
         fold.epoch, fold.next_offset = lane.log.epoch, lane.log.next_offset
         lane.advance(lane.log.next_offset)
         lane.checkpoint_offset = self._offset
-        fold.view.release()  # what a repeat asked for, and what nothing has changed, is parked as before
+        fold.release()  # what a repeat asked for, and what nothing has changed, is parked as before
         if self._epoch != fold.epoch - 1:
             # An owner in between may still be about to delete what it takes for outdated: nothing of the older epochs is relied on.
             fold.view.changed.update(dict.fromkeys(fold.view.sequences))

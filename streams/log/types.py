@@ -112,8 +112,8 @@ class View(Protocol[State_co]):
     def state(self, aggregate_id: str) -> State_co | None:
         """The aggregate's state, None if it does not exist."""
 
-    def states(self) -> Iterator[tuple[str, State_co]]:
-        """All aggregates of the partition, in order of their creation."""
+    def states(self, *, resting: bool = True) -> Iterator[tuple[str, State_co]]:
+        """All aggregates of the partition; with `resting=False` those that may not rest, and perhaps some that may (`Machine.rests`)."""
 
     def recall(self, key: str) -> Any | None:
         """The value remembered under `key`, None if there is none (any more)."""
@@ -154,6 +154,13 @@ class Machine(Protocol[State]):
         deduplication window.
         """
 
+    def rests(self, state: State, time_us: int) -> bool:
+        """Whether an aggregate that lives may leave memory until an input names it, or asks for all of them.
+
+        It has no timer that matters, and nothing outstanding. What rests no more though nothing happened to it (it was only to be
+        found for some time) is found by its id for the deduplication window, and not among `View.states`.
+        """
+
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """Facts of the event to keep for `View.recall`. The host keeps where the event lies, and asks again when a fact is needed."""
 
@@ -174,7 +181,7 @@ class PartitionView(Generic[State]):
         """See `View.state`."""
         return self.aggregates.get(aggregate_id)
 
-    def states(self) -> Iterator[tuple[str, State]]:
+    def states(self, *, resting: bool = True) -> Iterator[tuple[str, State]]:
         """See `View.states`."""
         return iter(self.aggregates.items())
 

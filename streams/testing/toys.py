@@ -106,6 +106,10 @@ class FlowMachine:
         """See `Machine.ended`."""
         return state.since_us if state.ended else None
 
+    def rests(self, state: FlowState, time_us: int) -> bool:
+        """See `Machine.rests`: a flow that lives waits for something."""
+        return False
+
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`."""
         return ()
@@ -155,6 +159,10 @@ class EchoMachine:
     def ended(self, state: int) -> int | None:
         """See `Machine.ended`: a count never ends."""
         return None
+
+    def rests(self, state: int, time_us: int) -> bool:
+        """See `Machine.rests`: nobody waits for a count."""
+        return True
 
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`."""

@@ -70,7 +70,7 @@ def outstanding(state: Broadcast) -> Iterator[Send]:
 
 def outstanding_for(view: View[Any], subscriber: str) -> Iterator[Send]:
     """What one subscriber has not received."""
-    for state in states_of(view, Broadcast):
+    for state in states_of(view, Broadcast, resting=False):
         if state.ended_us is None and subscriber in state.subscribers and subscriber not in state.received:
             yield _message(state, subscriber)
 

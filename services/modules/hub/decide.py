@@ -83,7 +83,7 @@ MODULE = BuiltIn(
     events=EVENTS,
     evolve=evolve,
     aggregates=(
-        Aggregate(state=Registry, due=registry.due, fire=registry.fire),
+        Aggregate(state=Registry, due=registry.due, fire=registry.fire, stays=True),
         Aggregate(
             state=Exchange, due=exchanging.due, fire=exchanging.fire, outstanding=exchanging.outstanding,
             ended=lambda state: state.ended_us,

@@ -47,7 +47,8 @@ def evolve(state: Trace | Watches | None, event: TraceEvent, aggregate_id: str, 
             assert_never(event)
 
 
-def _watched(state: Watches, event: TraceWatched) -> Watches:
+def _watched(state: Watches, event: TraceWatched) -> Watches | None:
     others = {target: tuple(each for each in traces if each != event.trace_id) for target, traces in state.targets.items()}
     added = {target: (*others.get(target, ()), event.trace_id) for target in event.targets}
-    return Watches(targets={target: traces for target, traces in {**others, **added}.items() if traces})
+    targets = {target: traces for target, traces in {**others, **added}.items() if traces}
+    return Watches(targets=targets) if targets else None

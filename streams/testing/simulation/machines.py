@@ -105,6 +105,10 @@ class FlowMachine:
         """See `Machine.ended`."""
         return None if state.status == "running" else state.since_us
 
+    def rests(self, state: Flow, time_us: int) -> bool:
+        """See `Machine.rests`: it waits for something."""
+        return False
+
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`."""
         event = entry.event
@@ -266,6 +270,10 @@ class CounterMachine:
     def ended(self, state: Counter) -> int | None:
         """See `Machine.ended`: a counter vanishes instead."""
         return None
+
+    def rests(self, state: Counter, time_us: int) -> bool:
+        """See `Machine.rests`: it has a timer."""
+        return False
 
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`."""

@@ -82,7 +82,7 @@ def fold_differs(world: World, fold: LogFold) -> Iterator[tuple[str, str]]:
     partition = fold.view.partition
     lane = world.oracle.lanes[fold.log, partition]
     expected = lane.model.shown()
-    live = {aggregate: shown_state(state) for aggregate, state in fold.view.states()}
+    live = {aggregate: shown_state(state) for aggregate, state in fold.view.aggregates.items()}
     where = f"{fold.log}/{partition}"
     for key in sorted(live.keys() | expected.keys()):
         # What ended may be parked: then it is in memory no more, and what comes for it is decided as if it were.

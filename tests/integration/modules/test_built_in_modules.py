@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
-from services.modules.machine import ModulesMachine
-from streams.bus import Bus, connect
+from streams.bus import Bus
 from streams.codec.avro import Codec
 from streams.errors import InvalidInput, NotFound, Refused
 from streams.kafka import Kafka
-from streams.log.host import Host
 from streams.records import ModuleMessage, SystemEvent
-from streams.settings import Settings
 from streams.topics import MESSAGES, home_of
+from tests.integration.modules.hosts import serving
 
 pytestmark = pytest.mark.broker
-
-
-@asynccontextmanager
-async def serving(kafka: Kafka, codec: Codec, name: str) -> AsyncIterator[None]:
-    host = Host(kafka, codec, [ModulesMachine()], name=name, group=f"{kafka.settings.topic_prefix}-core")
-    task = asyncio.create_task(host.run())
-    ready = asyncio.create_task(host.wait_ready())
-    try:
-        await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        yield
-    finally:
-        task.cancel()
-        ready.cancel()
-        await asyncio.gather(task, ready, return_exceptions=True)
-
-
-@pytest.fixture
-async def bus(settings: Settings, codec: Codec) -> AsyncIterator[Bus]:
-    async with connect(settings) as bus:
-        yield bus
 
 
 async def test_callers_reach_aggregates_in_every_partition_and_a_successor_knows_them(kafka: Kafka, codec: Codec, bus: Bus) -> None:

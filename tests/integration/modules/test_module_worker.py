@@ -14,8 +14,7 @@ from pydantic import BaseModel
 
 from services.modules import Call, Module, OperationFailed
 from services.modules.registration import registered_modules
-from streams.bus import Bus, connect
-from streams.codec.avro import Codec
+from streams.bus import Bus
 from streams.errors import BackboneError, InvalidInput, NotFound, Unavailable
 from streams.kafka import Kafka
 from streams.records import ModuleMessage, new_id, now
@@ -79,12 +78,6 @@ class Shop:
 
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
-
-
-@pytest.fixture
-async def bus(settings: Settings, codec: Codec) -> AsyncIterator[Bus]:
-    async with connect(settings) as bus:
-        yield bus
 
 
 @asynccontextmanager
