@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     module_drain_ms: int = Field(
         10_000, ge=0, description="How long a process of a user's module that was told to end lets running requests go on, milliseconds."
     )
+    extensions: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether `mplp up` runs the host of extensions; auto: if a package in mplp.extensions is installed.",
+    )
+    extension_memory_bytes: int = Field(512 * 2**20, ge=64 * 2**20, description="Memory that one extension may allocate, bytes (Linux).")
     webhook_secret: SecretStr = Field(
         SecretStr(""),
         description="Signs webhooks (HMAC-SHA256): text, or whsec_ and base64; several, the current one first. Empty: they are not signed.",

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from infra import setup
 from infra.checks import LOOPBACK, check_port, free_port
 from infra.kafka import EmbeddedKafka
+from services.processes.extensions_wanted import is_wanted
 from services.processes.supervisor_child import Child, ChildSpec, process_module
 from services.processes.supervisor_files import DataLock, remove_run_file, write_run_file
 from streams.errors import BackboneError, Unavailable
@@ -50,7 +51,8 @@ def children_of(settings: Settings) -> tuple[ChildSpec, ...]:
     """
     cores = (process_module(f"core-{number + 1}", "services.processes.core") for number in range(settings.cores))
     workers = (process_module(f"worker-{number + 1}", "services.processes.worker", niceness=5) for number in range(settings.workers))
-    return (*cores, *workers, process_module("gateway-1", "services.processes.gateway", niceness=5))
+    more = (process_module("extensions-1", "services.processes.extensions", niceness=5),) if is_wanted(settings) else ()
+    return (*cores, *workers, *more, process_module("gateway-1", "services.processes.gateway", niceness=5))
 
 
 class Supervisor:

@@ -1,6 +1,6 @@
 """What the extension operations decide. Pure.
 
-An extension with an entry point is loaded by the host of extensions, a process of its own (`services.modules.extension.host`): the
+An extension with an entry point is loaded by the host of extensions (`services.modules.extension.host`), in a process of its own: the
 operation is answered when the host has said how it went. What the host says of one extension concerns no other; if it says nothing in
 time, or that it went wrong, the extension is in error, with the reason.
 """
@@ -214,6 +214,11 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
         if not isinstance(state, Extension) or state.status != "active":
             return NOTHING_FOLLOWS
         return _told(state, ExtensionTransitioned(before=state.status, after="error", reason=str(message.data.get("reason", ""))), None)
+    if message.kind == "notification" and message.operation == "checked" and isinstance(message.data, dict):
+        state = view.state(str(message.data.get("extension_id")))
+        if not isinstance(state, Extension) or state.status != "active":
+            return NOTHING_FOLLOWS
+        return _told(state, ExtensionChecked(health=message.data.get("report")), None)
     if message.kind != "response":
         return None
     state = view.state(asked_by(message)[0])
@@ -228,7 +233,7 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
 def fire(view: View[Any], state: Extension, timer: Due) -> Follow:
     """The host has not answered in time."""
     assert state.asked is not None
-    message = "The host of extensions did not answer. Is it running? It is `python -m services.processes.extensions`."
+    message = "The host of extensions did not answer. `mplp up` runs one where a package with extensions is installed (MPLP_EXTENSIONS)."
     return _failed(state, state.asked, "unavailable", message)
 
 

@@ -13,6 +13,8 @@ import pytest
 from services.modules import Call, Module, OperationFailed
 from services.modules.beating import BEATS_PER_SILENCE
 from services.modules.catalogue import MODULES
+from services.modules.extension.host import CHECK_S, LOAD_S, ROUND_S, UNLOAD_S
+from services.modules.extension.state import WAIT_US
 from services.modules.operation import types_of
 from services.modules.presence import LEASE_MS, RENEWAL_S
 from streams.limits import HEARTBEAT_BYTES_MAX
@@ -76,3 +78,12 @@ def test_the_figures_of_the_how_to_are_those_of_the_code() -> None:
     assert f"lease of {LEASE_MS // 1000} s, renewed every {RENEWAL_S:.0f} s" in HOW_TO
     assert f"at most {BEATS_PER_SILENCE} times per `heartbeat_timeout`" in HOW_TO
     assert f"up to {HEARTBEAT_BYTES_MAX // 1024} KiB" in HOW_TO
+
+
+def test_the_limits_of_the_how_to_about_extensions_are_those_of_the_code() -> None:
+    page = (DOCS / "how-to" / "write-an-extension.md").read_text()
+    assert f"`activate` in {LOAD_S:.0f} s, `health` in {CHECK_S:.0f} s, `deactivate` in {UNLOAD_S:.0f} s" in page
+    assert f"Called every {ROUND_S:.0f} s" in page
+    assert f"`MPLP_EXTENSION_MEMORY_BYTES` ({Settings.model_fields['extension_memory_bytes'].default // 2**20} MiB)" in page
+    assert LOAD_S * 1_000_000 < WAIT_US
+    assert all(f"`{code}`" in page for code in ("extension.failed", "extension.hangs", "extension.memory"))
