@@ -13,7 +13,7 @@ import orjson
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from services.history import functions, guard, query_errors, statements
+from services.history import functions, guard, inline, query_errors, statements
 from services.history.answers import Column
 from services.history.engine import error_code, is_unavailable, unavailable
 from services.history.tables import PARAMETERISED_VIEWS, readable
@@ -72,6 +72,8 @@ class QueryLimits:
             "output_format_json_validate_utf8": 1,
             "output_format_parquet_compression_method": "zstd",
             "allow_introspection_functions": 0,
+            # By default a projection is only asked where a million rows would be read: a lookup would cost the more, the larger the table.
+            "min_table_rows_to_use_projection_index": 0,
             "readonly": 1,
         }
 
@@ -127,6 +129,7 @@ class Functions:
 
     allowed: frozenset[str]
     known: frozenset[str]
+    bodies: Mapping[str, str]  #: of the views that are written out (`inline`)
 
 
 def marker_of(query_id: str) -> str:
@@ -163,6 +166,8 @@ def prepare(
         return Prepared(body=statements.tables_listed(tree, database), parameters={}, marker=marker)
     explains = kind == "ExplainQuery" and inner is None
     found = guard.check(statements.explained(tree) if explains else tree, allowed)
+    if found.tables & functions.bodies.keys():
+        formatted = inline.written_out(formatted, functions.bodies, database)
     return Prepared(
         body=formatted if inner is None else f"DESCRIBE TABLE (\n{formatted}\n)",
         parameters=_values(parameters, found.parameters),
@@ -247,11 +252,13 @@ def asked(client: Client, prepared: Prepared, sql: str, settings: Mapping[str, A
 
 
 def functions_of(client: Client) -> Functions:
-    """The functions that a query may use, from the engine's own list."""
+    """The functions that a query may use, from the engine's own list, and the views that are written out, as they are in the database."""
+    bodies = "SELECT name, as_select FROM system.tables WHERE database = currentDatabase() AND name IN {names:Array(String)}"
     rows = client.query("SELECT name, categories, alias_to FROM system.functions WHERE origin = 'System'").result_rows
     return Functions(
         allowed=functions.allowed((str(name), categories, alias) for name, categories, alias in rows),
         known=frozenset(str(name).lower() for name, _, _ in rows),
+        bodies={str(name): str(body) for name, body in client.query(bodies, parameters={"names": list(inline.VIEWS)}).result_rows},
     )
 
 
