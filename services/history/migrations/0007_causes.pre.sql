@@ -24,6 +24,14 @@ ALTER TABLE module_messages
 
 -- A second order of the rows for each thing that they are asked by: a row is found in as many steps as a tree is deep, however large the
 -- table, where a filter per granule has to be asked of every granule. They lie in the parts of the table, so they are never behind it.
+-- A lightweight DELETE makes them anew, too.
+ALTER TABLE workflow_transitions MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+ALTER TABLE module_messages MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+ALTER TABLE system_events MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+ALTER TABLE composite_events MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+ALTER TABLE deliveries MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+ALTER TABLE workflow_commands MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+
 ALTER TABLE workflow_transitions
     ADD PROJECTION IF NOT EXISTS by_id INDEX id TYPE basic,
     ADD PROJECTION IF NOT EXISTS by_name INDEX _known_as TYPE basic,
