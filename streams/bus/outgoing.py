@@ -70,9 +70,9 @@ def event_outgoing(codec: Codec, event: EventFields, partitions: int, headers: H
     value = b"".join(
         (
             b"\x00", codec.schema_id("SystemEvent").to_bytes(4, "big"), _length(id), id, _length(type), type, _length(source), source,
-            _length(subject), subject, avro_long(to_micros(event.time)), avro_text(event.tenant), _length(correlation_id), correlation_id,
+            _length(subject), subject, avro_time(to_micros(event.time)), avro_text(event.tenant), _length(correlation_id), correlation_id,
             b"\x00" if event.causation_id is None else b"\x02" + avro_text(event.causation_id), _length(text), text,
-            _SEVERITIES[event.severity], _NOT_IN_A_LOG,
+            SEVERITIES_WRITTEN[event.severity], NOT_IN_A_LOG,
         )
     )  # fmt: skip
     all_headers: list[tuple[str, bytes]] = [
@@ -126,7 +126,20 @@ def avro_long(number: int) -> bytes:
     return bytes(out)
 
 
+def avro_time(time_us: int) -> bytes:
+    """As `avro_long`, quicker for what takes eight bytes: microseconds of the years 1979 to 3111."""
+    number = time_us << 1
+    if not 1 << 49 <= number < 1 << 56:
+        return avro_long(time_us)
+    # Groups of seven bits move apart: first in fours, then in pairs, then each into a byte of its own.
+    number = (number & 0x0FFFFFFF) | (number & 0xFFFFFFF0000000) << 4
+    number = (number & 0x00003FFF00003FFF) | (number & 0x0FFFC0000FFFC000) << 2
+    number = (number & 0x007F007F007F007F) | (number & 0x3F803F803F803F80) << 1
+    return (number | 0x0080808080808080).to_bytes(8, "little")
+
+
 _SHORT_LENGTHS = tuple(avro_long(length) for length in range(256))
-_SEVERITIES = {name: avro_long(index) for index, name in enumerate(get_args(Severity))}
+#: Severity → Avro's enum.
+SEVERITIES_WRITTEN = {name: avro_long(index) for index, name in enumerate(get_args(Severity))}
 #: aggregate_id, sequence, epoch and input: all null.
-_NOT_IN_A_LOG = b"\x00\x00\x00\x00"
+NOT_IN_A_LOG = b"\x00\x00\x00\x00"

@@ -8,7 +8,9 @@ failure; `BatchBuilder.append` answers None when the batch is full.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from streams.bus.outgoing import Headers, Outgoing, event_outgoing, outgoing
+from streams.bus.record_batches import batches_of
 from streams.bus.validate import check_record, fields_of, parse_event, parse_fields, pointer
 from streams.codec.avro import Codec
 from streams.errors import BackboneError, Defect, Denied, InvalidInput, NotFound, TooLarge, Unavailable
@@ -125,14 +128,38 @@ class Publisher:
             by_partition.setdefault(record.partition, []).append(index)
         offsets = [-1] * len(records)
         physical = self._kafka.names.physical(topic)
+        async with self._sending(producer, topic):
+            if len(by_partition) == 1:
+                await _send_partition(producer, physical, *by_partition.popitem(), records, offsets)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for partition, indices in by_partition.items():
+                        group.create_task(_send_partition(producer, physical, partition, indices, records, offsets))
+        return [Published(topic=topic, partition=record.partition, offset=offset) for record, offset in zip(records, offsets, strict=True)]
+
+    async def send_rendered(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> None:
+        """As `send`, of rendered records (`streams.bus.rendering`) by partition."""
+        producer = await self._started()
+        physical, now_ms = self._kafka.names.physical(topic), time.time_ns() // 1_000_000
+        async with self._sending(producer, topic):
+            acknowledged = []
+            # A batch waits for the one before it in its partition, not for those of others.
+            waiting = [(partition, batches_of(bodies, now_ms, BATCH_BYTES)) for partition, bodies in records.items()]
+            while waiting:
+                further = []
+                for partition, batches in waiting:
+                    if (batch := next(batches, None)) is not None:
+                        acknowledged.append(await producer.send_batch(batch, physical, partition=partition))
+                        further.append((partition, batches))
+                waiting = further
+            await asyncio.gather(*acknowledged)
+
+    @asynccontextmanager
+    async def _sending(self, producer: AIOKafkaProducer, topic: str) -> AsyncIterator[None]:
+        """What goes wrong inside replaces the producer, and is told in the product's words."""
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):
-                if len(by_partition) == 1:
-                    await _send_partition(producer, physical, *by_partition.popitem(), records, offsets)
-                else:
-                    async with asyncio.TaskGroup() as group:
-                        for partition, indices in by_partition.items():
-                            group.create_task(_send_partition(producer, physical, partition, indices, records, offsets))
+                yield
         except TimeoutError as error:
             await self._discard(producer)
             raise Unavailable(
@@ -146,7 +173,6 @@ class Publisher:
         except Exception as error:
             await self._discard(producer)
             raise translated(error, topic) from error
-        return [Published(topic=topic, partition=record.partition, offset=offset) for record, offset in zip(records, offsets, strict=True)]
 
     async def close(self) -> None:
         """Stops the producer."""

@@ -31,7 +31,7 @@ import orjson
 
 from streams import limits
 from streams.errors import InvalidInput, TooLarge
-from streams.records import Json, Record, Severity, SystemEvent, derived_id, new_id, now
+from streams.records import Json, Record, Severity, SystemEvent, derived_id, new_id, now, to_micros
 
 SEVERITIES = frozenset(typing.get_args(Severity))
 #: Fields that only the owner of a log writes; null is accepted, so that what was read can be sent again.
@@ -41,6 +41,7 @@ FIELDS = frozenset(field.name for field in fields(SystemEvent))
 #: Times that ClickHouse's DateTime64 holds: others would be records that the history cannot keep.
 TIME_MIN = datetime(1900, 1, 1, tzinfo=UTC)
 TIME_MAX = datetime(2299, 12, 31, 23, 59, 59, tzinfo=UTC)
+_TIME_MIN_US, _TIME_MAX_US = to_micros(TIME_MIN), to_micros(TIME_MAX)
 
 #: Longest line that is parsed at all: a payload written as escapes (`\\u00e9`) is up to six times as long as its bytes.
 LINE_BYTES_MAX = 6 * limits.PAYLOAD_BYTES_MAX + 64 * 1024
@@ -170,6 +171,14 @@ def _checked(
     id: Any, type: Any, source: Any, subject: Any, time: Any, tenant: Any, correlation_id: Any, causation_id: Any, data: Json, severity: Any
 ) -> EventFields:
     """Refuses fields of a wrong type, too long, or with control characters (they become headers), and a bad payload."""
+    check_texts(id, type, source, subject, tenant, correlation_id, causation_id)
+    check_severity(severity)
+    check_time(time)
+    return EventFields(id, type, source, subject, time, tenant, correlation_id, causation_id, data, severity, check_payload(data))
+
+
+def check_texts(id: Any, type: Any, source: Any, subject: Any, tenant: Any, correlation_id: Any, causation_id: Any) -> None:
+    """Refuses texts of a wrong type, too long, empty where they must not be, or with control characters."""
     texts = (id, type, source, subject, tenant, correlation_id, "-" if causation_id is None else causation_id)
     try:
         together = "".join(texts)
@@ -179,10 +188,12 @@ def _checked(
     if len(together) > _SHORT or not (id and type and tenant and causation_id != "") or not (together.isascii() and together.isprintable()):
         for (name, most), value in zip(_TEXT_LIMITS.items(), (*texts[:-1], causation_id), strict=True):
             _check_text(name, value, most)
+
+
+def check_severity(severity: Any) -> None:
+    """Refuses what is no severity."""
     if not isinstance(severity, str) or severity not in SEVERITIES:
         raise InvalidInput("field.invalid", "severity must be one of debug, info, warning, error, critical.", pointer="/severity")
-    check_time(time)
-    return EventFields(id, type, source, subject, time, tenant, correlation_id, causation_id, data, severity, check_payload(data))
 
 
 def _check_text(name: str, value: Any, most: int) -> None:
@@ -208,7 +219,17 @@ def check_time(time: Any) -> None:
         raise InvalidInput("time.invalid", f"time must be a datetime, not {_kind(time)}.", pointer="/time")
     aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
     if not TIME_MIN <= aware <= TIME_MAX:
-        raise InvalidInput("time.invalid", "time must lie between the years 1900 and 2299.", pointer="/time")
+        raise _outside_history()
+
+
+def check_micros(time_us: int) -> None:
+    """As `check_time`, given microseconds since the epoch."""
+    if not _TIME_MIN_US <= time_us <= _TIME_MAX_US:
+        raise _outside_history()
+
+
+def _outside_history() -> InvalidInput:
+    return InvalidInput("time.invalid", "time must lie between the years 1900 and 2299.", pointer="/time")
 
 
 def check_payload(data: Json) -> bytes:

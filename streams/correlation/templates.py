@@ -89,8 +89,13 @@ def render(template: Template, values: Mapping[str, Any]) -> Json:
     return template
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def json_of(value: Any, text: str) -> Json:
     """The value of an expression as JSON: times as RFC 3339, durations as seconds."""
+    if type(value) in _PLAIN:  # most are
+        return value
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, timedelta):

@@ -15,7 +15,8 @@ from streams.faust_app.route_runner import Place, Runner, Source
 from streams.records import Json, derived_id
 from streams.routing.breaker import Breaker
 from streams.routing.line import UNDER_WAY_MAX, Failure, Item, Line, line_key
-from streams.routing.plan import Plan, Rejected
+from streams.routing.plan import Plan
+from streams.routing.recipes import Rejected
 from streams.routing.routes import ToModule, ToTopic, ToWebhook
 from streams.routing.tasks import Task
 from streams.webhooks.outcomes import Delivered, Failed, Outcome
@@ -72,7 +73,7 @@ class LineRunner(Runner):
     def take(self, tasks: Sequence[Task], end: int) -> bool:
         """See `Runner.take`."""
         for task in tasks:
-            if task.raw.offset >= self.line.position and not self.line.offer(self._item(task)):
+            if task.seen.offset >= self.line.position and not self.line.offer(self._item(task)):
                 self._pump()
                 return False
         self.line.skip_to(end)
@@ -85,8 +86,8 @@ class LineRunner(Runner):
             await self._some_room()
 
     def _item(self, task: Task) -> Item[Task]:
-        raw = task.raw
-        return Item(raw.offset, self._key(raw.key, raw.offset), raw.timestamp_ms, task.size, task)
+        seen = task.seen
+        return Item(seen.offset, self._key(seen.key, seen.offset), seen.timestamp_ms, task.size, task)
 
     def _key(self, key: bytes | None, offset: int) -> bytes:
         return line_key(key, offset, ordered=self.plan.route.order == "key")
@@ -153,18 +154,18 @@ class LineRunner(Runner):
 
     async def _made(self, task: Task, failure: Failure | None) -> tuple[Outcome, str]:
         """An attempt, and the stage that it belongs to."""
-        if isinstance(task.outcome, Rejected):
-            refused = task.outcome
-            return Failed(code=refused.code, message=refused.message, retryable=False), refused.stage
+        ready = task.outcome if isinstance(task.outcome, Rejected) else task.plan.ready(task.outcome)
+        if isinstance(ready, Rejected):
+            return Failed(code=ready.code, message=ready.message, retryable=False), ready.stage
         destination = self.plan.route.destination
         match destination:
             case ToWebhook():
-                return await self._world.post(destination, task.delivery_id, task.outcome.event), "deliver"
+                return await self._world.post(destination, task.delivery_id, ready.event), "deliver"
             case ToModule():
                 # An answered request is not repeated: the module would give the same answer. Nor is one that was put back.
                 generation = task.attempts + (0 if failure is None else failure.generation)
                 request = derived_id("route-request", task.delivery_id, generation)
-                return await self._world.call(destination, request, task), "deliver"
+                return await self._world.call(destination, request, ready, task.seen.depth), "deliver"
             case ToTopic():
                 raise asyncio.CancelledError  # the route goes elsewhere now: this runner is about to be closed
             case _:

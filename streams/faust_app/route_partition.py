@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 
-from streams.causation import depth_of
-from streams.correlation.index import RuleIndex
 from streams.errors import BackboneError, InvalidInput
-from streams.faust_app.prefix import Chunk
+from streams.faust_app.prefix import Chunk, Fetched
 from streams.faust_app.route_lines import LineRunner
 from streams.faust_app.route_ports import World
 from streams.faust_app.route_runner import Place, Runner
@@ -27,12 +26,17 @@ from streams.log.ports import Stored
 from streams.log.rule import ReadersRule, Verdict
 from streams.matching.matchers import RecordView
 from streams.records import Json
-from streams.routing.index import index_of
+from streams.routing.index import RouteIndex
 from streams.routing.letters import Redriven, redriven_of, resolved_by
-from streams.routing.plan import Filtered, Plan, Ready, Rejected, Unmatched
+from streams.routing.plan import Plan
+from streams.routing.recipes import Filtered, Rejected
 from streams.routing.routes import ActiveRoute, ToTopic
+from streams.routing.seen import Seen
 from streams.routing.tasks import Task
 from streams.topics import BY_NAME, RETRY_SUFFIX
+
+Record: TypeAlias = Stored | Fetched
+Tasks: TypeAlias = dict[str, list[Task]]  #: route → what it has to do
 
 #: Chunks that wait; what comes beyond them is read from the log.
 _INBOX_MAX = 8
@@ -66,7 +70,8 @@ class RoutePartition:
         self._is_log = topic in BY_NAME and BY_NAME[topic].log
         self._is_retry = topic.endswith(RETRY_SUFFIX)
         self._rule: tuple[int, ReadersRule] | None = None  # of logs: the offset that it has come to
-        self._index: RuleIndex = index_of(())
+        self._index = RouteIndex(topic, ())
+        self._physical = topic  # name on the broker
         self._inbox: deque[Chunk] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -124,7 +129,7 @@ class RoutePartition:
         runner.start()
 
     def _settle_down(self) -> None:
-        self._index = index_of([runner.plan.active for runner in self.runners.values()])
+        self._index = RouteIndex(self.place.topic, [runner.plan.active for runner in self.runners.values()])
         for runner in self.runners.values():
             if runner.position < self.position:
                 runner.fall_behind()
@@ -155,7 +160,10 @@ class RoutePartition:
                 await self._wake.wait()
             elif self._inbox and self._inbox[0].start <= self.position:
                 chunk = self._inbox.popleft()
-                records = [_stored(chunk, record) for record in chunk.records if record.offset >= self.position]
+                self._physical = chunk.topic
+                records = chunk.records
+                if records and records[0].offset < self.position:
+                    records = tuple(record for record in records if record.offset >= self.position)
                 await self._handle(await self._counting(records, chunk.end), chunk.end)
             else:
                 await self._read_on(self._inbox[0].start if self._inbox else self.end)
@@ -174,7 +182,7 @@ class RoutePartition:
             _log.warning("route.waiting", place=str(self.place), code=error.code, message=error.message)
             await asyncio.sleep(_AGAIN_S)
 
-    async def _counting(self, records: Sequence[Stored], end: int) -> Sequence[Stored]:
+    async def _counting(self, records: Sequence[Fetched], end: int) -> Sequence[Fetched]:
         """Those that count, of all from the position to `end`."""
         if not self._is_log:
             return records
@@ -193,15 +201,20 @@ class RoutePartition:
                 _log.warning("route.waiting", place=str(self.place), code=error.code, message=error.message)
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _handle(self, records: Sequence[Stored], end: int) -> None:
+    async def _handle(self, records: Sequence[Record], end: int) -> None:
         """All records from the position to `end`."""
         live = {name: runner for name, runner in self.runners.items() if not runner.behind}
-        tasks: dict[str, list[Task]] = {name: [] for name in live}
+        tasks: Tasks = {name: [] for name in live}
         slices = Slices(asyncio.get_running_loop().time)
         slices.begin()
-        for stored in records:
-            for route_id, task in await self._tasks_of(stored, live):
-                tasks[route_id].append(task)
+        for record in records:
+            if self._is_retry:
+                await self._look_at_redriven(self._seen(record, None).raw, live, tasks)
+            else:
+                try:
+                    self._look(record, live, tasks)
+                except InvalidInput as error:
+                    await self._look_again(record, live, tasks, error)
             if slices.over():
                 await asyncio.sleep(0)
                 slices.begin()
@@ -213,51 +226,61 @@ class RoutePartition:
             elif not runner.behind and runner.position < end:
                 runner.fall_behind()  # it has come to what was live a moment ago
 
-    async def _tasks_of(self, stored: Stored, live: Mapping[str, Runner]) -> list[tuple[str, Task]]:
-        if self._is_retry:
-            return await self._tasks_of_redriven(stored, live)
-        try:
-            view = await self._view(stored)
-            bucket = self._index.candidates(self.place.topic, view.type)
-            if not bucket:
-                return []
-            found = []
-            for hit in self._index.hits_of(bucket, view):
-                runner = live.get(hit.active.id)
-                task = None if runner is None else _task(stored, view, runner.plan)
-                if task is not None:
-                    found.append((hit.active.id, task))
-                elif runner is not None:
-                    runner.counts["filtered"] += 1
-            return found
-        except InvalidInput as error:
-            if self._buries:
-                await self._bury_unreadable(stored, error)
-            return []
+    def _look(self, record: Record, live: Mapping[str, Runner], tasks: Tasks) -> None:
+        """Raises `InvalidInput` if nobody can read it."""
+        view = self._world.view(record.value)
+        seen: Seen | None = None
+        for route_id in self._index.routes(view):
+            runner = live.get(route_id)
+            if runner is None:
+                continue
+            if seen is None:
+                seen = self._seen(record, view)
+            plan = runner.plan
+            outcome = plan.made(view, seen.depth, seen.known)
+            if isinstance(outcome, Filtered):
+                runner.counts["filtered"] += 1
+            else:
+                tasks[route_id].append(Task(seen, plan, outcome))
 
-    async def _tasks_of_redriven(self, stored: Stored, live: Mapping[str, Runner]) -> list[tuple[str, Task]]:
+    async def _look_again(self, record: Record, live: Mapping[str, Runner], tasks: Tasks, error: InvalidInput) -> None:
+        """Perhaps its schema can be learned; else it is a dead letter."""
+        if await self._world.learn(error):
+            try:
+                self._look(record, live, tasks)
+            except InvalidInput as found:
+                error = found
+            else:
+                return
+        if self._buries:
+            await self._bury_unreadable(self._seen(record, None).raw, error)
+
+    def _seen(self, record: Record, view: RecordView | None) -> Seen:
+        if isinstance(record, Stored):
+            return Seen(record.topic, record.partition, record, record.timestamp_ms, view)
+        return Seen(self._physical, self.place.partition, record, record.timestamp, view)
+
+    async def _look_at_redriven(self, stored: Stored, live: Mapping[str, Runner], tasks: Tasks) -> None:
         redriven = redriven_of(stored.headers)
         if redriven is None or not redriven.for_route:
             if redriven is None and resolved_by(stored.headers) is None:
                 _log.warning("redrive.stranger", place=str(self.place), offset=stored.offset)
-            return []
-        if redriven.route not in self.runners:
+        elif redriven.route not in self.runners:
             await self._bury_orphan(stored, redriven)
-            return []
-        if redriven.route not in live:
-            return []
-        return [(redriven.route, await self._redriven(stored, redriven, live[redriven.route].plan))]
+        elif redriven.route in live:
+            tasks[redriven.route].append(await self._redriven(stored, redriven, live[redriven.route].plan))
 
     async def _redriven(self, stored: Stored, redriven: Redriven, plan: Plan) -> Task:
         """What was put back is the route's business, whatever its matcher says: somebody has decided so."""
         try:
             view = await self._view(stored)
-            outcome = plan.outcome_of_match(view, depth_of(stored.headers))
+            seen = self._seen(stored, view)
+            outcome = plan.made(view, seen.depth, seen.known)
         except InvalidInput as error:
-            return Task(stored, "", "", "default", 0, Rejected(code=error.code, message=error.message, stage="route"), redriven)
-        if isinstance(outcome, Filtered | Unmatched):
+            return Task(self._seen(stored, None), plan, Rejected(code=error.code, message=error.message, stage="route"), redriven)
+        if isinstance(outcome, Filtered):
             outcome = Rejected(code="route.filtered", message=outcome.why, stage="filter")
-        return _made(stored, view, outcome, redriven)
+        return Task(seen, plan, outcome, redriven)
 
     async def _view(self, stored: Stored) -> RecordView:
         try:
@@ -270,12 +293,12 @@ class RoutePartition:
     async def _bury_orphan(self, stored: Stored, redriven: Redriven) -> None:
         """A record was put back for a route that is gone since."""
         refused = Rejected(code="route.unknown", message=f"The route {redriven.route} is not in force.", stage="route")
-        task = Task(stored, "", "", "default", 0, refused, redriven)
         while True:
             try:
                 await self._world.bury(
-                    None, task, stage="route", code=refused.code, message=refused.message, attempts=redriven.attempts, first_ms=0
-                )
+                    None, stored, redriven, stage="route", code=refused.code, message=refused.message, attempts=redriven.attempts,
+                    first_ms=0,
+                )  # fmt: skip
             except BackboneError as error:
                 _log.error("route.stopped", place=str(self.place), code=error.code, message=error.message)
                 await asyncio.sleep(_AGAIN_S)
@@ -314,25 +337,10 @@ class RoutePartition:
             return await self._redriven(stored, redriven, plan)
         try:
             view = await self._view(stored)
-            return None if plan.mismatch(self.place.topic, view) is not None else _task(stored, view, plan)
+            if plan.mismatch(self.place.topic, view) is not None:
+                return None
+            seen = self._seen(stored, view)
+            outcome = plan.made(view, seen.depth, seen.known)
         except InvalidInput:
             return None  # whoever looked at it first has told
-
-
-def _task(stored: Stored, view: RecordView, plan: Plan) -> Task | None:
-    """What a route has to do with a record that satisfies its matcher; None: a filter is false. Raises `InvalidInput`."""
-    outcome = plan.outcome_of_match(view, depth_of(stored.headers))
-    return None if isinstance(outcome, Filtered | Unmatched) else _made(stored, view, outcome)
-
-
-def _made(stored: Stored, view: RecordView, outcome: Ready | Rejected, redriven: Redriven | None = None) -> Task:
-    event_id = view.text("id")
-    story = view.text("correlation_id") or event_id
-    return Task(stored, event_id, story, view.text("tenant") or "default", depth_of(stored.headers), outcome, redriven)
-
-
-def _stored(chunk: Chunk, record: object) -> Stored:
-    return Stored(
-        topic=chunk.topic, partition=chunk.partition, offset=record.offset, timestamp_ms=record.timestamp,  # type: ignore[attr-defined]
-        key=record.key, value=record.value, headers=record.headers,  # type: ignore[attr-defined]
-    )  # fmt: skip
+        return None if isinstance(outcome, Filtered) else Task(seen, plan, outcome)

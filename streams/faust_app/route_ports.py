@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from streams.bus.outgoing import Outgoing
+from streams.bus.rendering import Rendered
 from streams.bus.validate import EventFields
 from streams.errors import BackboneError
 from streams.log.ports import Stored
 from streams.matching.matchers import RecordView
 from streams.records import SystemEvent
+from streams.routing.deliveries import DeliveryWriter
+from streams.routing.events import EventWriter
+from streams.routing.letters import Redriven
+from streams.routing.plan import Ready
 from streams.routing.routes import ActiveRoute, ToModule, ToWebhook
-from streams.routing.tasks import DeliveryWriter, Task
 from streams.webhooks.outcomes import Outcome
 
 
@@ -45,32 +48,33 @@ class World(Protocol):
     async def partitions(self, topic: str) -> int:
         """Of a topic. Raises `BackboneError`."""
 
-    def event(self, event: EventFields, partitions: int, headers: Sequence[tuple[str, bytes]]) -> Outgoing:
-        """An event as it is written. Raises `TooLarge`, `InvalidInput`."""
+    def events(self, route: str, place: str) -> EventWriter:
+        """Writes what a route makes of the records of a source partition (`topic/partition`, logical)."""
 
-    async def send(self, topic: str, records: Sequence[Outgoing]) -> None:
-        """Returns when the broker has them all. Raises `BackboneError`."""
+    async def send(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> None:
+        """Takes rendered records by partition; returns when the broker has them all. Raises `BackboneError`."""
 
     async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
         """One attempt at a webhook."""
 
-    async def call(self, to: ToModule, key: str, task: Task) -> Outcome:
-        """One request to a module. `key` is the id of the request."""
+    async def call(self, to: ToModule, key: str, ready: Ready, depth: int) -> Outcome:
+        """One request to a module. `key` is the id of the request, `depth` that of the record (`streams.causation`)."""
 
     # --- what is told ---
 
     async def bury(
-        self, active: ActiveRoute | None, task: Task, *, stage: str, code: str, message: str, attempts: int, first_ms: int
-    ) -> None:
-        """Writes a dead letter. Raises `BackboneError`."""
+        self, active: ActiveRoute | None, raw: Stored, redriven: Redriven | None, *, stage: str, code: str, message: str, attempts: int,
+        first_ms: int,
+    ) -> None:  # fmt: skip
+        """Writes the dead letter of a record, `redriven` if it was put back. Raises `BackboneError`."""
 
     async def bury_unreadable(self, raw: Stored, error: BackboneError) -> None:
         """Writes the dead letter of a record that nobody can read, for no route in particular. Raises `BackboneError`."""
 
-    def deliveries(self, active: ActiveRoute) -> DeliveryWriter:
-        """Writes the deliveries of a version of a route."""
+    def deliveries(self, active: ActiveRoute, topic: str, partition: int) -> DeliveryWriter:
+        """Writes the deliveries of a version of a route, of what it reads there."""
 
-    async def tell(self, deliveries: Sequence[Outgoing]) -> None:
+    async def tell(self, deliveries: Sequence[Rendered]) -> None:
         """Takes deliveries to be written soon, in order; waits only while there are too many."""
 
     async def report(self, event: SystemEvent) -> None:

@@ -15,7 +15,7 @@ import structlog
 from streams.errors import BackboneError
 from streams.faust_app.route_ports import World
 from streams.log.ports import Stored
-from streams.records import Json
+from streams.records import Json, to_micros
 from streams.routing.plan import Plan
 from streams.routing.tasks import Task, loop_event, state_event
 
@@ -71,7 +71,7 @@ class Runner(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_reader = asyncio.Event()
         self._room = asyncio.Event()  # something was settled
-        self._deliveries = world.deliveries(plan.active)
+        self._deliveries = world.deliveries(plan.active, place.topic, place.partition)
         self._stuck = 0  # dead letters that cannot be written
 
     # --- what differs ---
@@ -121,7 +121,7 @@ class Runner(ABC):
     def use(self, plan: Plan) -> None:
         """From now on it works as another version of the route says."""
         self.plan = plan
-        self._deliveries = self._world.deliveries(plan.active)
+        self._deliveries = self._world.deliveries(plan.active, self.place.topic, self.place.partition)
         self._wake_reader.set()
 
     @property
@@ -207,7 +207,7 @@ class Runner(ABC):
         """
         active = self.plan.active
         _log.warning(
-            "delivery.dead", route=active.id, event_id=task.event_id, place=str(self.place), offset=task.raw.offset, code=code,
+            "delivery.dead", route=active.id, event_id=task.event_id, place=str(self.place), offset=task.seen.offset, code=code,
             message=message, attempts=attempts,
         )  # fmt: skip
         self.counts["dead"] += 1
@@ -223,7 +223,7 @@ class Runner(ABC):
         while True:
             try:
                 await self._world.bury(
-                    self.plan.active, task, stage=stage, code=code, message=message, attempts=attempts, first_ms=first_ms
+                    self.plan.active, task.raw, task.redriven, stage=stage, code=code, message=message, attempts=attempts, first_ms=first_ms
                 )
             except BackboneError as error:
                 failures += 1
@@ -240,7 +240,8 @@ class Runner(ABC):
 
     async def tell(self, task: Task, attempt: int, status: str, error: tuple[str, str] | None, latency_ms: float) -> None:
         """Tells what became of an attempt."""
-        await self._world.tell([self._deliveries.write(task, task.attempts + attempt, status, error, latency_ms, self._world.now())])
+        time_us = to_micros(self._world.now())
+        await self._world.tell([self._deliveries.write(task, task.attempts + attempt, status, error, latency_ms, time_us)])
 
     async def report(self, kind: str, severity: Any, data: dict[str, Json]) -> None:
         """Tells how the route does here."""
@@ -248,7 +249,7 @@ class Runner(ABC):
 
     def age_ms(self, task: Task) -> float:
         """How long ago the record arrived."""
-        return max(0.0, float(self._world.now_ms() - task.raw.timestamp_ms))
+        return max(0.0, float(self._world.now_ms() - task.seen.timestamp_ms))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Work beside the others; what it raises ends the process."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from streams.bus.outgoing import Outgoing
 from streams.bus.publisher import Publisher
+from streams.bus.rendering import Rendered
 from streams.errors import BackboneError, Fault
 
 #: Records that wait to be written, beyond which those who tell wait.
@@ -25,7 +25,7 @@ class Teller:
     def __init__(self, publisher: Publisher, topic: str, failed: Callable[[BaseException], None]) -> None:
         self._publisher = publisher
         self._topic = topic
-        self._waiting: list[Outgoing] = []
+        self._waiting: list[Rendered] = []
         self._told = self._written = 0
         self._changed = asyncio.Condition()
         self._wake = asyncio.Event()
@@ -33,7 +33,7 @@ class Teller:
         self._failed = failed
         self._task.add_done_callback(self._ended)
 
-    async def tell(self, records: Sequence[Outgoing]) -> None:
+    async def tell(self, records: Sequence[Rendered]) -> None:
         """Takes records; waits only while there are too many."""
         while self._told - self._written > _WAITING_MAX:
             async with self._changed:
@@ -63,9 +63,12 @@ class Teller:
             if not self._waiting:
                 await self._wake.wait()
             batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
+            bodies: dict[int, list[bytes]] = {}
+            for partition, body in batch:
+                bodies.setdefault(partition, []).append(body)
             while True:
                 try:
-                    await self._publisher.send(self._topic, batch)
+                    await self._publisher.send_rendered(self._topic, bodies)
                     break
                 except BackboneError as error:
                     if error.fault is not Fault.PEER:

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from streams.bus.outgoing import Outgoing
-from streams.causation import depth_headers
-from streams.errors import BackboneError, Fault, InvalidInput, NotFound, TooLarge
+from streams.bus.rendering import Rendered
+from streams.errors import BackboneError, Fault, NotFound, TooLarge
 from streams.faust_app.route_ports import World
 from streams.faust_app.route_runner import Place, Runner, Source
-from streams.records import Json
+from streams.records import Json, to_micros
 from streams.routing.line import line_key
-from streams.routing.plan import Plan, Ready, Rejected
+from streams.routing.plan import Plan
+from streams.routing.recipes import Made, Rejected
 from streams.routing.routes import ToTopic
 from streams.routing.tasks import Task
-from streams.topics import ROUTED_HEADER
 
 #: Records that wait to be sent, and bytes of them, beyond which the log waits.
 _TASKS_MAX = 8000
@@ -58,6 +57,7 @@ class TopicRunner(Runner):
         self._batches: deque[tuple[Sequence[Task], int]] = deque()
         self._queued = self._queued_bytes = 0
         self._wake = asyncio.Event()
+        self._events = world.events(plan.route.id, str(place))
         self._there: frozenset[int] = frozenset()  # offsets of which the destination has what was made of them
 
     def start(self) -> None:
@@ -93,22 +93,23 @@ class TopicRunner(Runner):
         """See `Runner.take`."""
         if self._queued and (self._queued + len(tasks) > _TASKS_MAX or self._queued_bytes > _BYTES_MAX):
             return False
-        wanted = [task for task in tasks if task.raw.offset >= self._position and not self._was_settled(task)]
+        wanted = [task for task in tasks if task.seen.offset >= self._position and not self._was_settled(task)]
         self._position = max(self._position, end)
         if not wanted and not self._batches:
             self._settled = self._position
             return True
         self._batches.append((wanted, self._position))
         self._queued += len(wanted)
-        self._queued_bytes += sum(len(task.raw.value or b"") for task in wanted)
+        self._queued_bytes += sum(task.seen.bytes for task in wanted)
         self._wake.set()
         return True
 
     def _was_settled(self, task: Task) -> bool:
-        if task.raw.offset >= self._left_to:
+        seen = task.seen
+        if seen.offset >= self._left_to:
             return False
-        key = line_key(task.raw.key, task.raw.offset, ordered=self.plan.route.order == "key")
-        return task.raw.offset < self._left.get(key, self._left_to)
+        key = line_key(seen.key, seen.offset, ordered=self.plan.route.order == "key")
+        return seen.offset < self._left.get(key, self._left_to)
 
     async def room(self, tasks: Sequence[Task]) -> None:
         """See `Runner.room`. Kafka is slow for all or for none, so the others may wait a moment, too."""
@@ -130,7 +131,7 @@ class TopicRunner(Runner):
             for _ in batches:
                 self._batches.popleft()
             self._queued -= len(tasks)
-            self._queued_bytes -= sum(len(task.raw.value or b"") for task in tasks)
+            self._queued_bytes -= sum(task.seen.bytes for task in tasks)
             self._settled = batches[-1][1]
             self._room.set()
             if self.behind:
@@ -149,33 +150,34 @@ class TopicRunner(Runner):
         destination = self.plan.route.destination
         if not isinstance(destination, ToTopic):
             return  # the route goes elsewhere now: this runner is about to be closed, and keeps what it has not done
-        ready: list[tuple[Task, Outgoing]] = []
-        there: list[Task] = []
         partitions = await self._destination_partitions(tasks, destination.topic)
         if partitions is None:
             return
+        delivered: list[Task] = []
+        records: dict[int, list[bytes]] = {}
         for number, task in enumerate(tasks, 1):
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
-            if task.raw.offset in self._there:
-                there.append(task)
+            if task.seen.offset in self._there:
+                delivered.append(task)
             elif isinstance(task.outcome, Rejected):
                 await self._refuse(task, task.outcome)
-            elif (outgoing := await self._encoded(task, task.outcome, partitions)) is not None:
-                ready.append((task, outgoing))
-        if ready:
-            refused = await self._send(destination.topic, ready)
-            if refused is not None:
-                for task, _ in ready:
+            elif (rendered := await self._rendered(task, task.outcome, partitions)) is not None:
+                records.setdefault(rendered.partition, []).append(rendered.body)
+                delivered.append(task)
+        if records and (refused := await self._send(destination.topic, records)) is not None:
+            for task in delivered:
+                if task.seen.offset not in self._there:
                     await self._refuse(task, refused)
-                ready = []
-        await self._told([*there, *(task for task, _ in ready)])
+            delivered = [task for task in delivered if task.seen.offset in self._there]
+        await self._told(delivered)
 
     async def _told(self, delivered: Sequence[Task]) -> None:
-        now = self._world.now()
+        time_us, now_ms = to_micros(self._world.now()), self._world.now_ms()
         told = []
         for number, task in enumerate(delivered, 1):
-            told.append(self._deliveries.write(task, task.attempts + 1, "delivered", None, self.age_ms(task), now))
+            age_ms = max(0.0, float(now_ms - task.seen.timestamp_ms))
+            told.append(self._deliveries.write(task, task.attempts + 1, "delivered", None, age_ms, time_us))
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         self.counts["delivered"] += len(told)
@@ -188,12 +190,10 @@ class TopicRunner(Runner):
             first_ms=self._world.now_ms(), latency_ms=self.age_ms(task),
         )  # fmt: skip
 
-    async def _encoded(self, task: Task, ready: Ready, partitions: int) -> Outgoing | None:
-        raw = task.raw
-        routed = f"{self.plan.route.id}/{self.place}/{raw.offset}".encode()
+    async def _rendered(self, task: Task, made: Made, partitions: int) -> Rendered | None:
         try:
-            return self._world.event(ready.event, partitions, ((ROUTED_HEADER, routed), *depth_headers(task.depth + 1)))
-        except (InvalidInput, TooLarge) as error:
+            return self._events.write(task, made, partitions)
+        except TooLarge as error:
             await self._refuse(task, Rejected(code=error.code, message=error.message, stage="transform"))
             return None
 
@@ -215,12 +215,12 @@ class TopicRunner(Runner):
                 _log.warning("route.waiting", route=self.plan.route.id, place=str(self.place), code=error.code, message=error.message)
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _send(self, topic: str, ready: Sequence[tuple[Task, Outgoing]]) -> Rejected | None:
+    async def _send(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> Rejected | None:
         """Returns when the broker has them all; why it never takes them, if that is so."""
         policy, attempts = self.plan.route.retry, 0
         while True:
             try:
-                await self._world.send(topic, [outgoing for _, outgoing in ready])
+                await self._world.send(topic, records)
             except BackboneError as error:
                 self.last_error = f"{error.code}: {error.message}"
                 if error.fault is Fault.PEER:  # Kafka is away: for everybody, and not for good
@@ -229,7 +229,7 @@ class TopicRunner(Runner):
                 attempts += 1
                 if not policy.allows(error.code, True, attempts):
                     return Rejected(code=error.code, message=error.message, stage="deliver")
-                self.counts["retried"] += len(ready)
+                self.counts["retried"] += sum(map(len, records.values()))
                 await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
             else:
                 return None

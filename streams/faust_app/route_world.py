@@ -12,17 +12,17 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams import limits
 from streams.bus.executions import Executions
 from streams.bus.handling import DeadLetters
-from streams.bus.outgoing import Outgoing, event_outgoing, outgoing, size_of
+from streams.bus.outgoing import outgoing
 from streams.bus.publisher import Publisher, translated
+from streams.bus.rendering import Rendered, rendered
 from streams.bus.subscription import Decoder
 from streams.bus.validate import EventFields
 from streams.causation import depth_headers
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
-from streams.errors import BackboneError, Fault, InvalidInput, TooLarge
+from streams.errors import BackboneError, Fault, InvalidInput
 from streams.faust_app.route_teller import Teller
 from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
@@ -32,10 +32,12 @@ from streams.log.rule import ReadersRule, Verdict
 from streams.matching.encoded import EncodedView
 from streams.matching.matchers import RecordView
 from streams.records import ModuleMessage, SystemEvent, from_micros, now, to_micros
-from streams.routing.letters import HISTORY
+from streams.routing.deliveries import DeliveryWriter
+from streams.routing.events import EventWriter
+from streams.routing.letters import HISTORY, Redriven
 from streams.routing.plan import Ready, shown
 from streams.routing.routes import ActiveRoute, ToModule, ToWebhook
-from streams.routing.tasks import SOURCE, DeliveryWriter, Task
+from streams.routing.tasks import SOURCE
 from streams.topics import BY_NAME, DELIVERIES, ROUTED_HEADER, SYSTEM_EVENTS
 from streams.webhooks.client import WebhookClient
 from streams.webhooks.outcomes import Delivered, Failed, Outcome
@@ -67,6 +69,7 @@ class KafkaWorld:
         self._letters: dict[str, DeadLetters] = {}
         self._partitions: dict[str, int] = {}
         self._readers = asyncio.Semaphore(_READERS_MAX)
+        self._severities: dict[bytes, str] = {}  # see `EncodedView`
         self._learned = float("-inf")
         self._routed = Routed(kafka)
 
@@ -143,7 +146,7 @@ class KafkaWorld:
         places = self._codec.envelope(value)
         if places is not None:
             assert value is not None
-            return EncodedView(value, places, self._codec.decode_raw)
+            return EncodedView(value, places, self._codec.decode_raw, self._severities)
         _, plain = self._codec.decode_raw(value)
         if not all(isinstance(plain.get(name), kind) for name, kind in (("id", str), ("type", str), ("time", int), ("data", str))):
             raise InvalidInput("record.invalid", "The record lacks the fields that all records share (id, type, time, data).")
@@ -173,16 +176,13 @@ class KafkaWorld:
         """See `World.partitions`."""
         return await self._publisher.partitions(topic)
 
-    def event(self, event: EventFields, partitions: int, headers: Sequence[tuple[str, bytes]]) -> Outgoing:
-        """See `World.event`."""
-        made = event_outgoing(self._codec, event, partitions, headers)
-        if len(event.text) > limits.TOPIC_MESSAGE_BYTES_MAX // 2 and size_of(made) > limits.TOPIC_MESSAGE_BYTES_MAX:
-            raise TooLarge("payload.too-large", f"The event has {size_of(made):,} bytes.", pointer="/data")
-        return made
+    def events(self, route: str, place: str) -> EventWriter:
+        """See `World.events`."""
+        return EventWriter(self._codec, route, place)
 
-    async def send(self, topic: str, records: Sequence[Outgoing]) -> None:
+    async def send(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> None:
         """See `World.send`."""
-        await self._publisher.send(topic, records)
+        await self._publisher.send_rendered(topic, records)
 
     async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
         """See `World.post`."""
@@ -191,16 +191,15 @@ class KafkaWorld:
         outcome, _ = await self._webhooks.post(to.target, orjson.dumps(shown(event)), key, to.headers)
         return outcome
 
-    async def call(self, to: ToModule, key: str, task: Task) -> Outcome:
+    async def call(self, to: ToModule, key: str, ready: Ready, depth: int) -> Outcome:
         """See `World.call`."""
-        assert isinstance(task.outcome, Ready)
-        event = task.outcome.event
+        event = ready.event
         request = ModuleMessage(
             id=key,
             type=f"{to.module}.requested",
             source=SOURCE,
             subject=event.subject or event.id,
-            data=dict(task.outcome.parameters or {}),
+            data=dict(ready.parameters or {}),
             tenant=event.tenant,
             correlation_id=event.correlation_id,
             causation_id=event.causation_id,
@@ -210,7 +209,7 @@ class KafkaWorld:
             operation=to.operation,
         )
         try:
-            answer = await self._executions.answer_of(to.module, request, to.timeout_ms / 1000, depth_headers(task.depth + 1))
+            answer = await self._executions.answer_of(to.module, request, to.timeout_ms / 1000, depth_headers(depth + 1))
         except BackboneError as error:
             retryable = error.fault is Fault.PEER or error.code == "module.unknown"  # it may start yet
             return Failed(code=error.code, message=error.message, retryable=retryable)
@@ -223,10 +222,11 @@ class KafkaWorld:
     # --- what is told ---
 
     async def bury(
-        self, active: ActiveRoute | None, task: Task, *, stage: str, code: str, message: str, attempts: int, first_ms: int
-    ) -> None:
+        self, active: ActiveRoute | None, raw: Stored, redriven: Redriven | None, *, stage: str, code: str, message: str, attempts: int,
+        first_ms: int,
+    ) -> None:  # fmt: skip
         """See `World.bury`."""
-        names, raw, redriven = self._kafka.names, task.raw, task.redriven
+        names = self._kafka.names
         route = active.id if active is not None else "" if redriven is None else redriven.route
         first_time = from_micros(first_ms * 1000)
         topic, more = names.logical(raw.topic), []
@@ -252,17 +252,17 @@ class KafkaWorld:
             self._letters[topic] = DeadLetters(self._kafka, self._publisher, topic)
         return self._letters[topic]
 
-    def deliveries(self, active: ActiveRoute) -> DeliveryWriter:
+    def deliveries(self, active: ActiveRoute, topic: str, partition: int) -> DeliveryWriter:
         """See `World.deliveries`."""
-        return DeliveryWriter(self._codec, active, self._partitions[DELIVERIES])
+        return DeliveryWriter(self._codec, active, self._kafka.names.physical(topic), partition, self._partitions[DELIVERIES])
 
-    async def tell(self, deliveries: Sequence[Outgoing]) -> None:
+    async def tell(self, deliveries: Sequence[Rendered]) -> None:
         """See `World.tell`."""
         await self._deliveries.tell(deliveries)
 
     async def report(self, event: SystemEvent) -> None:
         """See `World.report`."""
-        await self._events.tell([outgoing(self._codec, event, self._partitions[SYSTEM_EVENTS])])
+        await self._events.tell([rendered(outgoing(self._codec, event, self._partitions[SYSTEM_EVENTS]))])
 
 
 class Routed:

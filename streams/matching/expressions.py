@@ -15,6 +15,7 @@ from streams import limits
 from streams.errors import InvalidInput
 from streams.matching.cost import pattern_parts, shape_of
 from streams.matching.reading import TOKEN, Tree, pruned, reads
+from streams.matching.shortcuts import Unsure, shortcut_of
 
 
 class ExpressionFailed(Exception):
@@ -35,11 +36,21 @@ class Expression:
         self.text = text
         self.variables = frozenset(self._program.variables())
         read = reads(text)
+        self._shortcut = None if self._shape.costly else shortcut_of(text)
         # A variable that the tokens do not show is bound whole.
         self._reads: dict[str, Tree | None] = {name: read.get(name) for name in self.variables}
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
-        """The value of the expression; only what it reads is bound. Raises `ExpressionFailed`."""
+        """The value of the expression. Raises `ExpressionFailed`."""
+        if self._shortcut is not None:
+            try:
+                return self._shortcut(values)
+            except Unsure:
+                pass  # the library says what it is, or why there is none
+        return self.by_library(values)
+
+    def by_library(self, values: Mapping[str, Any]) -> Any:
+        """As `evaluate`, also of what is plain; only what the expression reads is bound."""
         bound = {name: pruned(values[name], tree) for name, tree in self._reads.items() if name in values}
         if self._shape.costly and self._shape.steps(bound, self._parts) > limits.EXPRESSION_STEPS_MAX:
             raise ExpressionFailed(f"{self.text}: what it reads is so large that it may take more than {limits.EXPRESSION_STEPS_MAX} steps")

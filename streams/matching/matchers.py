@@ -61,6 +61,17 @@ class RecordView:
         """A text of the envelope; empty if it is missing or null."""
         return self.plain.get(name) or ""
 
+    @property
+    def payload(self) -> bytes:
+        """The payload's JSON text, as it came. Raises as `data` if it is none."""
+        _ = self.data
+        return self.text("data").encode()
+
+    @property
+    def severity(self) -> str:
+        """`info` of records that have none."""
+        return self.plain.get("severity") or "info"
+
     def essentials(self) -> tuple[str, str, str, str, str, str, int]:
         """What correlation keeps of a record: id, type, source, tenant, correlation id, and the payload's JSON text.
 
@@ -84,6 +95,10 @@ class RecordView:
     def root(self, name: str) -> Any:
         """A field by its name; `MISSING` if there is none. Raises as `data`."""
         return self.data if name == "data" else self.values.get(name, MISSING)
+
+    def draft(self, roots: Collection[str]) -> Mapping[str, Any]:
+        """As `values`, with at least these fields and those that all records share. Raises as `data`."""
+        return self.values
 
     @property
     def values(self) -> dict[str, Any]:

@@ -23,9 +23,9 @@ MISSING = object()
 
 
 class Path:
-    """A compiled path; `root` is the record's field that it starts at."""
+    """A compiled path; `root` is the record's field that it starts at, `child` the name under it if that is where it ends."""
 
-    __slots__ = ("root", "steps", "text")
+    __slots__ = ("child", "root", "steps", "text")
 
     def __init__(self, text: str) -> None:
         """Raises `InvalidInput` (`path.invalid`)."""
@@ -49,6 +49,7 @@ class Path:
         self.text = text
         self.root = first.group()
         self.steps = tuple(steps)
+        self.child = steps[0] if len(steps) == 1 and isinstance(steps[0], str) else None
 
     def get(self, record: Mapping[str, Any]) -> Any:
         """The value there; `MISSING` if the path does not exist or leads to null."""

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from streams import limits
-from streams.bus.validate import EventFields, fields_of, parse_time
-from streams.errors import BackboneError, InvalidInput
+from streams.bus.validate import EventFields
+from streams.errors import InvalidInput
 from streams.matching.expressions import Expression, ExpressionFailed, compiled
 from streams.matching.matchers import RecordView
-from streams.records import Json, SystemEvent, derived_id, iso
+from streams.records import Json, derived_ids, iso
+from streams.routing.recipes import Filtered, Made, Recipe, Rejected, recipe_of
+from streams.routing.recipes import Outcome as RecipeOutcome
 from streams.routing.routes import ActiveRoute, Route, ToModule, ToTopic
-from streams.routing.transform import Step, TransformFailed, step_of, value_of
-
-_PAYLOAD = frozenset({"data"})
+from streams.routing.transform import TransformFailed, value_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,22 +26,6 @@ class Unmatched:
     """The record is not the route's business."""
 
     why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filtered:
-    """A filter is false."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """There is nothing that could be delivered, and another attempt would not change that: a dead letter."""
-
-    code: str
-    message: str
-    stage: str  #: filter, transform or deliver
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +42,14 @@ Outcome: TypeAlias = Unmatched | Filtered | Rejected | Ready
 class Plan:
     """A route, ready for records."""
 
-    __slots__ = ("_filters", "_parameters", "_steps", "active", "leaves", "route")
+    __slots__ = ("_parameters", "active", "id_of", "leaves", "recipe", "route")
 
     def __init__(self, active: ActiveRoute) -> None:
         self.active = active
         self.route: Route = active.route
-        self._filters = tuple(compiled(text, numbers_alike=True) for text in active.route.filters)
-        self._steps: tuple[Step, ...] = tuple(step_of(transform) for transform in active.route.transforms)
+        self.recipe = recipe_of(active.route)
+        #: Id of a record → id of the event that the route makes of it.
+        self.id_of = derived_ids("route", active.id)
         destination = active.route.destination
         self._parameters: tuple[tuple[str, Expression], ...] = ()
         if isinstance(destination, ToModule):
@@ -94,46 +78,37 @@ class Plan:
             return f"where has no value: {error}"
         return "its source, subject or severity is another"
 
-    def outcome_of_match(self, view: RecordView, depth: int = 0) -> Outcome:
+    def outcome_of_match(self, view: RecordView, depth: int = 0) -> Filtered | Rejected | Ready:
         """What becomes of a record that satisfies the matcher."""
-        for expression in self._filters:
-            try:
-                if not expression.holds({"data": view.data} if expression.variables <= _PAYLOAD else view.values):
-                    return Filtered(why=f"a filter is false: {expression.text}")
-            except ExpressionFailed as error:
-                return Rejected(code="expression.failed", message=f"A filter has no value: {error}", stage="filter")
+        found = self.made(view, depth, {})
+        return self.ready(found) if isinstance(found, Made) else found
+
+    def made(self, view: RecordView, depth: int, known: dict[Recipe, RecipeOutcome]) -> RecipeOutcome:
+        """What becomes of a record that satisfies the matcher, but for what is the destination's. `known`: what recipes made of it."""
+        recipe = self.recipe
         if depth >= limits.TRIGGER_DEPTH_MAX and not self.leaves:
             message = f"{depth} routes, triggers and actions have each brought about what led to the next: this goes in circles."
-            return Rejected(code="route.loop", message=message, stage="deliver")
-        try:
-            return self._made(view)
-        except TransformFailed as error:
-            return Rejected(code=error.code, message=error.message, stage="transform")
-        except ExpressionFailed as error:
-            return Rejected(code="record.unreadable", message=str(error), stage="transform")
-        except BackboneError as error:
-            return Rejected(code=error.code, message=error.message, stage="transform")
+            return recipe.withheld(view) or Rejected(code="route.loop", message=message, stage="deliver")
+        found = known.get(recipe)
+        if found is None:
+            found = known[recipe] = recipe.outcome(view)
+        return found
 
-    def _made(self, view: RecordView) -> Ready:
-        record: Mapping[str, Any] = view.values
-        for step in self._steps:
-            record = step(record)
-        original: str = view.text("id")
-        time = record["time"]
-        event = SystemEvent(
-            id=derived_id("route", self.route.id, original), type=record["type"], source=record["source"], subject=record["subject"],
-            time=time if isinstance(time, datetime) else _time(time), tenant=record["tenant"],
-            correlation_id=record["correlation_id"] or original, causation_id=original or None, data=record["data"],
-            severity=record.get("severity") or "info",
-        )  # fmt: skip
-        fields = fields_of(event)
+    def ready(self, made: Made) -> Ready | Rejected:
+        """What the destination gets."""
+        event = made.event(self.id_of(made.original))
         if not isinstance(self.route.destination, ToModule):
-            return Ready(fields)
+            return Ready(event)
         if not self._parameters:
-            if not isinstance(record["data"], dict):
-                raise TransformFailed("transform.not-object", "The parameters of an operation are an object, and so is the payload then.")
-            return Ready(fields, record["data"])
-        return Ready(fields, {name: value_of(expression, record) for name, expression in self._parameters})
+            if isinstance(made.data, dict):
+                return Ready(event, made.data)
+            message = "The parameters of an operation are an object, and so is the payload then."
+            return Rejected(code="transform.not-object", message=message, stage="transform")
+        try:
+            fields = made.fields
+            return Ready(event, {name: value_of(expression, fields) for name, expression in self._parameters})
+        except (TransformFailed, InvalidInput) as error:
+            return Rejected(code=error.code, message=error.message, stage="transform")
 
 
 def shown(event: EventFields) -> dict[str, Json]:
@@ -151,12 +126,3 @@ def shown(event: EventFields) -> dict[str, Json]:
         "severity": event.severity,
         **dict.fromkeys(("aggregate_id", "sequence", "epoch", "input")),
     }
-
-
-def _time(value: Json) -> datetime:
-    if not isinstance(value, str):
-        raise TransformFailed("transform.type", "time is a timestamp, or a text such as 2026-01-31T12:00:00Z.")
-    try:
-        return parse_time(value)
-    except InvalidInput as error:
-        raise TransformFailed("transform.type", f"time: {error.message}") from error

@@ -61,27 +61,60 @@ def value_of(expression: Expression, record: Mapping[str, Any]) -> Any:
 def _set(record: Mapping[str, Any], expressions: Sequence[tuple[Path, Expression]]) -> Draft:
     values = [(path, value_of(expression, record)) for path, expression in expressions]
     draft = dict(record)
+    owned: Draft | None = None
     for path, value in values:
-        _put(draft, path, value)
+        if (inside := _owned(draft, path, owned)) is not None:
+            owned = inside
+            inside[path.child] = value  # type: ignore[index]  # it has one
+        else:
+            _put(draft, path, value)
     return draft
 
 
 def _rename(record: Mapping[str, Any], pairs: Sequence[tuple[Path, Path]]) -> Draft:
     moved = [(source, target, value) for source, target in pairs if (value := _at(record, source)) is not MISSING]
     draft = dict(record)
+    owned: Draft | None = None
     for source, _, _ in moved:
-        _take(draft, source)
+        if (inside := _owned(draft, source, owned)) is not None:
+            owned = inside
+            inside.pop(source.child, None)  # type: ignore[arg-type]
+        else:
+            _take(draft, source)
     for _, target, value in moved:
-        _put(draft, target, value)
+        if (inside := _owned(draft, target, owned)) is not None:
+            owned = inside
+            inside[target.child] = value  # type: ignore[index]
+        else:
+            _put(draft, target, value)
     return draft
 
 
 def _drop(record: Mapping[str, Any], paths: Sequence[Path]) -> Draft:
     draft = dict(record)
+    owned: Draft | None = None
     for path in paths:
-        if _at(draft, path) is not MISSING:
+        if (inside := _owned(draft, path, owned)) is not None:
+            owned = inside
+            inside.pop(path.child, None)  # type: ignore[arg-type]
+        elif _at(draft, path) is not MISSING:
             _take(draft, path)
     return draft
+
+
+def _owned(draft: Draft, path: Path, owned: Draft | None) -> Draft | None:
+    """The object in which a path of two names ends, a copy that belongs to the draft: most paths are so, and one copy serves them all.
+
+    None: it is another path, or there is no object.
+    """
+    if path.child is None:
+        return None
+    inside = draft.get(path.root)
+    if inside is not owned or inside is None:
+        if type(inside) is not dict:
+            return None
+        inside = draft[path.root] = dict(inside)
+    return inside
 
 
 def _map(record: Mapping[str, Any], expression: Expression) -> Draft:

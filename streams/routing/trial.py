@@ -10,7 +10,8 @@ from typing import Any, assert_never
 from streams.correlation.trial import read_record
 from streams.errors import InvalidInput
 from streams.matching.matchers import RecordView
-from streams.routing.plan import Filtered, Outcome, Plan, Ready, Rejected, Unmatched, shown
+from streams.routing.plan import Outcome, Plan, Ready, Unmatched, shown
+from streams.routing.recipes import Filtered, Rejected
 from streams.routing.routes import Route, active
 
 _BROKEN_NAMED_MAX = 100

@@ -1,4 +1,4 @@
-"""Dead letters: bytes, headers, what is put back, which are meant; deliveries by hand; the breaker."""
+"""Dead letters: bytes, headers, what is put back, which are meant; the breaker."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from streams.bus.handling import error_headers
 from streams.codec.avro import Codec, SchemaIds
 from streams.errors import BackboneError
 from streams.log.ports import Stored
-from streams.records import Delivery, SystemEvent
+from streams.records import SystemEvent
 from streams.routing.breaker import FAILURES_MAX, PAUSE_MS, Breaker
 from streams.routing.letters import HISTORY, Letter, letter_of, redrive_headers, redriven_of, resolved_by
-from streams.routing.parse import parse_route
-from streams.routing.plan import Rejected
-from streams.routing.routes import active
 from streams.routing.selection import LetterSelection
-from streams.routing.tasks import DeliveryWriter, Task
 from streams.topics import TopicNames
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -84,21 +80,6 @@ def test_letters_are_selected(wanted: dict[str, object], meant: bool) -> None:
 
 def test_what_cannot_be_read_is_selected_by_what_is_known_of_the_letter() -> None:
     assert LetterSelection(where='letter.code == "a.b"').wants(letter(b"\xff"), CODEC)
-
-
-@pytest.mark.parametrize(("error", "status"), [(None, "delivered"), (("a.b", "so"), "dead"), (("a.b", "so"), "retrying")])
-def test_a_delivery_by_hand_is_one_of_the_codec(error: tuple[str, str] | None, status: str) -> None:
-    route = active(parse_route({"id": "r", "match": {}, "destination": {"topic": "t"}}), version=3)
-    raw = Stored(topic="x", partition=1, offset=2, timestamp_ms=0, key=b"k", value=b"", headers=())
-    task = Task(raw, "e1", "story", "default", 0, Rejected(code="c", message="m", stage="deliver"))
-    written = DeliveryWriter(CODEC, route, 4).write(task, 2, status, error, 1.23456, NOW)
-    found = CODEC.decode(written.value)
-    assert isinstance(found, Delivery)
-    assert (found.event_id, found.route_id, found.destination, found.attempt, found.status, found.latency_ms) == (
-        "e1", "r", "t", 2, status, 1.235,
-    )  # fmt: skip
-    assert (found.time, found.causation_id, found.error) == (NOW, "e1", None if error is None else "a.b: so")
-    assert CODEC.encode(found) == written.value
 
 
 def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_through() -> None:

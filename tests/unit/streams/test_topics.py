@@ -1,0 +1,16 @@
+"""Where keys lie: as every other client of Kafka says."""
+
+from __future__ import annotations
+
+from aiokafka.partitioner import murmur2 as theirs
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streams.topics import murmur2, partition_of
+
+
+@given(key=st.binary(max_size=80), partitions=st.integers(1, 100))
+@example(key=b"\xff" * 37, partitions=7)
+def test_a_key_lies_where_the_default_partitioner_puts_it(key: bytes, partitions: int) -> None:
+    assert murmur2(key) == theirs(key) & 0xFFFFFFFF
+    assert partition_of(key, partitions) == (theirs(key) & 0x7FFFFFFF) % partitions
