@@ -11,10 +11,9 @@ import hashlib
 import os
 import time as _time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 Json: TypeAlias = Any  #: a JSON value: None, bool, int, float, str, list, dict with text keys
@@ -73,46 +72,11 @@ def derived_id(*parts: object) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def derived_ids(*parts: object) -> Callable[[str], str]:
-    """Gives `derived_id(*parts, last)` for many a `last`: what goes before it is hashed once."""
-    begun = hashlib.sha1(ID_NAMESPACE.bytes + "".join(f"{part}/" for part in parts).encode(), usedforsecurity=False)
-
-    def derived(last: str) -> str:
-        found = begun.copy()
-        found.update(last.encode())
-        digits = found.hexdigest()
-        return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{_VARIANTS[digits[16]]}{digits[17:20]}-{digits[20:32]}"
-
-    return derived
-
-
-#: The digit of a UUID that says its variant, by what a hash has there.
-_VARIANTS = {f"{number:x}": f"{number & 3 | 8:x}" for number in range(16)}
-
-
-def numbered_ids(*parts: object) -> Callable[[int], str]:
-    """Ids of the members of a sequence, by their numbers from 0 (48 bits): UUIDv8, `parts` hashed into all but the number."""
-    digits = derived_id(*parts)
-    begin = f"{digits[:14]}8{digits[15:24]}"
-    return lambda number: f"{begin}{number:012x}"
-
-
 def iso(time: datetime) -> str:
     """RFC 3339 with microseconds and `Z`."""
     if time.tzinfo is not UTC:
         time = time.astimezone(UTC)
     return time.isoformat(timespec="microseconds")[:-6] + "Z"
-
-
-def iso_of(time_us: int) -> str:
-    """`iso` of the instant `time_us` microseconds after the epoch; of many that lie close together."""
-    second, micros = divmod(time_us, 1_000_000)
-    return f"{_second(second)}.{micros:06d}Z"
-
-
-@lru_cache(maxsize=4096)
-def _second(second: int) -> str:
-    return (EPOCH + timedelta(seconds=second)).isoformat(timespec="seconds")[:-6]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from streams import limits
 from streams.bus.outgoing import avro_long, avro_text, avro_time, partition_for
 from streams.bus.rendering import VARINTS, Rendered, header, header_begin, sized
 from streams.codec.avro import CONTENT_TYPE, Codec
-from streams.records import iso_of, numbered_ids
+from streams.masses import iso_of, numbered_ids
 from streams.routing.routes import ActiveRoute
 from streams.routing.seen import Seen
 from streams.routing.tasks import SOURCE, Task

@@ -11,7 +11,7 @@ from streams.bus.rendering import VARINTS, Rendered, header, header_begin, sized
 from streams.causation import depth_headers
 from streams.codec.avro import CONTENT_TYPE, Codec
 from streams.errors import TooLarge
-from streams.records import iso_of
+from streams.masses import iso_of
 from streams.routing.recipes import Made
 from streams.routing.tasks import Task
 from streams.topics import ROUTED_HEADER

@@ -12,9 +12,10 @@ from typing import TypeAlias
 from streams import limits
 from streams.bus.validate import EventFields
 from streams.errors import InvalidInput
+from streams.masses import derived_ids
 from streams.matching.expressions import Expression, ExpressionFailed, compiled
 from streams.matching.matchers import RecordView
-from streams.records import Json, derived_ids, iso
+from streams.records import Json, iso
 from streams.routing.recipes import Filtered, Made, Recipe, Rejected, recipe_of
 from streams.routing.recipes import Outcome as RecipeOutcome
 from streams.routing.routes import ActiveRoute, Route, ToModule, ToTopic

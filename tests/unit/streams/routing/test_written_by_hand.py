@@ -19,9 +19,10 @@ from streams.causation import depth_headers
 from streams.codec.avro import Codec, SchemaIds
 from streams.errors import TooLarge
 from streams.log.ports import Stored
+from streams.masses import derived_ids, iso_of
 from streams.matching.encoded import EncodedView
 from streams.matching.matchers import RecordView
-from streams.records import Delivery, SystemEvent, derived_id, derived_ids, from_micros, iso, iso_of, to_micros
+from streams.records import Delivery, SystemEvent, derived_id, from_micros, iso, to_micros
 from streams.routing.deliveries import DeliveryWriter
 from streams.routing.events import EventWriter
 from streams.routing.letters import Redriven
