@@ -214,7 +214,7 @@ class Resting:
         view.resting, view.rested = new, rested
 
     async def _current(self, index: Index) -> AsyncIterator[tuple[str, Any]]:
-        """What rests: of several entries of an aggregate the newest, and nothing that is in memory or has ended since."""
+        """What rested when the round began: of several entries of an aggregate the newest, and nothing that was in memory or has ended since."""
         view = self._lane.fold.view
         seen: set[str] = set()
         async for offset, raw in self._blocks(index):
@@ -222,7 +222,9 @@ class Resting:
                 if aggregate_id in seen:
                     continue
                 seen.add(aggregate_id)
-                if (aggregate_id not in view.sequences or aggregate_id in view.revived) and not await self._has_ended(aggregate_id, offset):
+                # What has changed since the round began rested when it did, and counts so for its checkpoint.
+                rests = aggregate_id not in view.sequences or aggregate_id in view.revived or aggregate_id in view.changed
+                if rests and not await self._has_ended(aggregate_id, offset):
                     yield aggregate_id, content
             await asyncio.sleep(0)
 

@@ -9,8 +9,8 @@ write an *old* truth, or to delete what it takes for outdated. Hence the rules o
 1. The checkpoint with the highest epoch comes first. Its epoch must have been in force at its offset X, by the index of fences, and
    (checked by the takeover, which reads it) by the record before X in the log itself.
 2. States count that lie under the epochs that the checkpoint names (a zombie may have written others since), of each aggregate the one
-   with the highest offset; an owner that goes on with a checkpoint of the epoch right before its own may leave its states where they
-   are, any other writes all of them anew.
+   with the highest offset; an owner that goes on with a checkpoint of the epoch right before its own, and in which nothing rests, may
+   leave its states where they are, any other writes all of them anew.
 3. A state may be newer than X (the next checkpoint was under way): events of the log that it contains already are not folded again.
 4. What the checkpoint names as gone is no state. What is left must be as many as the checkpoint says.
 """

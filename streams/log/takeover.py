@@ -19,6 +19,7 @@ from streams import limits
 from streams.causation import depth_of
 from streams.errors import InvalidInput
 from streams.log.archive import Archive
+from streams.log.checkpoint import Checkpointer
 from streams.log.fenced import LogRecord
 from streams.log.fold import LogFold
 from streams.log.inputs import RANK_ANSWER, RANK_COMMAND, RANKS, Arrived, Source
@@ -32,6 +33,10 @@ from streams.records import LogEvent, Position, to_micros
 from streams.topics import PARKED
 
 _log = structlog.get_logger("log.takeover")
+
+
+#: Log records replayed, in checkpoints' worth, after which what may leave memory does: more than lies behind a checkpoint that is kept up.
+ROOM_ROUNDS = 2
 
 
 class Disagreement(Exception):
@@ -61,6 +66,7 @@ class _Recovery:
 
     def __init__(self, owned: Ownership, machine: Machine[Any], ports: Ports, whole: bool) -> None:
         self._whole = whole
+        self._folded = 0
         self._owned = owned
         self._machine = machine
         self._ports = ports
@@ -96,6 +102,10 @@ class _Recovery:
                 return
         await self._attempt(shelf, None)
 
+    def _some_rest(self) -> bool:
+        fold = self._lane.fold
+        return len(fold.view.resting) > 0 or any(self._machine.rests(state, fold.time_us) for state in fold.view.aggregates.values())
+
     def _check_blocks(self, found: Usable) -> None:
         """Raises `InvalidInput` if what rests may have been deleted by age since nobody was here to write it anew."""
         _, _, since_us = found.checkpoint.rested
@@ -122,8 +132,9 @@ class _Recovery:
         lane.advance(lane.log.next_offset)
         lane.checkpoint_offset = self._offset
         fold.release()  # what a repeat asked for, and what nothing has changed, is parked as before
-        if self._epoch != fold.epoch - 1:
-            # An owner in between may still be about to delete what it takes for outdated: nothing of the older epochs is relied on.
+        if self._epoch != fold.epoch - 1 or self._some_rest():
+            # An owner in between may still be about to delete what it takes for outdated: nothing of the older epochs is relied on. Nor is it
+            # where the last one may have put to rest, and then deleted, what has not changed in the log behind its checkpoint.
             fold.view.changed.update(dict.fromkeys(fold.view.sequences))
         kept = {f"{epoch}/{aggregate_id}" for aggregate_id, epoch in lane.kept.states.items()}
         lane.kept.stale = set(shelf.keys()) - kept
@@ -154,6 +165,9 @@ class _Recovery:
                 await self._archive.load(missing)
         if entry is not None:
             self._offer(event, record)
+        self._folded += 1
+        if self._folded % (ROOM_ROUNDS * self._ports.checkpointing.records) == 0:
+            await Checkpointer(lane, self._owned, self._ports).make_room(record.offset + 1)
 
     def _offer(self, event: LogEvent, record: LogRecord) -> None:
         """Gives an event to the machines that read this log and have not decided on it."""

@@ -14,6 +14,7 @@ from streams.log import resting
 from streams.log.checkpoint import Checkpointer
 from streams.log.lanes import Lane
 from streams.log.partition import Checkpointing, PartitionRunner
+from streams.log.ports import Kept
 from streams.log.snapshot import PARKED, RESTED
 from streams.log.types import Decision, Due, Entry, Input, View
 from streams.records import ModuleMessage, derived_id, from_micros
@@ -256,7 +257,83 @@ async def test_a_checkpoint_whose_blocks_may_be_gone_is_not_used() -> None:
     await world.kill()
 
 
-@pytest.mark.parametrize("seed", range(12))
+async def test_what_awakes_during_a_renewal_is_in_the_checkpoint_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, runner = await counted(checkpointing=replace(BY_HAND, window_us=1_000_000_000))
+    world.broker.now_ms += 600_000
+    ask(world, "home-0", "add", 1)
+    await settled(runner, world)
+    renew = resting.Resting.renew
+
+    async def busily(self: resting.Resting, *, before: int, window_us: int) -> None:
+        ask(world, "home-3", "add", 1)
+        await until(lambda: "home-3/count" in lane(runner).fold.view.aggregates)
+        await renew(self, before=before, window_us=window_us)
+
+    monkeypatch.setattr(resting.Resting, "renew", busily)
+    await round_of(runner)
+    await settled(runner, world)
+    await world.kill()
+    successor = world.own("two", [Counts()])
+    ask(world, "home-3", "get", 1)
+    await until(successor.serving.is_set)
+    await settled(successor, world)
+    assert lane(successor).checkpoint_offset > 0
+    assert told(world, "get") == [[2]]
+    await world.kill()
+
+
+async def test_a_zombie_that_puts_to_rest_takes_nothing_from_its_successor() -> None:
+    # given an owner that left a count in the topic of snapshots, and a successor that has it in memory
+    world = World(checkpointing=replace(BY_HAND, live_bytes=10**6))
+    zombie = world.own("one", [Counts()])
+    ask(world, "home-1", "add", 1)
+    await until(zombie.serving.is_set)
+    await settled(zombie, world)
+    await round_of(zombie)
+    successor = world.own("two", [Counts()])
+    await until(successor.serving.is_set)
+    # when the successor has written a checkpoint and the zombie deletes the snapshot, since to it the count is at rest
+    ask(world, "home-2", "add", 1)
+    await until(lambda: in_memory(successor) == {"home-1/count", "home-2/count"})
+    await until(lambda: lane(successor).done == lane(successor).fold.next_offset)
+    await round_of(successor)
+    world.broker.keep(topics.MODULE_SNAPSHOTS, 0, Kept(key="1/home-1/count", value=None))
+    while world.owners:
+        await world.kill()
+    # then the next one still finds it in that checkpoint
+    last = world.own("three", [Counts()])
+    await until(last.serving.is_set)
+    assert lane(last).checkpoint_offset > 3
+    assert in_memory(last) == {"home-1/count", "home-2/count"}
+    await world.kill()
+
+
+async def test_a_long_log_is_replayed_in_little_memory() -> None:
+    world, _ = await counted(checkpointing=Checkpointing(records=10, interval_ms=10**9, live_bytes=100), homes=30, adds=4)
+    await world.kill()
+    world.broker.records(topics.MODULE_SNAPSHOTS).clear()
+    most = 0
+    successor = world.own("two", [Counts()])
+    while not successor.serving.is_set():
+        await asyncio.sleep(0)
+        if successor._owned.lanes:
+            view = lane(successor).fold.view
+            most = max(most, len(view.sequences), len(view.remembered))
+    assert lane(successor).checkpoint_offset == 0, "it began with nothing"
+    assert most < 60, "120 answers to requests, and 30 counts"
+    ask(world, "home-4", "get", 1)
+    ask(world, "home-1", "census", 1)
+    await settled(successor, world)
+    await round_of(successor)
+    assert (told(world, "get"), told(world, "census")) == ([[4]], [[30, 120]])
+    for number in range(4):
+        ask(world, "home-4", "add", number)
+    await settled(successor, world)
+    assert told(world, "add").count([4]) == 0, "what was answered before is remembered"
+    await world.kill()
+
+
+@pytest.mark.parametrize("seed", range(8))
 async def test_crashes_zombies_and_faults_lose_and_repeat_nothing_of_what_rests(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)
     monkeypatch.setattr(resting, "OUTDATED_MAX", chance.choice([0, 20]))
@@ -282,7 +359,7 @@ async def test_crashes_zombies_and_faults_lose_and_repeat_nothing_of_what_rests(
             world.own(f"owner-{round_}", [Counts()])  # else the older one goes on as a zombie
             while len(world.owners) > 2:
                 await world.kill(0)
-        for _ in range(chance.randrange(12)):
+        for _ in range(chance.randrange(8)):
             await asyncio.sleep(0)
     world.broker.faults.clear()
     world.broker.snapshot_faults.clear()
