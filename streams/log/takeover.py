@@ -133,8 +133,8 @@ class _Recovery:
         lane.checkpoint_offset = self._offset
         fold.release()  # what a repeat asked for, and what nothing has changed, is parked as before
         if self._epoch != fold.epoch - 1 or self._some_rest():
-            # An owner in between may still be about to delete what it takes for outdated: nothing of the older epochs is relied on. Nor is it
-            # where the last one may have put to rest, and then deleted, what has not changed in the log behind its checkpoint.
+            # An owner in between may still be about to delete what it takes for outdated: nothing of the older epochs is relied on. Nor
+            # is it where the last one may put to rest, and then delete, what has not changed in the log behind its checkpoint.
             fold.view.changed.update(dict.fromkeys(fold.view.sequences))
         kept = {f"{epoch}/{aggregate_id}" for aggregate_id, epoch in lane.kept.states.items()}
         lane.kept.stale = set(shelf.keys()) - kept

@@ -258,8 +258,8 @@ async def test_a_checkpoint_whose_blocks_may_be_gone_is_not_used() -> None:
 
 
 async def test_what_awakes_during_a_renewal_is_in_the_checkpoint_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, runner = await counted(checkpointing=replace(BY_HAND, window_us=1_000_000_000))
-    world.broker.now_ms += 600_000
+    world, runner = await counted()
+    monkeypatch.setattr(resting, "BLOCKS_SPARE_MAX", -1)
     ask(world, "home-0", "add", 1)
     await settled(runner, world)
     renew = resting.Resting.renew
