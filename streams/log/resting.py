@@ -214,7 +214,7 @@ class Resting:
         view.resting, view.rested = new, rested
 
     async def _current(self, index: Index) -> AsyncIterator[tuple[str, Any]]:
-        """What rested when the round began: of several entries of an aggregate the newest, nothing that was in memory or has ended since."""
+        """What rested as the round began: of several entries of an aggregate the newest, and nothing that was in memory or has ended."""
         view = self._lane.fold.view
         seen: set[str] = set()
         async for offset, raw in self._blocks(index):
