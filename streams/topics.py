@@ -55,6 +55,7 @@ WORKERS = "mplp.internal.workers"
 CONTROL_RULES = "mplp.control.rules"
 CONTROL_ROUTES = "mplp.control.routes"
 CONTROL_WORKFLOWS = "mplp.control.workflows"
+ERASURES = "mplp.control.erasures"
 SCHEMAS = "_schemas"
 
 RETRY_SUFFIX = ".retry"
@@ -210,6 +211,8 @@ CATALOGUE: tuple[Topic, ...] = (
         single_partition=True,
         log_append_time=True,
     ),
+    # Which payloads the history has given up: each record has a key of its own, so compaction keeps all of them.
+    Topic(name=ERASURES, key="erasure/part", records=(SystemEvent,), cleanup="compact", single_partition=True),
     # A letter is what lay in the topic, and headers about what went wrong.
     Topic(
         name=SYSTEM_EVENTS + RETRY_SUFFIX,

@@ -22,6 +22,38 @@ from streams.settings import Settings
 SILENCE_S = 900.0
 #: Seconds between two lines of progress.
 PROGRESS_S = 1.0
+#: Longest wait for an answer that comes at once, seconds.
+ANSWER_S = 120.0
+
+
+async def asked(path: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the gateway answers to a GET. Raises what it says, `Unavailable` (`gateway.unreachable`) if it does not answer."""
+    url, headers = _gateway()
+    try:
+        async with httpx.AsyncClient(timeout=httpx.Timeout(ANSWER_S, connect=5.0), trust_env=False) as client:
+            response = await client.get(url + path, params=parameters, headers=headers)
+    except httpx.TransportError as error:
+        raise unreachable(url, error) from error
+    if response.status_code >= 400:
+        raise problem(response.status_code, response.content)
+    try:
+        return dict(orjson.loads(response.content))
+    except ValueError as error:
+        raise Defect("gateway.answer", "The gateway's answer is not what it should be.") from error
+
+
+def _gateway() -> tuple[str, dict[str, str]]:
+    """The gateway's address, and the headers that every request needs."""
+    settings = Settings()
+    key = settings.api_key.get_secret_value()
+    return settings.http_url(), {"authorization": f"Bearer {key}"} if key else {}
+
+
+def unreachable(url: str, error: Exception) -> Unavailable:
+    """That the gateway does not answer."""
+    return Unavailable(
+        "gateway.unreachable", f"The gateway at {url} does not answer ({type(error).__name__}).", advice="Start it with `mplp up`."
+    )
 
 
 async def report_of(path: str, body: Mapping[str, Any], line: Callable[[Mapping[str, Any]], str]) -> dict[str, Any]:
@@ -29,11 +61,8 @@ async def report_of(path: str, body: Mapping[str, Any], line: Callable[[Mapping[
 
     Raises what the gateway says, `Unavailable` (`gateway.unreachable`) if it does not answer or goes in the middle.
     """
-    settings = Settings()
-    url = settings.http_url()
-    headers = {"accept": "application/x-ndjson"}
-    if key := settings.api_key.get_secret_value():
-        headers["authorization"] = f"Bearer {key}"
+    url, headers = _gateway()
+    headers["accept"] = "application/x-ndjson"
     said, said_s = "", 0.0
     try:
         timeout = httpx.Timeout(SILENCE_S, connect=5.0)
@@ -53,9 +82,7 @@ async def report_of(path: str, body: Mapping[str, Any], line: Callable[[Mapping[
                     said, said_s = words, time.monotonic()
                     frame.progress(words)
     except httpx.TransportError as error:
-        raise Unavailable(
-            "gateway.unreachable", f"The gateway at {url} does not answer ({type(error).__name__}).", advice="Start it with `mplp up`."
-        ) from error
+        raise unreachable(url, error) from error
     except ValueError as error:
         raise Defect("gateway.answer", "The gateway's answer is not what it should be.") from error
     raise Unavailable("gateway.unreachable", f"The gateway at {url} went away before it was done.")

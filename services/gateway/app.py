@@ -9,7 +9,21 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
-from services.gateway import dlq, events, executions, health, history, modules, problems, query, routes, rules, stream, workflows
+from services.gateway import (
+    dlq,
+    events,
+    executions,
+    health,
+    history,
+    history_keeping,
+    modules,
+    problems,
+    query,
+    routes,
+    rules,
+    stream,
+    workflows,
+)
 from services.gateway.guard import Guard, Measured
 from services.gateway.keys import Keys, Role, requires_by_method, role_of
 from services.gateway.metrics import Metrics
@@ -42,7 +56,7 @@ def create_app(ports: Ports, *, keys: Keys | None = None, bind: str = "127.0.0.1
     app.state.metrics = Metrics(ports.history.behind, ports.rule_figures)
     app.state.streams_open = 0
     problems.install(app)
-    for module in (health, executions, events, stream, query, history, rules, routes, dlq, workflows, modules):
+    for module in (health, executions, events, stream, query, history, history_keeping, rules, routes, dlq, workflows, modules):
         app.include_router(module.router)
     if ports.registry is not None:
         app.include_router(ports.registry, tags=["schemas"], dependencies=[Depends(requires_by_method)])

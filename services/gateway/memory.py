@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from services.gateway.answers import json_bytes
+from services.gateway.memory_keeping import MemoryKeeping
 from services.gateway.memory_routes import MemoryLetters, MemoryRoutes
 from services.gateway.ports import Item, Ports, Rebuild, Start, Verification
 from streams.bus.validate import parse_event
@@ -338,6 +339,7 @@ class Memory:
     live: MemoryLive = field(default_factory=MemoryLive)
     history: MemoryHistory = field(default_factory=MemoryHistory)
     upkeep: MemoryUpkeep = field(default_factory=MemoryUpkeep)
+    keeping: MemoryKeeping = field(default_factory=MemoryKeeping)
     rules: MemoryRules = field(default_factory=MemoryRules)
     workflows: MemoryWorkflows = field(default_factory=MemoryWorkflows)
     routes: MemoryRoutes = field(default_factory=MemoryRoutes)
@@ -372,6 +374,7 @@ class Memory:
             live=self.live,
             history=self.history,
             upkeep=self.upkeep,
+            keeping=self.keeping,
             rules=self.rules,
             routes=self.routes,
             letters=self.letters,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter
 
+from services.gateway.ports_keeping import Keeping
 from services.gateway.ports_routes import Letters, Routes
 from streams.errors import Violation
 from streams.records import Json, SystemEvent, WorkflowTransition
@@ -258,6 +259,7 @@ class Ports:
     live: Live
     history: History
     upkeep: Upkeep
+    keeping: Keeping
     rules: Rules
     workflows: Workflows
     modules: Modules

@@ -10,6 +10,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.history import erase_log
+from services.history.erasures import Building
 from services.history.membership import Everything, Group
 from services.history.ports import Fetched, Membership, Place, Ports
 from services.history.store import History
@@ -117,6 +119,7 @@ def kafka_ports(kafka: Kafka, codec: Codec, history: History, *, shared: bool) -
     owner = f"mplp/history/{socket.gethostname()}/{os.getpid()}"
 
     async def open_feed() -> KafkaFeed:
+        await erase_log.refresh(kafka, codec, history.erasures)
         return await KafkaFeed(kafka, codec).open()
 
     def membership(count: int) -> Membership:
@@ -131,4 +134,5 @@ def kafka_ports(kafka: Kafka, codec: Codec, history: History, *, shared: bool) -
         open_log=lambda number: FencedLog(kafka, codec, topic=BLOCKS, partition=number, owner=owner),
         membership=membership,
         in_thread=asyncio.to_thread,
+        build=Building(history.erasures, kafka.names),
     )

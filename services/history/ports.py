@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from services.history.blocks import Span
 from services.history.container import Row
-from services.history.rows import Raw
+from services.history.rows import Raw, Rows, build_rows
 from streams.codec.avro import Codec
 from streams.log.fenced import FencedLog
 from streams.topics import TopicNames
@@ -116,3 +116,4 @@ class Ports:
     open_log: Callable[[int], FencedLog]  #: a hold on a partition of the log of blocks
     membership: Callable[[int], Membership]  #: given the number of partitions of the log of blocks
     in_thread: Callable[..., Awaitable[Any]]  #: runs a function that takes long
+    build: Callable[..., Rows] = build_rows  #: makes rows of records; in place of it one that leaves out what was erased

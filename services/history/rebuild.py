@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 
+from services.history import erase_log
 from services.history.blocks import Progress, Span
 from services.history.rebuild_fill import Filled, Filler
 from services.history.rebuild_log import BlockTail, read_tail
@@ -81,11 +82,14 @@ class Rebuilder:
 
     def __init__(
         self, kafka: Kafka, codec: Codec, history: History, reached: Callable[[Mapping[Place, int], float], Awaitable[Mapping[Place, int]]],
-        paused: Callable[[], AbstractAsyncContextManager[None]],
+        paused: Callable[[], AbstractAsyncContextManager[None]], busy: asyncio.Lock | None = None,
     ) -> None:  # fmt: skip
-        """`reached`: as of `Verifier`. `paused`: the sink of this process inserts nothing inside of it, and nothing of it is under way."""
+        """`reached`: as of `Verifier`. `paused`: the sink of this process inserts nothing inside of it, and nothing of it is under way.
+
+        `busy` is held meanwhile, and shared with what must not go on beside a rebuild.
+        """
         self._kafka, self._codec, self._history, self._reached, self._paused = kafka, codec, history, reached, paused
-        self._one = asyncio.Lock()
+        self._one = busy or asyncio.Lock()
 
     async def run(self, ask: RebuildAsk, tell: Tell = lambda _: None) -> Rebuilt:
         """Rebuilds.
@@ -94,7 +98,7 @@ class Rebuilder:
         (`history.rebuild-differs`), `Unavailable`; then the old tables are in place, untouched.
         """
         if self._one.locked():
-            raise Refused("history.busy", "The history is being rebuilt.", advice="Wait for its end.")
+            raise Refused("history.busy", "The history is being rebuilt, or something in it is being erased.", advice="Wait for its end.")
         async with self._one:
             return await self._run(ask, tell)
 
@@ -105,6 +109,8 @@ class Rebuilder:
         new_connections = self._history.connections("history-rebuilt", size=1)
         tables = None
         try:
+            await erase_log.refresh(self._kafka, self._codec, self._history.erasures)
+            erasures = len(self._history.erasures)
             parts, ends = await self._parts(ask)
             tell(Told(phase="waiting"))
             reached = await self._reached(ends, ask.timeout_s)
@@ -113,7 +119,7 @@ class Rebuilder:
             new = TableSide(new_connections, tables=tables.tables, suffix=SUFFIX)
             work = _Work(tables, Filler(tables, replay, old, new, topics), parts, old, new, tell)
             await work.fill({place: min(end, reached.get(place, 0)) for place, end in ends.items()})
-            paused_s, kept = await _to_the_end(self._swap(work, ask))
+            paused_s, kept = await _to_the_end(self._swap(work, ask, erasures))
         except BaseException:
             if tables is not None and not tables.swapped:
                 await asyncio.shield(tables.drop())
@@ -165,7 +171,7 @@ class Rebuilder:
                 chosen |= {TABLES[name] for name in part.source.records if name in TABLES} or {DEAD_LETTERS}
         return [table for table in all_tables() if table in chosen]
 
-    async def _swap(self, work: _Work, ask: RebuildAsk) -> tuple[float, list[str]]:
+    async def _swap(self, work: _Work, ask: RebuildAsk, erasures: int) -> tuple[float, list[str]]:
         """Fills in what has come since, and swaps; how long the sink stood still, and the names of tables that are kept."""
         began_s = time.monotonic()
         async with self._paused():
@@ -173,6 +179,7 @@ class Rebuilder:
             tail = await read_tail(self._kafka, self._codec, history)
             await work.complete(tail)
             await work.tables.check_shapes()
+            await self._check_erasures(erasures)
             await work.tables.swap()
         paused_s = time.monotonic() - began_s
         if not self._history.embedded:
@@ -184,6 +191,14 @@ class Rebuilder:
             return paused_s, await work.tables.keep(now())
         await work.tables.drop()
         return paused_s, []
+
+    async def _check_erasures(self, count: int) -> None:
+        """Raises `Refused` (`history.erased-meanwhile`) if another process has erased something: the new tables still have it."""
+        await erase_log.refresh(self._kafka, self._codec, self._history.erasures)
+        if len(self._history.erasures) != count:
+            raise Refused(
+                "history.erased-meanwhile", "Payloads were erased while the tables were made anew.", advice="Run the rebuild again."
+            )
 
 
 def _copied(physical: str, topic: str, number: int, *, end: int) -> Filled:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from services.history import erase_log
 from services.history.blocks import Span
+from services.history.erasures import Building
 from services.history.pieces import Cutter
-from services.history.rows import Raw, Rows, SeenIds, Source, build_rows
+from services.history.rows import Raw, Rows, SeenIds, Source
 from services.history.store import History
 from services.history.verify_sums import Range
 from streams.codec.avro import Codec
@@ -41,12 +43,18 @@ class Replay:
     def __init__(self, kafka: Kafka, codec: Codec, history: History) -> None:
         self._kafka, self._codec, self._history = kafka, codec, history
         self._consumer: AIOKafkaConsumer | None = None
+        self._build = Building(history.erasures, kafka.names)
 
     async def close(self) -> None:
         """Ends the connection."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
+
+    def erased(self, span: Span) -> Collection[int]:
+        """The offsets of a piece whose rows have lost their payloads."""
+        of = Range(first=span.first, end=span.end)
+        return self._history.erasures.among(self._kafka.names.logical(span.topic), span.partition, of)
 
     async def pieces(self, topic: str, partition: int, source: Source, of: Range, ends: Sequence[int] = ()) -> AsyncIterator[Piece]:
         """The offsets of a range, as far as the topic still has them; a piece ends at each of `ends` (ascending) that it meets.
@@ -59,6 +67,7 @@ class Replay:
             consumer = self._kafka.new_consumer(**RANGE_OPTIONS)
             await start(consumer)
             self._consumer = consumer
+            await erase_log.refresh(self._kafka, self._codec, self._history.erasures)
         first = max(of.first, int((await self._consumer.beginning_offsets([tp]))[tp]))
         if first >= of.end:
             return
@@ -69,7 +78,7 @@ class Replay:
         span = Span(topic=topic, partition=partition, first=first, end=first, epoch_before=epoch)
         async for end, records in _pieces(self._consumer, tp, Range(first=first, end=of.end), ends):
             span = replace(span, first=span.end, end=end)
-            rows = await asyncio.to_thread(build_rows, span, records, source, self._codec, seen)
+            rows = await asyncio.to_thread(self._build, span, records, source, self._codec, seen)
             yield Piece(span=replace(span, epoch_after=rows.epoch_after), records=records, rows=rows, source=source, seen=seen)
             seen.trim(end)
             span = replace(span, epoch_before=rows.epoch_after)
@@ -77,7 +86,7 @@ class Replay:
     async def strictly(self, piece: Piece) -> Rows:
         """The rows of a piece that ClickHouse could not read: every body is decoded here, and what is none becomes `log_records`."""
         piece.seen.forget_from(piece.span.first)
-        return await asyncio.to_thread(build_rows, piece.span, piece.records, piece.source, self._codec, piece.seen, strict=True)
+        return await asyncio.to_thread(self._build, piece.span, piece.records, piece.source, self._codec, piece.seen, strict=True)
 
 
 async def _pieces(

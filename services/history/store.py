@@ -12,6 +12,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from services.history import rebuild_swap
 from services.history.answers import Format
 from services.history.engine import Connections, is_unavailable, open_client, open_parser, unavailable
+from services.history.erasures import Erasures
 from services.history.filling import Filling
 from services.history.migrate import migrate
 from services.history.queries import Answer, Queries
@@ -29,6 +30,7 @@ class History:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.embedded = not settings.clickhouse_url
+        self.erasures = Erasures()  #: what whoever makes rows of records leaves out; `erase_log.refresh` reads them
         self.database = settings.clickhouse_database
         self._writers = Connections(self._open_writer, size=INSERTS_MAX, name="history-insert")
         self.queries = Queries(settings)

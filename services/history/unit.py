@@ -18,7 +18,7 @@ from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_OFFSETS_MAX, Span
 from services.history.partition import Partition
 from services.history.ports import BlockRefused, Feed, Kept, Place, Ports
 from services.history.reached import Reached
-from services.history.rows import Raw, Rows, SeenIds, Source, build_rows
+from services.history.rows import Raw, Rows, SeenIds, Source
 from services.history.tables import LOG_RECORDS
 from streams.errors import Unavailable
 
@@ -178,7 +178,7 @@ class Unit:
         if records and (part.after_gap or records[0].offset > span.first):
             span = replace(span, epoch_before=max(span.epoch_before, await self._epoch_at(part, records[0].offset)))
         part.after_gap = not records
-        rows = await self._ports.in_thread(build_rows, span, records, part.source, self._ports.codec, part.seen)
+        rows = await self._ports.in_thread(self._ports.build, span, records, part.source, self._ports.codec, part.seen)
         if not decided:
             part.epoch = rows.epoch_after
         span = replace(span, epoch_after=rows.epoch_after)
@@ -233,7 +233,9 @@ class Unit:
         seen = built.part.seen
         assert seen is not None
         seen.forget_from(built.span.first)
-        rows = await self._ports.in_thread(build_rows, built.span, built.records, built.part.source, self._ports.codec, seen, strict=True)
+        rows = await self._ports.in_thread(
+            self._ports.build, built.span, built.records, built.part.source, self._ports.codec, seen, strict=True
+        )
         assert isinstance(rows, Rows)
         return rows
 

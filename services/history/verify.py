@@ -19,6 +19,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.history import erase_log
 from services.history.replay import Replay
 from services.history.rows import Source
 from services.history.source import sunk
@@ -114,6 +115,9 @@ class Verifier:
                 for part in parts:
                     part.wait_for(reached.get(part.place, 0))
                 absent = await self._bounds(consumer, tables, parts, ask)
+            await erase_log.refresh(self._kafka, self._codec, self._history.erasures)
+            for part in parts:
+                part.report.erased = len(self._history.erasures.among(part.report.topic, part.report.partition, part.report.kept))
             if not ask.quick:
                 await self._read_topics(topics, parts, tell)
             await self._read_tables(tables, parts, tell, quick=ask.quick)

@@ -114,11 +114,11 @@ class TopicSide:
         async for piece in self._replay.pieces(topic, partition, source, of):
             hashed = await self.of_piece(piece, sql.container_digests)
             records = {record.offset: record for record in piece.records}
-            kinds = kinds_of(piece.rows)
+            kinds, erased = kinds_of(piece.rows), self._replay.erased(piece.span)
             for table, rows in hashed.items():
                 for offset, digest in rows:
                     record = records.get(int(offset))
-                    value = b"" if record is None else record.value or b""
+                    value = b"" if record is None or int(offset) in erased else record.value or b""
                     found[int(offset)] = Row(
                         table=table, digest=int(digest), kind=kinds.get(int(offset), ""), id=body_id(value).decode(errors="replace"),
                         value_md5=hashlib.md5(value, usedforsecurity=False).hexdigest(),

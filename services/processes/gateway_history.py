@@ -94,7 +94,8 @@ class HistoryUpkeep:
     def __init__(self, bus: Bus, store: History, sink: Sink, sinking: Pausable, check_open: Callable[[], None]) -> None:
         """`sinking` runs the sink; `check_open` raises while the history is not open."""
         self._bus, self._store, self._sink, self._sinking, self._check_open = bus, store, sink, sinking, check_open
-        self._rebuilder = Rebuilder(bus.kafka, bus.codec, store, self._reached, self._paused)
+        self.busy = asyncio.Lock()  #: what makes tables anew goes on alone
+        self._rebuilder = Rebuilder(bus.kafka, bus.codec, store, self._reached, self._paused, self.busy)
 
     async def verify(self, asked: Verification) -> AsyncGenerator[Mapping[str, Any], None]:
         """See `ports.Upkeep`."""

@@ -22,6 +22,7 @@ from services.modules.catalogue import OPERATIONS
 from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
 from services.processes.gateway_history import HistoryUpkeep, Pausable
+from services.processes.gateway_keeping import HistoryKeeping, running_together
 from services.processes.gateway_routes import BusLetters, ControlRoutes
 from services.processes.runtime import ENDED
 from streams import topics
@@ -123,6 +124,7 @@ class SunkHistory:
         self._store, self._sink = store, sink
         self._sinking = Pausable(sink.run)
         self._saved = SavedQueries(store.settings.queries_dir)
+        self._keepings: list[HistoryKeeping] = []
         self._fault: str | None = "It is opening."  #: why there is no answer; None: it is open
 
     async def run(self) -> None:
@@ -135,7 +137,7 @@ class SunkHistory:
                 self._fault = error.message
                 _log.warning("history.waiting", code=error.code, message=error.message)
                 await asyncio.sleep(RETRY_S)
-        await self._sinking.run()
+        await running_together(self._sinking.run(), *(keeping.run() for keeping in self._keepings))
 
     async def query(self, sql: str, parameters: Mapping[str, Any]) -> QueryResult:
         """See `ports.History`."""
@@ -191,6 +193,12 @@ class SunkHistory:
     def upkeep(self, bus: Bus) -> HistoryUpkeep:
         """What looks after it."""
         return HistoryUpkeep(bus, self._store, self._sink, self._sinking, self._check_open)
+
+    def keeping(self, bus: Bus, busy: asyncio.Lock) -> HistoryKeeping:
+        """What keeps it; it works as long as the history runs."""
+        keeping = HistoryKeeping(bus, self._store, self._sink, busy, self._check_open)
+        self._keepings.append(keeping)
+        return keeping
 
     def _check_open(self) -> None:
         if self._fault is not None:
@@ -357,11 +365,13 @@ def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
     async def kafka() -> Check:
         return await check_kafka(bus)
 
+    upkeep = history.upkeep(bus)
     return Ports(
         executions=BusExecutions(bus),
         live=BusLive(bus),
         history=history,
-        upkeep=history.upkeep(bus),
+        upkeep=upkeep,
+        keeping=history.keeping(bus, upkeep.busy),
         rules=ControlRules(bus, pulse.tallies),
         workflows=BusWorkflows(bus),
         modules=BusModules(bus),

@@ -1,0 +1,79 @@
+"""The gateway's port for what the history keeps, over the store, the sink and the bus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from services.gateway.ports_keeping import Erase
+from services.history.at import transitions_at
+from services.history.erase import EraseAsk, Eraser
+from services.history.sink import Sink
+from services.history.store import History
+from services.processes.gateway_history import in_steps
+from streams.bus.bus import Bus
+from streams.errors import BackboneError
+from streams.records import WorkflowTransition
+
+#: Seconds between two looks after what was left undone.
+LOOK_S = 3600.0
+#: The same when the history was behind, or something was away.
+RETRY_S = 5.0
+
+_log = structlog.get_logger("history")
+
+
+async def running_together(*works: Coroutine[Any, Any, None]) -> None:
+    """Runs all until one ends; the others are ended with it. Raises what it raises."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class HistoryKeeping:
+    """`ports_keeping.Keeping`."""
+
+    def __init__(self, bus: Bus, store: History, sink: Sink, busy: asyncio.Lock, check_open: Callable[[], None]) -> None:
+        """`busy` is shared with whatever else makes tables anew; `check_open` raises while the history is not open."""
+        self._store, self._sink, self._check_open = store, sink, check_open
+        self._eraser = Eraser(bus.kafka, bus.codec, store, self._behind, bus.publish, busy)
+
+    async def transitions_at(self, execution_id: str, at: datetime) -> Sequence[WorkflowTransition]:
+        """See `ports_keeping.Keeping`."""
+        self._check_open()
+        return await transitions_at(self._store, execution_id, at)
+
+    async def erase(self, asked: Erase) -> AsyncGenerator[Mapping[str, Any], None]:
+        """See `ports_keeping.Keeping`; told as the event `history.erased`."""
+        self._check_open()
+        ask = EraseAsk(
+            subject=asked.subject, who=asked.who, why=asked.why, effects=asked.effects, dry_run=asked.dry_run, timeout_s=asked.timeout_s
+        )
+        async for step in in_steps(lambda tell: self._eraser.run(ask, tell)):
+            yield step
+
+    async def run(self) -> None:
+        """Looks after what is to be done now and then, until cancelled. The history must be open."""
+        while True:
+            pause_s = LOOK_S
+            try:
+                if not await self._eraser.finish():
+                    pause_s = RETRY_S
+            except (BackboneError, KafkaError, OSError) as error:
+                pause_s = RETRY_S
+                _log.warning("history.keeping.waits", error=str(error))
+            await asyncio.sleep(pause_s)
+
+    async def _behind(self, timeout_s: float) -> int:
+        return await self._sink.wait_until(None, timeout_s)
