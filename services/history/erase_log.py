@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.history.erasures import Erasure, Erasures, erasures_in, key_of, records_of
@@ -13,19 +13,26 @@ from streams.records import SystemEvent
 from streams.topics import ERASURES
 
 
-async def refresh(kafka: Kafka, codec: Codec, erasures: Erasures) -> None:
-    """Reads what there is. Raises `Unavailable`, `KafkaError`, `Defect` (`history.erasure-lost`)."""
+async def refresh(kafka: Kafka, codec: Codec, erasures: Erasures, consumer: AIOKafkaConsumer | None = None) -> None:
+    """Reads what there is, with a consumer of the caller that is assigned nothing, or one of its own.
+
+    Raises `Unavailable`, `KafkaError`, `Defect` (`history.erasure-lost`).
+    """
+    if consumer is None:
+        async with kafka.consumer(**RANGE_OPTIONS) as own:
+            await refresh(kafka, codec, erasures, own)
+        return
     topic = kafka.names.physical(ERASURES)
     found: list[SystemEvent] = []
-    async with kafka.consumer(**RANGE_OPTIONS) as consumer:
-        cluster = await consumer._client.fetch_all_metadata()
-        if cluster.partitions_for_topic(topic):
-            tp = TopicPartition(topic, 0)
-            end = int((await consumer.end_offsets([tp]))[tp])
-            async for stored in read_range(consumer, topic, 0, 0, end):
-                record = None if stored.value is None else codec.decode(stored.value)
-                if isinstance(record, SystemEvent):
-                    found.append(record)
+    cluster = await consumer._client.fetch_all_metadata()
+    if cluster.partitions_for_topic(topic):
+        tp = TopicPartition(topic, 0)
+        end = int((await consumer.end_offsets([tp]))[tp])
+        async for stored in read_range(consumer, topic, 0, 0, end):
+            record = None if stored.value is None else codec.decode(stored.value)
+            if isinstance(record, SystemEvent):
+                found.append(record)
+        consumer.unsubscribe()
     erasures.replace(erasures_in(found))
 
 

@@ -119,8 +119,13 @@ def kafka_ports(kafka: Kafka, codec: Codec, history: History, *, shared: bool) -
     owner = f"mplp/history/{socket.gethostname()}/{os.getpid()}"
 
     async def open_feed() -> KafkaFeed:
-        await erase_log.refresh(kafka, codec, history.erasures)
-        return await KafkaFeed(kafka, codec).open()
+        feed = await KafkaFeed(kafka, codec).open()
+        try:
+            await erase_log.refresh(kafka, codec, history.erasures, feed._asker)
+        except BaseException:
+            await feed.close()
+            raise
+        return feed
 
     def membership(count: int) -> Membership:
         return Group(kafka, f"{kafka.settings.topic_prefix}.history.{history.database}") if shared else Everything(count)

@@ -109,9 +109,8 @@ class Rebuilder:
         new_connections = self._history.connections("history-rebuilt", size=1)
         tables = None
         try:
-            await erase_log.refresh(self._kafka, self._codec, self._history.erasures)
-            erasures = len(self._history.erasures)
             parts, ends = await self._parts(ask)
+            erasures = len(self._history.erasures)
             tell(Told(phase="waiting"))
             reached = await self._reached(ends, ask.timeout_s)
             parts += await self._absent(old, parts)
@@ -141,6 +140,7 @@ class Rebuilder:
             unknown = set(ask.topics) - {names.logical(topic) for topic in found}
             if unknown:
                 raise NotFound("topic.not-kept", f"The history keeps no topic {min(unknown)}.")
+            await erase_log.refresh(self._kafka, self._codec, self._history.erasures, consumer)
             tps = [TopicPartition(topic, number) for topic in sorted(found) for number in sorted(cluster.partitions_for_topic(topic) or ())]
             ends = await consumer.end_offsets(tps)
         parts = [

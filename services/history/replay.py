@@ -67,7 +67,7 @@ class Replay:
             consumer = self._kafka.new_consumer(**RANGE_OPTIONS)
             await start(consumer)
             self._consumer = consumer
-            await erase_log.refresh(self._kafka, self._codec, self._history.erasures)
+            await erase_log.refresh(self._kafka, self._codec, self._history.erasures, consumer)
         first = max(of.first, int((await self._consumer.beginning_offsets([tp]))[tp]))
         if first >= of.end:
             return

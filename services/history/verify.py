@@ -109,13 +109,13 @@ class Verifier:
         tables, topics, close = open_sides(self._history, Replay(self._kafka, self._codec, self._history), suffix=suffix)
         try:
             async with self._kafka.consumer() as consumer:
+                await erase_log.refresh(self._kafka, self._codec, self._history.erasures, consumer)
                 parts = await self._parts(consumer, ask)
                 tell(Progress(phase="waiting"))
                 reached = await self._reached({part.place: part.asked.end for part in parts}, ask.timeout_s)
                 for part in parts:
                     part.wait_for(reached.get(part.place, 0))
                 absent = await self._bounds(consumer, tables, parts, ask)
-            await erase_log.refresh(self._kafka, self._codec, self._history.erasures)
             for part in parts:
                 part.report.erased = len(self._history.erasures.among(part.report.topic, part.report.partition, part.report.kept))
             if not ask.quick:
