@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streams import limits
 from streams.errors import Unavailable
 from streams.settings import Settings
+
+#: How long the end of a transaction may take to reach the partitions, and the pause between two looks, seconds.
+VISIBLE_S = 10.0
+_LOOK_S = 0.01
 
 
 class Kafka:
@@ -97,6 +102,23 @@ class Kafka:
             yield admin
         finally:
             await admin.close()
+
+    async def until_visible(self, topic: str, partition: int, offset: int) -> None:
+        """Returns when readers of what is committed see the record at `offset` of a topic (name on the broker), at once for -1.
+
+        It waits for `VISIBLE_S` at most.
+        A broker acknowledges the end of a transaction before it has told the partitions: who reads at once may see nothing of it.
+        """
+        if offset < 0:
+            return
+        place = TopicPartition(topic, partition)
+        async with self.consumer(isolation_level="read_committed") as consumer:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(VISIBLE_S):
+                    while True:
+                        if int((await consumer.end_offsets([place]))[place]) > offset:
+                            return
+                        await asyncio.sleep(_LOOK_S)
 
     def unreachable(self, error: Exception) -> Unavailable:
         """The error that says that this broker does not answer."""

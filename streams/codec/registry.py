@@ -124,8 +124,8 @@ async def change_store(kafka: Kafka, decide: Callable[[SchemaStore], tuple[Write
         try:
             async with kafka.producer(transactional_id=WRITER_ID) as producer:
                 writes, result = decide(await read_store(kafka))
-                if writes:
-                    await _write(producer, writes)
+                written = await _write(producer, writes)
+            await kafka.until_visible(SCHEMAS, 0, written)
             return result
         except (TransactionalIdAuthorizationFailed, TopicAuthorizationFailedError) as error:
             raise Unavailable("schema.not-written", f"The topic {SCHEMAS} cannot be written: {error}") from error
@@ -138,8 +138,11 @@ async def change_store(kafka: Kafka, decide: Callable[[SchemaStore], tuple[Write
     raise Unavailable("schema.busy", f"The topic {SCHEMAS} could not be written: {overtaken}", advice="Try again.") from overtaken
 
 
-async def _write(producer: AIOKafkaProducer, writes: Writes) -> None:
-    """All of it in one transaction, in as few batches as it fits in."""
+async def _write(producer: AIOKafkaProducer, writes: Writes) -> int:
+    """All of it in one transaction, in as few batches as it fits in; the greatest offset, -1 if there is nothing to write."""
+    if not writes:
+        return -1
+    written = -1
     async with producer.transaction():
         waiting = list(writes)
         while waiting:
@@ -151,7 +154,8 @@ async def _write(producer: AIOKafkaProducer, writes: Writes) -> None:
             batch.close()
             sent = await producer.send_batch(batch, SCHEMAS, partition=0)
             _observe(producer)
-            await sent
+            written = max(written, int((await sent).offset))
+    return written
 
 
 def _observe(producer: AIOKafkaProducer) -> None:

@@ -112,4 +112,6 @@ async def _change(bus: Bus, kind: Kind, producer: AIOKafkaProducer, decide: Call
             sent.append(await producer.send(topic, value, key=each.id.encode(), partition=0, headers=headers_of(each)))
     placed = await asyncio.gather(*sent)
     await producer.commit_transaction()
-    return max((int(place.offset) for place in placed), default=-1)
+    last = max((int(place.offset) for place in placed), default=-1)
+    await bus.kafka.until_visible(topic, 0, last)
+    return last
