@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from services.cli import frame, modules_messages
 from services.cli.parameters import object_of
-from services.processes.offline import OPERATIONS, describe_module, registered_modules
+from services.processes.offline import OPERATIONS, describe_module, registered_modules, summary_of_module
 from streams import limits
 from streams.bus import connect
+from streams.bus.messages import HUB
+from streams.bus.modules import row_of
 from streams.durations import parse_duration_ms
 from streams.errors import InvalidInput, NotFound, Unavailable
 
@@ -25,28 +28,24 @@ REGISTERED = "registered"
 
 @app.command("list")
 @frame.command
-async def list_(as_json: frame.JsonFlag = False) -> None:
-    """Modules and their operations: the built-in ones, and users' modules that ever registered.
+async def list_(
+    kind: Annotated[str | None, typer.Option(help="Only built-in or registered ones.")] = None,
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Modules, how they are, and their operations: the built-in ones, and users' modules that ever registered.
 
-    Without a server only the built-in ones are known; that is said on stderr.
+    A users' module is `silent` when no process of it lives: each holds a lease of 30 s. Without a server only the built-in ones are known,
+    and without a core how they are is not; that is said on stderr.
     """
-    rows: list[dict[str, Any]] = [
-        {"module": name, "kind": BUILT_IN, "operations": list(operations)} for name, operations in OPERATIONS.items()
-    ]
-    try:
-        registered = await _registered()
-    except (Unavailable, InvalidInput) as error:
-        frame.progress(f"Only the built-in modules: {error.message}")
-        registered = {}
-    rows += [
-        {"module": name, "kind": REGISTERED, "operations": list(found["operations"]), "registered_at": found["registered_at"]}
-        for name, found in sorted(registered.items())
-    ]
+    if kind not in (None, BUILT_IN, REGISTERED):
+        raise InvalidInput("kind.invalid", f"A kind is {BUILT_IN} or {REGISTERED}, not {kind!r}.")
+    rows = [row for row in await _rows() if kind in (None, row["kind"])]
     frame.say(
         rows,
         as_json=as_json,
         text=lambda: frame.table(
-            [(row["module"], row["kind"], ", ".join(row["operations"])) for row in rows], ["module", "kind", "operations"]
+            [(row["module"], row["kind"], _health(row), ", ".join(row["operations"])) for row in rows],
+            ["module", "kind", "status", "operations"],
         ),
     )
 
@@ -54,14 +53,12 @@ async def list_(as_json: frame.JsonFlag = False) -> None:
 @app.command()
 @frame.command
 async def show(name: Annotated[str, typer.Argument(help="Name of a module.")], as_json: frame.JsonFlag = False) -> None:
-    """A module's operations with the JSON Schemas of their parameters and results."""
+    """A module's operations, its processes with their leases, and (with --json) the JSON Schemas of parameters and results."""
     operations = describe_module(name)
-    shown: dict[str, Any] = {"module": name, "kind": BUILT_IN, "operations": operations}
     if operations is None:
-        found = (await _registered()).get(name)
-        if found is None:
-            raise NotFound("module.unknown", f"There is no module {name}.", advice="`mplp modules list` names those that there are.")
-        shown = {**found, "kind": REGISTERED}
+        shown = await _registered_one(name)
+    else:
+        shown = {"module": name, "kind": BUILT_IN, "description": summary_of_module(name), "operations": operations}
     frame.say(shown, as_json=as_json, text=lambda: _text_of(shown))
 
 
@@ -83,9 +80,52 @@ async def call(
     frame.say(result, as_json=as_json, text=lambda: frame.json_text(result, indent=True))
 
 
-async def _registered() -> dict[str, dict[str, Any]]:
+async def _rows() -> list[dict[str, Any]]:
+    """All modules; of those that nobody can tell how they are the status is `unknown`."""
+    try:
+        async with connect() as bus:
+            try:
+                return await bus.modules()
+            except Unavailable as error:
+                frame.progress(f"How modules are is not known: {error.message}")
+                registered = registered_modules(await bus.history(type="module.registered", limit=limits.QUERY_ROWS_MAX))
+    except (Unavailable, InvalidInput) as error:
+        frame.progress(f"Only the built-in modules: {error.message}")
+        registered = {}
+    built_in = [_unknown(name, BUILT_IN, summary_of_module(name), operations, None) for name, operations in OPERATIONS.items()]
+    others = [
+        _unknown(name, REGISTERED, found.get("description", ""), found["operations"], found["registered_at"])
+        for name, found in registered.items()
+    ]
+    return sorted([*built_in, *others], key=lambda row: str(row["module"]))
+
+
+def _unknown(name: str, kind: str, description: str, operations: Iterable[str], registered_at: Any) -> dict[str, Any]:
+    return {
+        "module": name, "kind": kind, "status": "unknown", "description": description, "operations": list(operations), "instances": [],
+        "registered_at": registered_at,
+    }  # fmt: skip
+
+
+async def _registered_one(name: str) -> dict[str, Any]:
+    """What a users' module offers and how it is. Raises `NotFound` (`module.unknown`)."""
     async with connect() as bus:
-        return registered_modules(await bus.history(type="module.registered", limit=limits.QUERY_ROWS_MAX))
+        try:
+            found: Any = await bus.call_module(HUB, "get", {"module": name}, home=HUB, timeout=5.0)
+        except Unavailable as error:
+            frame.progress(f"How it is is not known: {error.message}")
+            told = registered_modules(await bus.history(type="module.registered", limit=limits.QUERY_ROWS_MAX)).get(name)
+            if told is None:
+                raise NotFound(
+                    "module.unknown", f"There is no module {name}.", advice="`mplp modules list` names those that there are."
+                ) from error
+            return {**_unknown(name, REGISTERED, told.get("description", ""), (), told["registered_at"]), "operations": told["operations"]}
+    return {**row_of(found), "operations": found["operations"]}
+
+
+def _health(row: Mapping[str, Any]) -> str:
+    count = len(row["instances"])
+    return f"{row['status']}, {count} process{'' if count == 1 else 'es'}" if count else str(row["status"])
 
 
 def _text_of(shown: dict[str, Any]) -> str:
@@ -93,7 +133,27 @@ def _text_of(shown: dict[str, Any]) -> str:
         (name, _fields(operation.get("parameters")), operation.get("description", "")) for name, operation in shown["operations"].items()
     ]
     heading = f"{shown['module']} ({shown['kind']})" + (f": {shown['description']}" if shown.get("description") else "")
-    return f"{heading}\n\n" + frame.table(rows, ["operation", "parameters", ""]) + "\n\nWith --json: the JSON Schemas."
+    parts = [heading]
+    if shown["kind"] == REGISTERED:
+        parts.append("\n".join([_health(shown), *map(_instance, shown["instances"])]))
+    parts.append(frame.table(rows, ["operation", "parameters", ""]))
+    example = next(iter(shown["operations"]), None)
+    if example is not None:
+        given = " ".join(f'"{name}": …' for name in _required(shown["operations"][example].get("parameters")))
+        parts.append(f"For example: mplp modules call {shown['module']} {example}" + (f" --parameters '{{{given}}}'" if given else ""))
+    parts.append("Parameters in brackets may be left out. With --json: the JSON Schemas of parameters and results.")
+    return "\n\n".join(parts)
+
+
+def _instance(each: Mapping[str, Any]) -> str:
+    detail = each["detail"]
+    told = ", ".join(f"{name} {value}" for name, value in detail.items()) if isinstance(detail, Mapping) else ""
+    lease = f"lease until {each['lease_until']}" if each["lease_until"] else "no lease"
+    return f"  {each['instance']}  {lease}" + (f"  {told}" if told else "")
+
+
+def _required(schema: Any) -> list[str]:
+    return list(schema.get("required", [])) if isinstance(schema, Mapping) else []
 
 
 def _fields(schema: Any) -> str:

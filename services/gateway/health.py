@@ -62,7 +62,7 @@ async def _seen(check: Callable[[], Awaitable[Check]]) -> Check:
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus", dependencies=[Depends(requires(Role.READER))])
 async def metrics(request: Request) -> Response:
     """The exposition."""
-    body, content_type = request.app.state.metrics.render()
+    body, content_type = request.app.state.metrics.render(await ports_of(request).modules.figures())
     return Response(body, headers={"Content-Type": content_type})
 
 

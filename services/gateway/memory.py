@@ -11,6 +11,7 @@ import orjson
 
 from services.gateway.answers import json_bytes
 from services.gateway.memory_keeping import MemoryKeeping
+from services.gateway.memory_modules import MemoryModules
 from services.gateway.memory_routes import MemoryLetters, MemoryRoutes
 from services.gateway.ports import Item, Ports, Rebuild, Start, Verification
 from streams.bus.validate import parse_event
@@ -315,20 +316,6 @@ class MemoryWorkflows:
         await self.show(workflow_id)
         del self.stored[workflow_id]
         return {"id": workflow_id, "missing": []}
-
-
-class MemoryModules:
-    """One module with one operation, which answers with what it was given."""
-
-    async def list(self) -> list[dict[str, Any]]:
-        """See the ports."""
-        return [{"name": "context", "built_in": True, "operations": ["create-context"]}]
-
-    async def call(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
-        """See `ports.Modules`."""
-        if (module, operation) != ("context", "create-context"):
-            raise NotFound("operation.unknown", f"There is no operation {module}.{operation}.")
-        return {"contextId": f"{home or 'h'}/context-1", "given": dict(parameters)}
 
 
 @dataclass

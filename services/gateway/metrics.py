@@ -10,6 +10,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.gateway.ports import ModuleFigures
+
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
@@ -45,8 +47,21 @@ class Metrics:
         self.registry.register(RuleCollector(rule_figures))
         ProcessCollector(registry=self.registry)
 
-    def render(self) -> tuple[bytes, str]:
-        """The exposition and its content type."""
+        self._modules: dict[str, Gauge] = {
+            figure: Gauge(f"mplp_module_{figure}", text, ("module",), registry=self.registry)
+            for figure, text in (
+                ("serving", "Whether a process of a users' module lives and takes requests (1 or 0)."),
+                ("processes", "Living processes of a users' module."),
+                ("running", "Requests that the processes of a users' module work on, as they told with their leases."),
+            )
+        }
+
+    def render(self, modules: Mapping[str, ModuleFigures] | None = None) -> tuple[bytes, str]:
+        """The exposition and its content type. `modules`: how users' modules are."""
+        for figure, gauge in self._modules.items():
+            gauge.clear()  # a module that is not offered any more is gone from here, too
+            for name, figures in (modules or {}).items():
+                gauge.labels(name).set(getattr(figures, figure))
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 

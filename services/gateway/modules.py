@@ -22,8 +22,18 @@ Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=limits.
 
 @router.get("/v1/modules", response_class=Answer, summary="List modules", dependencies=[Depends(requires(Role.READER))])
 async def list_modules(request: Request) -> Any:
-    """Modules and their operations; they are few and come on one page."""
+    """Modules, how they are, and their operations; they are few and come on one page.
+
+    `status` is `serving`, `draining`, `stopped`, `silent` (no process of it lives) or `unknown` (no core answers); `instances` are the
+    living processes of a module that runs elsewhere, each with `lease_until` and what it says of itself.
+    """
     return Answer(cursors.page(await ports_of(request).modules.list(), None))
+
+
+@router.get("/v1/modules/{module}", response_class=Answer, summary="Show a module", dependencies=[Depends(requires(Role.READER))])
+async def show(request: Request, module: Name) -> Any:
+    """A module as in the list, with the JSON Schemas of its operations' parameters and results."""
+    return Answer(await ports_of(request).modules.show(module))
 
 
 @router.post(

@@ -232,11 +232,26 @@ class Workflows(Protocol):
         """Takes one back. Raises `NotFound` (`workflow.unknown`)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleFigures:
+    """How a module is that runs elsewhere."""
+
+    serving: bool
+    processes: int
+    running: int  #: requests that its processes work on, as they told with their leases
+
+
 class Modules(Protocol):
     """Modules and their operations."""
 
     async def list(self) -> list[dict[str, Any]]:
-        """Modules with the names of their operations, ordered by name."""
+        """Modules with the names of their operations and how they are, ordered by name."""
+
+    async def show(self, module: str) -> dict[str, Any]:
+        """A module with its operations, their schemas, and its processes. Raises `NotFound` (`module.unknown`)."""
+
+    async def figures(self) -> Mapping[str, ModuleFigures]:
+        """How the modules are that run elsewhere, by name: what was known not long ago; it never takes long."""
 
     async def call(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
         """The operation's result. Raises `NotFound`, `Refused` and what the module answers."""

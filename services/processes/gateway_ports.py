@@ -18,11 +18,11 @@ from services.history.query import QueryResult
 from services.history.saved import SavedQueries
 from services.history.sink import Sink
 from services.history.store import History
-from services.modules.catalogue import OPERATIONS
 from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
 from services.processes.gateway_history import HistoryUpkeep, Pausable
 from services.processes.gateway_keeping import HistoryKeeping, running_together
+from services.processes.gateway_modules import BusModules
 from services.processes.gateway_routes import BusLetters, ControlRoutes
 from services.processes.runtime import ENDED
 from streams import topics
@@ -38,7 +38,7 @@ from streams.errors import Unavailable
 from streams.log.figures import in_sum
 from streams.operations import CONTRACT
 from streams.records import Heartbeat, Json, SystemEvent, WorkflowTransition
-from streams.topics import COMMANDS, REQUESTS, WORKERS
+from streams.topics import COMMANDS, WORKERS
 
 #: A process that was silent for longer does not live.
 HEARTBEAT_AGE_S = 5.0
@@ -274,28 +274,6 @@ class BusWorkflows:
     async def delete(self, workflow_id: str, *, who: str, why: str) -> dict[str, Any]:
         """See `ports.Workflows`."""
         return (await self._bus.delete_workflow(workflow_id, by=who, why=why)).to_dict()
-
-
-class BusModules:
-    """`ports.Modules`: the built-in ones, and those of users that have an inbox."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-
-    async def list(self) -> list[dict[str, Any]]:
-        """See `ports.Modules`; of a module that runs elsewhere only the name is known."""
-        prefix = f"{REQUESTS}."
-        async with self._bus.kafka.admin() as admin:
-            names = [self._bus.kafka.names.logical(topic) for topic in await admin.list_topics()]
-        built_in = [{"name": name, "built_in": True, "operations": list(operations)} for name, operations in OPERATIONS.items()]
-        elsewhere = [
-            {"name": name.removeprefix(prefix), "built_in": False, "operations": None} for name in names if name.startswith(prefix)
-        ]
-        return sorted(built_in + elsewhere, key=lambda module: str(module["name"]))
-
-    async def call(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
-        """See `ports.Modules`."""
-        return await self._bus.call_module(module, operation, parameters, home=home, timeout=timeout)
 
 
 class Pulse:

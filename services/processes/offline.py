@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from services.modules.catalogue import OPERATIONS
     from services.modules.catalogue import describe as describe_module
+    from services.modules.catalogue import summary as summary_of_module
     from services.modules.registration import registered_modules
     from services.orchestrator.coverage import coverage_text
     from services.orchestrator.definition import Definition
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from services.orchestrator.view import fold
 
 _PLACES = {
-    "services.modules.catalogue": {"OPERATIONS": "OPERATIONS", "describe_module": "describe"},
+    "services.modules.catalogue": {"OPERATIONS": "OPERATIONS", "describe_module": "describe", "summary_of_module": "summary"},
     "services.modules.registration": {"registered_modules": "registered_modules"},
     "services.orchestrator.coverage": {"coverage_text": "coverage_text"},
     "services.orchestrator.definition": {"Definition": "Definition"},
@@ -54,6 +55,7 @@ __all__ = [
     "registered_modules",
     "run_trial",
     "story",
+    "summary_of_module",
     "timeline",
     "validate",
     "verdict",

@@ -42,6 +42,17 @@ class Messaging:
         """Sends a message to all who want its type; who has received it (`received`, `missing`) when all have or the time is over."""
         return await told(cast("Bus", self), type, {} if data is None else data, source=source, timeout=timeout, wait=wait)
 
+    async def modules(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All modules by name, built-in and registered ones (`kind`: `built-in`, `registered`).
+
+        Each with `module`, `kind`, `status` (`serving`, `draining`, `stopped`, `silent`: no process of it lives), `description`, the names
+        of its `operations`, the `instances` (processes) that live with `lease_until` and `detail`, and `registered_at`. Raises
+        `Unavailable`.
+        """
+        from streams.bus.modules import listed  # which knows us
+
+        return await listed(cast("Bus", self), kind)
+
     def messages(self, subscriber: str, types: Sequence[str] = ("**",), *, source: str | None = None) -> AsyncIterator[ModuleMessage]:
         """Broadcasts for a subscriber, as they come; each is received when the next is asked for.
 

@@ -75,6 +75,7 @@ class ListModules(HubPage):
     kind: Kind | None = None
     status: Status | None = None
     operation: Name | None = Field(None, description="Only modules with this operation.")
+    brief: bool = Field(False, description="Operations with their descriptions, without their schemas.")
     text: Text | None = Field(None, description="Part of the name or description, without regard to case.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from services.modules.hub.broadcasting import outstanding_for
@@ -46,6 +47,7 @@ from services.modules.lookup import changed, has_text, page
 from services.modules.operation import Decided, Done, Follow, Outcome, Refusal, Request, conflict, invalid, not_found, time_text
 from streams.log.types import Due, View
 from streams.operations import CONTRACT
+from streams.records import Json
 
 
 def registry_of(view: View[Any]) -> Registry:
@@ -139,7 +141,13 @@ def list_modules(view: View[Any], parameters: ListModules, request: Request) -> 
         and has_text(parameters.text, found.module, found.description)
     ]
     shown, total, following = page(wanted, lambda found: found.module, parameters)
+    if parameters.brief:
+        shown = [found.model_copy(update={"operations": _described(found.operations)}) for found in shown]
     return Done(aggregate_id=None, result=ModuleList(modules=shown, total=total, next=following, complete=True, missing_partitions=[]))
+
+
+def _described(operations: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: {"description": each.get("description", "") if isinstance(each, Mapping) else ""} for name, each in operations.items()}
 
 
 def get_module(view: View[Any], parameters: GetModule, request: Request) -> Outcome:

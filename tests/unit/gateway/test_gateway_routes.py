@@ -305,7 +305,16 @@ class TestRulesAndModules:
         assert [fault["pointer"] for fault in answer.json()["faults"]] == ["/1/x/y"]
 
     async def test_an_operation_is_called(self, http: httpx.AsyncClient) -> None:
-        assert (await http.get("/v1/modules")).json()["items"] == [{"name": "context", "built_in": True, "operations": ["create-context"]}]
+        (listed,) = (await http.get("/v1/modules")).json()["items"]
+        assert (listed["name"], listed["status"], listed["operations"], listed["instances"]) == (
+            "context",
+            "serving",
+            ["create-context"],
+            [],
+        )
+        shown = (await http.get("/v1/modules/context")).json()
+        assert shown["operations"]["create-context"]["description"] == "Opens a context."
+        assert problem(await http.get("/v1/modules/nothing")) == (404, "module.unknown")
         done = await http.post("/v1/modules/context/create-context?home=h7", json={"name": "n"})
         assert done.json() == {"result": {"contextId": "h7/context-1", "given": {"name": "n"}}}
         assert problem(await http.post("/v1/modules/context/nope")) == (404, "operation.unknown")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import types
@@ -12,7 +13,7 @@ import pytest
 
 from services.modules import Call, Module, OperationFailed
 from services.modules.beating import BEATS_PER_SILENCE
-from services.modules.catalogue import MODULES
+from services.modules.catalogue import MODULES, describe
 from services.modules.extension.host import CHECK_S, LOAD_S, ROUND_S, UNLOAD_S
 from services.modules.extension.state import WAIT_US
 from services.modules.operation import types_of
@@ -33,6 +34,17 @@ def test_the_diagrams_are_drawn_from_the_tables_and_every_event_is_listed() -> N
                 assert f"    {before} --> {after}\n" in lifecycle.diagram() + "\n"
             assert lifecycle.diagram() in REFERENCE
         assert all(f"`{name}`" in REFERENCE for event_class in module.events for name in types_of(event_class))
+
+
+def test_every_operation_is_there_with_all_its_parameters_and_a_call_that_names_those_that_are_needed() -> None:
+    for name in MODULES:
+        for operation, found in (describe(name) or {}).items():
+            section = REFERENCE.partition(f"\n### {name}.{operation}\n")[2].partition("\n### ")[0]
+            assert found["description"] in section
+            assert found["parameters"].get("properties", {}).keys() <= set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+            (example,) = re.findall(rf"`mplp modules call {name} {operation}( --parameters '(.*)')?`", section)
+            assert list(json.loads(example[1] or "{}")) == list(found["parameters"].get("required", []))
+            assert f"`{found['result']['title']}`" in REFERENCE
 
 
 def test_every_code_of_a_refusal_is_told() -> None:

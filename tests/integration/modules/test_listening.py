@@ -1,0 +1,202 @@
+"""Broadcasts to users' modules, and what lists tell of their processes: away and back, crashed in the middle, dead without a word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from services.modules import Call, Module, presence
+from services.processes.gateway_modules import BusModules
+from streams.bus import Bus, connect
+from streams.codec.avro import Codec
+from streams.kafka import Kafka
+from streams.settings import Settings
+from tests.integration.orchestrator.cores import core
+
+pytestmark = pytest.mark.broker
+
+PATIENCE_S = 60.0
+
+
+class Ears:
+    """A module that hears of orders, in the way that the test wants."""
+
+    def __init__(self) -> None:
+        self.module = Module("ears")
+        self.heard: list[tuple[str, str]] = []
+        self.deaf = 0  #: how many more messages its listener fails at
+        self.held: asyncio.Event | None = None
+
+        @self.module.on("order.*")
+        async def order(data: dict[str, Any], call: Call) -> None:
+            if self.held is not None:
+                await self.held.wait()
+            self.heard.append((data["name"], call.request_id))
+            if self.deaf:
+                self.deaf -= 1
+                raise RuntimeError("it did not get that")
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.heard]
+
+
+@asynccontextmanager
+async def serving(ears: Ears, settings: Settings, bus: Bus) -> AsyncIterator[None]:
+    """The module serves, and the hub knows it."""
+    ready = asyncio.Event()
+    task = asyncio.create_task(ears.module.run(settings.model_copy(update={"module_drain_ms": 100}), ready=ready.set))
+    try:
+        await asyncio.wait_for(ready.wait(), PATIENCE_S)
+        await until_subscribed(bus)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until_subscribed(bus: Bus) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while "ears" not in [each["subscriber"] for each in (await hub(bus, "subscriptions"))["subscriptions"]]:
+            await asyncio.sleep(0.05)
+
+
+async def hub(bus: Bus, operation: str, **parameters: Any) -> Any:
+    return await bus.call_module("hub", operation, parameters, home="hub")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def bus(settings: Settings, kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
+    async with core(kafka, codec, "core-1"), connect(settings) as bus:
+        yield bus
+
+
+async def test_a_module_hears_what_it_wants_and_its_sender_is_told(settings: Settings, bus: Bus) -> None:
+    ears = Ears()
+    async with serving(ears, settings, bus):
+        report = await bus.broadcast("order.paid", {"name": "tea"})
+        assert (report["received"], report["missing"]) == (["ears"], [])
+        assert (await bus.broadcast("stock.empty", {}))["subscribers"] == 0
+    assert ears.names() == ["tea"]
+
+
+async def test_what_is_sent_while_the_module_is_away_waits_within_its_deadline(settings: Settings, bus: Bus) -> None:
+    async with serving(Ears(), settings, bus):
+        pass
+    lost = await bus.broadcast("order.paid", {"name": "lost"}, timeout=0.2)
+    assert (lost["received"], lost["missing"]) == ([], ["ears"])
+    waiting = asyncio.create_task(bus.broadcast("order.paid", {"name": "kept"}, timeout=PATIENCE_S))
+    ears = Ears()
+    async with serving(ears, settings, bus):
+        assert (await waiting)["received"] == ["ears"]
+    assert ears.names() == ["kept"], "nobody waits for the other one any more"
+
+
+async def test_a_listener_that_fails_is_called_again_when_the_module_is_back_and_it_counts_once(settings: Settings, bus: Bus) -> None:
+    ears = Ears()
+    ears.deaf = 1
+    async with serving(ears, settings, bus):
+        waiting = asyncio.create_task(bus.broadcast("order.paid", {"name": "tea"}, timeout=PATIENCE_S))
+        await until(lambda: ears.names() == ["tea"])
+        assert not waiting.done(), "the module has not received it"
+    again = Ears()
+    async with serving(again, settings, bus):
+        report = await waiting
+    assert (report["received"], report["subscribers"]) == (["ears"], 1)
+    assert again.names() == ["tea"]
+    assert {message_id for _, message_id in ears.heard + again.heard} == {ears.heard[0][1]}, "a repeat is recognised by its id"
+
+
+async def test_a_message_whose_listener_was_interrupted_comes_again(settings: Settings, bus: Bus) -> None:
+    interrupted = Ears()
+    interrupted.held = asyncio.Event()
+    async with serving(interrupted, settings, bus):
+        waiting = asyncio.create_task(bus.broadcast("order.paid", {"name": "tea"}, timeout=PATIENCE_S))
+        async with asyncio.timeout(PATIENCE_S):
+            while not (await bus.modules("registered"))[0]["instances"]:
+                await asyncio.sleep(0.05)
+    assert interrupted.names() == []
+    ears = Ears()
+    async with serving(ears, settings, bus):
+        assert (await waiting)["received"] == ["ears"]
+    assert set(ears.names()) == {"tea"}
+
+
+async def test_lists_tell_which_processes_live_and_which_module_is_silent(
+    settings: Settings, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LEASE_MS", 1000)
+    monkeypatch.setattr(presence, "RENEWAL_S", 0.3)
+    gateway = BusModules(bus)
+    ears = Ears()
+
+    async def row() -> dict[str, Any]:
+        return next(each for each in await bus.modules() if each["module"] == "ears")
+
+    async def becomes(status: str) -> dict[str, Any]:
+        async with asyncio.timeout(PATIENCE_S):
+            while (found := await row())["status"] != status:
+                await asyncio.sleep(0.05)
+        return found
+
+    ready = asyncio.Event()
+    task = asyncio.create_task(ears.module.run(settings, ready=ready.set))
+    await asyncio.wait_for(ready.wait(), PATIENCE_S)
+    await becomes("serving")
+    async with asyncio.timeout(PATIENCE_S):
+        while not (instance := (await row())["instances"][0])["detail"]:
+            await asyncio.sleep(0.05)  # it tells of itself with its first renewal
+    assert instance["instance"].startswith("ears-")
+    assert instance["detail"] == {"running": 0, "limit": settings.module_concurrency, "abandoned": 0, "draining": False}
+    assert [each["name"] for each in await gateway.list() if not each["built_in"]] == ["ears"]
+    async with asyncio.timeout(PATIENCE_S):
+        while not (figures := await gateway.figures()):
+            pass  # the hub took longer than a scrape waits
+    assert (figures["ears"].serving, figures["ears"].processes) == (True, 1)
+    await hub(bus, "drain", module="ears")
+    assert (await becomes("draining"))["instances"] != []
+    await hub(bus, "start", module="ears")
+    await becomes("serving")
+
+    # It dies without a word: whoever held its connection is gone, and no lease is renewed.
+    monkeypatch.setattr(presence.Presence, "leave", _without_a_word)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (await becomes("silent"))["instances"] == []
+    shown = await gateway.show("ears")
+    assert (shown["status"], shown["instances"]) == ("silent", [])
+    gone = [event.data async for event in _events(bus, "hub.instance-gone")]
+    assert [each["lapsed"] for each in gone] == [True]
+
+
+async def _without_a_word(_: Any) -> None:
+    """As if it were killed."""
+
+
+async def _events(bus: Bus, type: str) -> AsyncIterator[Any]:
+    async for delivered in bus.read("mplp.module.messages", until_end=True, type=type):
+        yield delivered.record
+
+
+async def test_without_a_core_the_topics_tell_which_modules_there_are(settings: Settings, codec: Codec) -> None:
+    module = Module("lonely")
+    ready = asyncio.Event()
+    task = asyncio.create_task(module.run(settings, ready=ready.set))
+    try:
+        await asyncio.wait_for(ready.wait(), PATIENCE_S)
+        async with connect(settings) as bus:
+            found = {each["name"]: each for each in await BusModules(bus).list()}
+        assert (found["lonely"]["status"], found["lonely"]["operations"]) == ("unknown", None)
+        assert found["plan"]["built_in"] is True
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
