@@ -19,6 +19,8 @@ PLACE = struct.Struct("<qq")  #: offset, timestamp in milliseconds
 CHECK = struct.Struct("<q")
 PLACE_FIELD = "place_"
 CHECK_FIELD = "check_"
+#: How a body begins whose id is a UUID as text: its length as Avro writes it, and where the text ends.
+_UUID_LENGTH, _UUID_END = 36 << 1, 5 + 1 + 36
 _SYNC = b"mplp/history/syn"
 _PLACE_TYPE = {"type": "fixed", "name": "mplp_history_place", "size": PLACE.size}
 _CHECK_TYPE = {"type": "fixed", "name": "mplp_history_check", "size": CHECK.size}
@@ -43,6 +45,8 @@ def body_id(value: bytes) -> bytes:
 
     Every record of ours begins with `id`, a string: a length and its bytes, after the five bytes of the framing.
     """
+    if len(value) >= _UUID_END and value[5] == _UUID_LENGTH:
+        return value[6:_UUID_END]
     length = shift = 0
     for position in range(5, min(len(value), 10)):
         byte = value[position]

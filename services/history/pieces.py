@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_OFFSETS_MAX
-from services.history.partition import size_of
 from services.history.rows import Raw
 from services.history.verify_sums import Range
+from services.history.waiting import size_of
 
 R = TypeVar("R", bound=Raw)
 

@@ -20,6 +20,7 @@ from streams.errors import Refused
 from streams.kafka import Kafka, start
 from streams.log.kafka_log import RANGE_OPTIONS
 from streams.log.reader import epoch_at
+from streams.parsed import hand_out_as_parsed
 
 #: Records that are taken over at once; the event loop is busy meanwhile.
 FETCH_RECORDS_MAX = 5_000
@@ -97,6 +98,7 @@ async def _pieces(
     consumer.seek(tp, of.first)
     cutter: Cutter[ConsumerRecord] = Cutter(of, ends)
     while int(await consumer.position(tp)) < of.end:
+        hand_out_as_parsed(consumer)
         fetched = (await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS_MAX)).get(tp, [])
         for record in fetched:
             for piece in cutter.take(record):

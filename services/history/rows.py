@@ -6,7 +6,7 @@ Every offset of the block becomes exactly one row: of the record's table, of `de
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -53,17 +53,21 @@ class SeenIds:
         """`entries`: offset and id of what lies before the first record, ascending."""
         self._offsets: dict[int, int] = {}  #: hash of the id → offset, in order of offsets
         for offset, record_id in entries:
-            self.is_repeat(offset, record_id)
+            self.is_new(offset, record_id)
 
-    def is_repeat(self, offset: int, record_id: bytes) -> bool:
-        """Whether the id was seen at most `REPEAT_WINDOW_OFFSETS` offsets ago; takes it in otherwise."""
+    def is_new(self, offset: int, record_id: bytes) -> bool:
+        """Whether the id was not seen in the last `REPEAT_WINDOW_OFFSETS` offsets; then it is taken in."""
         number = hash(record_id)
-        before = self._offsets.pop(number, None)
-        if before is not None and offset - before <= REPEAT_WINDOW_OFFSETS:
-            self._offsets[number] = before
+        before = self._offsets.get(number)
+        if before is None:
+            self._offsets[number] = offset
             return True
+        del self._offsets[number]
+        if offset - before <= REPEAT_WINDOW_OFFSETS:
+            self._offsets[number] = before
+            return False
         self._offsets[number] = offset
-        return False
+        return True
 
     def forget_from(self, offset: int) -> None:
         """Forgets what was taken in at `offset` and later: a block is built anew."""
@@ -121,15 +125,7 @@ def build_rows(span: Span, records: Iterable[Raw], source: Source, codec: Codec,
     instead, which is what finds the ones that ClickHouse cannot read.
     """
     builder = _Builder(span, source, codec, seen, strict)
-    expected, timestamp = span.first, 0
-    for record in records:
-        timestamp = min(max(record.timestamp or 0, 0), TIMESTAMP_MS_MAX)
-        for offset in range(expected, record.offset):
-            builder.gap(offset, timestamp)
-        builder.take(record, timestamp)
-        expected = record.offset + 1
-    for offset in range(expected, span.end):
-        builder.gap(offset, timestamp)
+    builder.take_all(records)
     builder.rows.epoch_after = builder.rule.epoch
     return builder.rows
 
@@ -140,33 +136,48 @@ class _Builder:
     def __init__(self, span: Span, source: Source, codec: Codec, seen: SeenIds, strict: bool) -> None:
         self.rows = Rows()
         self.rule = ReadersRule(span.epoch_before)
-        self._source, self._codec, self._seen, self._strict = source, codec, seen, strict
+        self._span, self._source, self._codec, self._seen = span, source, codec, seen
         #: framing of a body that is written with our own schema of a record that belongs here → table
         self._plain = {b"\x00" + codec.schema_id(name).to_bytes(4, "big"): TABLES[name] for name in source.records if name in TABLES}
+        #: the same → takes a row of that table as it is; what is not in it has to be looked into
+        self._as_it_is: dict[bytes, Callable[[Row], None]] = {}
+        if not strict:
+            self._as_it_is = {frame: self.rows.tables.setdefault(table, []).append for frame, table in self._plain.items()}
 
-    def take(self, record: Raw, timestamp: int) -> None:
-        """One record."""
+    def take_all(self, records: Iterable[Raw]) -> None:
+        """The rows of all offsets of the block. This is what every record of the history goes through: little is done for each."""
+        expected, timestamp = self._span.first, 0
+        is_log, judge, as_it_is, is_new = self._source.is_log, self.rule.judge_headers, self._as_it_is, self._seen.is_new
+        for record in records:
+            offset, value, timestamp = record.offset, record.value, record.timestamp or 0
+            if not 0 <= timestamp <= TIMESTAMP_MS_MAX:
+                timestamp = min(max(timestamp, 0), TIMESTAMP_MS_MAX)
+            if offset > expected:
+                self._gaps(expected, offset, timestamp)
+            expected = offset + 1
+            if is_log and (verdict := judge(record.headers)) is not Verdict.VALID:
+                self._note(record, timestamp, _VERDICT_KINDS[verdict])
+                continue
+            add = as_it_is.get(value[:5]) if value else None
+            if add is None or value is None:
+                self._take_other(record, timestamp)
+                continue
+            record_id = body_id(value)
+            if not record_id or is_new(offset, record_id):
+                add((offset, timestamp, value[5:]))
+            else:
+                self._note(record, timestamp, "repeat")
+        self._gaps(expected, self._span.end, timestamp)
+        self.rows.tables = {table: rows for table, rows in self.rows.tables.items() if rows}
+
+    def _take_other(self, record: Raw, timestamp: int) -> None:
+        """A record that is no body of our own schema, as far as its first bytes say."""
         if not self._source.records:
             self.rows.add(DEAD_LETTERS, (record.offset, timestamp, _dead_letter(record)))
-            return
-        if self._source.is_log:
-            verdict = self.rule.judge_headers(record.headers)
-            if verdict is not Verdict.VALID:
-                self._note(record, timestamp, _VERDICT_KINDS[verdict])
-                return
-        value = record.value
-        if value is None:
+        elif record.value is None:
             self._note(record, timestamp, "tombstone")
-            return
-        table = self._plain.get(value[:5])
-        if table is None or self._strict:
-            self._take_decoded(record, timestamp, value)
-            return
-        record_id = body_id(value)
-        if record_id and self._seen.is_repeat(record.offset, record_id):
-            self._note(record, timestamp, "repeat")
-            return
-        self.rows.add(table, (record.offset, timestamp, value[5:]))
+        else:
+            self._take_decoded(record, timestamp, record.value)
 
     def _take_decoded(self, record: Raw, timestamp: int, value: bytes) -> None:
         """A body that must be read here: of another version of a schema, of a foreign one, or not what it says."""
@@ -181,14 +192,15 @@ class _Builder:
             self._note(record, timestamp, kind, error.code, error.message)
             return
         record_id = plain["id"].encode()
-        if record_id and self._seen.is_repeat(record.offset, record_id):
+        if record_id and not self._seen.is_new(record.offset, record_id):
             self._note(record, timestamp, "repeat")
             return
         self.rows.add(TABLES[name], (record.offset, timestamp, body))
 
-    def gap(self, offset: int, timestamp: int) -> None:
-        """An offset without a record: deleted by retention or compaction before it was read, or a transaction's marker."""
-        self.rows.add(LOG_RECORDS, (offset, timestamp, _gap_body()))
+    def _gaps(self, first: int, end: int, timestamp: int) -> None:
+        """Offsets without a record: deleted by retention or compaction before they were read, or a transaction's markers."""
+        for offset in range(first, end):
+            self.rows.add(LOG_RECORDS, (offset, timestamp, _gap_body()))
 
     def _note(self, record: Raw, timestamp: int, kind: str, code: str = "", message: str = "") -> None:
         record_type, epoch = type_and_epoch(record.headers)

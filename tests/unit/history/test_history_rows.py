@@ -132,9 +132,9 @@ def test_dead_letters_keep_bytes_and_errors() -> None:
 
 def test_an_id_repeats_only_within_the_window() -> None:
     seen = SeenIds([(0, b"a")])
-    assert seen.is_repeat(REPEAT_WINDOW_OFFSETS, b"a")
-    assert not seen.is_repeat(REPEAT_WINDOW_OFFSETS + 1, b"a")
-    assert seen.is_repeat(REPEAT_WINDOW_OFFSETS + 2, b"a")
+    assert not seen.is_new(REPEAT_WINDOW_OFFSETS, b"a")
+    assert seen.is_new(REPEAT_WINDOW_OFFSETS + 1, b"a")
+    assert not seen.is_new(REPEAT_WINDOW_OFFSETS + 2, b"a")
 
 
 def test_a_block_built_anew_does_not_take_its_own_ids_for_repeats() -> None:
