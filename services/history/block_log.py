@@ -97,6 +97,11 @@ class BlockLog:
             self._confirmed_s = began_s
             return began_s + LEASE_S - _now_s()
 
+    @property
+    def outwaited(self) -> bool:
+        """Whether no insert that an earlier owner began can be under way any more."""
+        return _now_s() >= self._claimed_s + LEASE_S + INSERT_SECONDS_MAX
+
     async def outwait(self) -> None:
         """Returns when no insert that an earlier owner began can be under way any more."""
         await asyncio.sleep(max(0.0, self._claimed_s + LEASE_S + INSERT_SECONDS_MAX - _now_s()))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from streams.records import Block, Inserted, Record, derived_id
 from streams.topics import partition_of
@@ -32,6 +33,8 @@ class Span:
     epoch_before: int = 0
     epoch_after: int = 0
     known: int = 0  #: rows below this offset may be in the tables although the log says nothing of them
+    topic_id: str = ""  #: identity of the topic; empty: not known
+    salt: str = ""  #: of a topic that was made anew under its name: tells its blocks from those of the one before
 
     @property
     def offsets(self) -> int:
@@ -41,7 +44,7 @@ class Span:
 
 def token(span: Span, table: str, month: int) -> str:
     """What ClickHouse recognises the insert by."""
-    return f"{span.topic}/{span.partition}/{span.first}/{span.end}/{table}/{month}"
+    return f"{span.topic}/{span.partition}/{span.first}/{span.end}/{table}/{month}" + (f"/{span.salt}" if span.salt else "")
 
 
 def unit_of(topic: str, partition: int, units: int) -> int:
@@ -51,7 +54,9 @@ def unit_of(topic: str, partition: int, units: int) -> int:
 
 def block_record(span: Span, *, history: str, epoch: int, time: datetime, source: str) -> Block:
     """The decision as it is appended. `history`: identity of the tables that it is for."""
-    data = {"epoch_after": span.epoch_after, "known": span.known, "history": history}
+    data: dict[str, Any] = {"epoch_after": span.epoch_after, "known": span.known, "history": history, "topic_id": span.topic_id}
+    if span.salt:
+        data["salt"] = span.salt
     return Block(
         id=derived_id("block", span.topic, span.partition, span.first, span.end, epoch), type=BLOCK_DECIDED, source=source,
         subject=span.topic, time=time, data=data, topic=span.topic, partition=span.partition, first_offset=span.first,
@@ -75,7 +80,13 @@ class Progress:
     end: int = 0  #: offset after the last block
     epoch: int = 0  #: epoch of the partition's log there
     known: int = 0  #: see `Span`
+    topic_id: str = ""  #: of the topic that the last block is of
     pending: deque[Span] = field(default_factory=deque)  #: decided, not known as inserted; in order
+
+
+def same_topic(one: str, other: str) -> bool:
+    """Whether two identities are of the same topic, as far as they are known."""
+    return not one or not other or one == other
 
 
 def is_of(record: Record, history: str) -> bool:
@@ -92,13 +103,14 @@ def fold(progress: dict[tuple[str, int], Progress], record: Record, history: str
             epoch_after = int(record.data.get("epoch_after", 0))
             span = Span(
                 topic=record.topic, partition=record.partition, first=record.first_offset, end=record.end_offset,
-                epoch_before=record.reader_epoch or 0, epoch_after=epoch_after,
+                epoch_before=record.reader_epoch or 0, epoch_after=epoch_after, topic_id=str(record.data.get("topic_id", "")),
+                salt=str(record.data.get("salt", "")),
             )  # fmt: skip
-            if span.first == 0:
+            if span.first == 0 or not same_topic(span.topic_id, seen.topic_id):
                 # The topic was made anew under its old name: what was decided before is about another one.
                 seen.end, seen.pending = 0, deque()
             if span.end > seen.end:
-                seen.end, seen.epoch, seen.known = span.end, epoch_after, int(record.data.get("known", 0))
+                seen.end, seen.epoch, seen.known, seen.topic_id = span.end, epoch_after, int(record.data.get("known", 0)), span.topic_id
                 seen.pending.append(span)
         case Inserted() if is_of(record, history):
             done = progress.get((record.topic, record.partition))

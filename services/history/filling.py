@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from services.history import incarnations
 from services.history import insert as inserts
 from services.history.blocks import Span, token
 from services.history.cluster import for_cluster
 from services.history.container import Row
 from services.history.engine import Connections, error_code, is_unavailable, unavailable
-from services.history.ports import BlockRefused, Kept, Place
+from services.history.ports import BlockRefused, Incarnation, Kept, Place
 from services.history.rows import REPEAT_WINDOW_OFFSETS, by_month
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS, all_tables
 from streams.errors import Unavailable
@@ -109,6 +110,27 @@ class Filling:
             return {(physical[topic], int(number)): Kept(first=int(first), last=int(last)) for topic, number, first, last in rows}
 
         return await self._asking(work)
+
+    async def incarnations(self, places: Collection[Place]) -> dict[Place, Incarnation]:
+        """See `ports.Tables`."""
+        logical = {(self._settings.names.logical(topic), number): (topic, number) for topic, number in places}
+
+        def work(client: Client) -> dict[Place, Incarnation]:
+            incarnations.create(client, self._settings.clickhouse_cluster)
+            return {logical[place]: one for place, one in incarnations.read(client, logical).items()}
+
+        return await self._asking(work)
+
+    async def note_incarnations(self, noted: Mapping[Place, Incarnation]) -> None:
+        """See `ports.Tables`."""
+        logical = {(self._settings.names.logical(topic), number): one for (topic, number), one in noted.items()}
+        await self._asking(lambda client: incarnations.note(client, logical))
+
+    async def set_aside(self, place: Place, incarnation: Incarnation) -> str:
+        """See `ports.Tables`."""
+        logical = (self._settings.names.logical(place[0]), place[1])
+        await self._writers.idle()
+        return await self._asking(lambda client: incarnations.set_aside(client, logical, incarnation, self._settings.clickhouse_cluster))
 
     async def recent_ids(self, topic: str, partition: int, before: int) -> list[tuple[int, bytes]]:
         """Offset and id of the rows in the repeat window before an offset, ascending."""

@@ -19,6 +19,8 @@ from streams.codec.avro import Codec
 from streams.kafka import Kafka, start
 from streams.log.fenced import FencedLog
 from streams.log.reader import epoch_at
+from streams.parsed import hand_out_as_parsed
+from streams.topic_ids import topic_ids
 from streams.topics import BLOCKS
 
 #: Records that are taken over at once; the event loop is busy meanwhile.
@@ -55,6 +57,10 @@ class KafkaFeed:
         metadata = await self._asker._client.fetch_all_metadata()
         return {topic: len(metadata.partitions_for_topic(topic) or ()) for topic in metadata.topics()}
 
+    async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """See `ports.Feed`."""
+        return await topic_ids(self._asker._client, sorted(topics))
+
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """See `ports.Feed`."""
         found = await self._asker.beginning_offsets([TopicPartition(*place) for place in places])
@@ -90,6 +96,7 @@ class KafkaFeed:
         if not self._consumer.assignment():
             await asyncio.sleep(FETCH_WAIT_MS / 1000)
             return ()
+        hand_out_as_parsed(self._consumer)
         fetched: Mapping[TopicPartition, list[Any]] = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=FETCH_RECORDS_MAX)
         now_s = asyncio.get_running_loop().time()
         if now_s - self._asked_s < POSITIONS_S:
@@ -139,5 +146,6 @@ def kafka_ports(kafka: Kafka, codec: Codec, history: History, *, shared: bool) -
         open_log=lambda number: FencedLog(kafka, codec, topic=BLOCKS, partition=number, owner=owner),
         membership=membership,
         in_thread=asyncio.to_thread,
+        alone=not shared,
         build=Building(history.erasures, kafka.names),
     )

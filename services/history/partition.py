@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_OFFSETS_MAX, Span
 from services.history.rows import Raw, SeenIds, Source
+from services.history.waiting import Waiting
 
-#: Bytes that a record costs beside its value: what Python keeps for it.
-RECORD_OVERHEAD_BYTES = 600
 #: What may wait of one partition, in blocks; it is not read on above it, and the others are.
 WAITING_BLOCKS_MAX = 3
 
@@ -25,14 +24,15 @@ class Partition:
     decided: int  #: offset after the last decided block
     epoch: int = 0  #: epoch of the log there
     known: int = 0  #: see `Span`
+    topic_id: str = ""  #: see `Span`
+    salt: str = ""  #: see `Span`
     pending: deque[Span] = field(default_factory=deque)  #: decided by an earlier sink, perhaps not inserted
     read: int = 0  #: offset after the last that was read, gaps included
-    records: deque[Raw] = field(default_factory=deque)
-    bytes: int = 0  #: of `records`
+    records: Waiting = field(default_factory=Waiting)
     oldest_s: float = 0.0  #: when the first of the waiting offsets was read (monotonic)
     seen: SeenIds | None = None
     busy: bool = False  #: a block of it is being inserted
-    under_way: int = 0  #: bytes of that block
+    under_way: int = 0  #: bytes of the block that was cut last
     after_gap: bool = False  #: the last block ended with offsets that hold no record
 
     @property
@@ -48,24 +48,29 @@ class Partition:
     @property
     def full(self) -> bool:
         """Whether it should not be read on."""
-        return self.bytes >= WAITING_BLOCKS_MAX * BLOCK_BYTES_MAX or len(self.records) >= WAITING_BLOCKS_MAX * BLOCK_OFFSETS_MAX
+        return self.bytes >= WAITING_BLOCKS_MAX * BLOCK_BYTES_MAX or self.records.count >= WAITING_BLOCKS_MAX * BLOCK_OFFSETS_MAX
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the records that wait."""
+        return self.records.bytes
 
     def take(self, records: Sequence[Raw], position: int, now_s: float) -> None:
         """Takes what the consumer gave; `position` is the offset that it will read next."""
         if not self.waiting:
             self.oldest_s = now_s
-        for record in records:
-            if record.offset >= self.read:
-                self.records.append(record)
-                self.bytes += size_of(record)
+        if records and records[0].offset < self.read:
+            records = [record for record in records if record.offset >= self.read]
+        self.records.add(records)
         self.read = max(self.read, position, records[-1].offset + 1 if records else 0)
 
-    def due(self, now_s: float, *, age_s: float, hurry: bool) -> bool:
-        """Whether there is a block to insert now."""
+    def due(self, now_s: float, *, age_s: float, hurry: bool, enough_bytes: int = BLOCK_BYTES_MAX) -> bool:
+        """Whether there is a block to insert now. `enough_bytes`: are a block."""
         if self.pending:
             return self.read >= self.pending[0].end
         waiting = self.waiting
-        return waiting > 0 and (hurry or waiting >= BLOCK_OFFSETS_MAX or self.bytes >= BLOCK_BYTES_MAX or now_s - self.oldest_s >= age_s)
+        large = waiting >= BLOCK_OFFSETS_MAX or self.bytes >= min(enough_bytes, BLOCK_BYTES_MAX)
+        return waiting > 0 and (hurry or large or now_s - self.oldest_s >= age_s)
 
     def cut(self, now_s: float) -> tuple[Span, list[Raw], bool]:
         """The next block, its records, and whether it was decided before (then its boundaries are those)."""
@@ -76,7 +81,10 @@ class Partition:
         records, end = self._taken(first, min(self.read, first + BLOCK_OFFSETS_MAX), BLOCK_BYTES_MAX)
         self.decided = end
         self.oldest_s = now_s
-        span = Span(topic=self.topic, partition=self.partition, first=first, end=end, epoch_before=self.epoch, known=self.known)
+        span = Span(
+            topic=self.topic, partition=self.partition, first=first, end=end, epoch_before=self.epoch, known=self.known,
+            topic_id=self.topic_id, salt=self.salt,
+        )  # fmt: skip
         return span, records, False
 
     def _taken(self, first: int, end: int, bytes_max: int | None) -> tuple[list[Raw], int]:
@@ -84,21 +92,8 @@ class Partition:
 
         In a log a block of ours ends where offsets are missing: the epoch after them has to be asked for.
         """
-        taken: list[Raw] = []
-        weight, following, cuts = 0, first, bytes_max is not None and self.source.is_log
-        while self.records and self.records[0].offset < end:
-            record, size = self.records[0], size_of(self.records[0])
-            if taken and ((bytes_max is not None and weight + size > bytes_max) or (cuts and record.offset > following)):
-                return taken, following if cuts else record.offset
-            self.records.popleft()
-            self.bytes -= size
-            if record.offset >= first:
-                taken.append(record)
-                weight += size
-                following = record.offset + 1
-        return taken, following if cuts and taken else end
-
-
-def size_of(record: Raw) -> int:
-    """About how much memory a record takes, bytes."""
-    return len(record.value or b"") + len(record.key or b"") + RECORD_OVERHEAD_BYTES
+        before = self.records.bytes
+        until_gap = bytes_max is not None and self.source.is_log
+        taken, stopped = self.records.take(first, end, bytes_max, until_gap=until_gap)
+        self.under_way = before - self.records.bytes
+        return taken, end if stopped is None else stopped

@@ -42,11 +42,27 @@ class Kept:
     last: int  #: highest offset
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incarnation:
+    """Which topic the rows of a partition are of: a topic that is deleted and made again under its name is another one."""
+
+    topic_id: str
+    number: int  #: 0: the first that the history knows
+
+    @property
+    def salt(self) -> str:
+        """See `Span`."""
+        return self.topic_id[:8] if self.number else ""
+
+
 class Feed(Protocol):
     """Reads partitions without a group. All methods raise `KafkaError`, `OSError` or `Unavailable` when the broker is away."""
 
     async def topics(self) -> Mapping[str, int]:
         """All topics on the broker with their partition counts."""
+
+    async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """Identities of those of the topics that there are; empty if the broker has none."""
 
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """First offsets."""
@@ -94,6 +110,15 @@ class Tables(Protocol):
     async def recent_ids(self, topic: str, partition: int, before: int) -> Sequence[tuple[int, bytes]]:
         """Offset and id of the rows in the repeat window before an offset, ascending."""
 
+    async def incarnations(self, places: Collection[Place]) -> Mapping[Place, Incarnation]:
+        """Which topics the rows of partitions are of, as far as it was noted."""
+
+    async def note_incarnations(self, incarnations: Mapping[Place, Incarnation]) -> None:
+        """Notes which topics the rows of partitions are of from now on."""
+
+    async def set_aside(self, place: Place, incarnation: Incarnation) -> str:
+        """Gives the rows of a partition, which are of a topic that is no more, to another name, and returns that. May be repeated."""
+
 
 class Membership(Protocol):
     """Which partitions of the log of blocks are ours: with them come the partitions of topics whose blocks are decided there."""
@@ -116,4 +141,5 @@ class Ports:
     open_log: Callable[[int], FencedLog]  #: a hold on a partition of the log of blocks
     membership: Callable[[int], Membership]  #: given the number of partitions of the log of blocks
     in_thread: Callable[..., Awaitable[Any]]  #: runs a function that takes long
+    alone: bool  #: no other process can fill the tables
     build: Callable[..., Rows] = build_rows  #: makes rows of records; in place of it one that leaves out what was erased

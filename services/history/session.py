@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from aiokafka.errors import KafkaError
 
-from services.history.blocks import BLOCK_INSERTED, unit_of
+from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_INSERTED, unit_of
 from services.history.partition import Partition
 from services.history.ports import Feed, Fetched, Membership, Place, Ports
 from services.history.reached import Reached
@@ -85,6 +85,9 @@ class Session:
     async def _discover_on(self, begun: Callable[[], None]) -> None:
         while True:
             self._look.clear()
+            for unit in list(self._units.values()):
+                if unit.claimed.is_set():
+                    await unit.drop_remade()
             await self.discover()
             if self._group is not None and self._group.units is not None and self._all_claimed(self._group.units):
                 begun()
@@ -183,9 +186,13 @@ class Session:
         while True:
             parts = list(self._parts.values())
             if sum(part.bytes for part in parts) >= BUFFER_BYTES_MAX:
+                # Many partitions at once, and none with a whole block: the fullest are inserted as they are.
+                self._pace.enough_bytes = max(part.bytes for part in parts) // 2
                 self._room.clear()
+                self.wake()
                 await self._room.wait()
                 continue
+            self._pace.enough_bytes = BLOCK_BYTES_MAX
             feed.pause([place for place, part in self._parts.items() if part.full])
             fetched = await feed.fetch()
             now_s = asyncio.get_running_loop().time()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
 from services.history.block_log import BlockLog
-from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_OFFSETS_MAX, Span
+from services.history.blocks import BLOCK_BYTES_MAX, BLOCK_OFFSETS_MAX, Progress, Span, same_topic
+from services.history.origins import Origins
 from services.history.partition import Partition
-from services.history.ports import BlockRefused, Feed, Kept, Place, Ports
+from services.history.ports import BlockRefused, Feed, Incarnation, Kept, Place, Ports
 from services.history.reached import Reached
 from services.history.rows import Raw, Rows, SeenIds, Source
 from services.history.tables import LOG_RECORDS
@@ -44,6 +45,7 @@ class Pace:
 
     hurry: int = 0  #: calls that wait for everything to be inserted
     age_s: float = AGE_S
+    enough_bytes: int = BLOCK_BYTES_MAX  #: are a block; fewer while nothing more can be read before something is inserted
 
 
 class Unit:
@@ -60,6 +62,8 @@ class Unit:
         self.wake = asyncio.Event()
         self._ports, self._feed, self._reached, self._pace, self._room = ports, feed, reached, pace, room
         self._log = BlockLog(ports, number, history)
+        self._origins = Origins(ports, feed)
+        self._dropped = False  #: partitions, since they were last taken in
         self._inserting: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
@@ -79,35 +83,56 @@ class Unit:
 
     async def take_in(self, sources: Mapping[Place, Source]) -> bool:
         """Works on these partitions of topics from now on; whether that is a change. The hold must be claimed."""
-        gone = [place for place in self.places if place not in sources]
-        for place in gone:
-            del self.places[place]
-            self.troubles.pop(place, None)
+        before = len(self.places)
+        self.places = {place: part for place, part in self.places.items() if place in sources}
+        self.troubles = {place: trouble for place, trouble in self.troubles.items() if place in sources}
+        gone, self._dropped = self._dropped or len(self.places) < before, False
         new = [place for place in sources if place not in self.places]
-        if new:
-            unknown = {place[0] for place in new if place not in self._log.progress}
+        origins = await self._origins.of(new, self._log) if new else {}
+        if origins:
+            unknown = {place[0] for place, origin in origins.items() if self._progress(place, origin) is None}
             kept = await self._ports.tables.kept(unknown) if unknown else {}
-            starts = await self._feed.starts(new)
-            for place in new:
-                self.places[place] = await self._resume(place, sources[place], starts[place], kept.get(place))
+            starts = await self._feed.starts(origins)
+            for place, origin in origins.items():
+                self.places[place] = await self._resume(place, sources[place], starts[place], kept.get(place), origin)
                 self._reached.begins(place, self.places[place].start)
-        return bool(new or gone)
+                self.troubles.pop(place, None)
+        return bool(origins) or gone
 
-    async def _resume(self, place: Place, source: Source, log_start: int, kept: Kept | None) -> Partition:
+    async def drop_remade(self, places: Iterable[Place] | None = None) -> None:
+        """Drops partitions whose topic was deleted and made again under its name (of `places`, or all), with what was read of them.
+
+        What was read before a look that still finds the topic is of that topic. `take_in` takes the new one in.
+        """
+        looked = {place: self.places[place] for place in (self.places if places is None else places)}
+        ids = await self._feed.topic_ids({topic for topic, _ in looked}) if looked else {}
+        for place, part in looked.items():
+            if self.places.get(place) is part and not same_topic(part.topic_id, ids.get(place[0], "")):
+                del self.places[place]
+                self._dropped = True
+                self.troubles[place] = "its topic was deleted and made again"
+                log.warning("history.topic.remade", topic=place[0], partition=place[1], earlier=part.topic_id, now=ids[place[0]])
+                if part.busy:
+                    self._origins.leaving[place] = part
+
+    def _progress(self, place: Place, origin: Incarnation) -> Progress | None:
+        """What the log of blocks says of a partition of the topic that there is now."""
+        progress = self._log.progress.get(place)
+        return progress if progress is not None and same_topic(progress.topic_id, origin.topic_id) else None
+
+    async def _resume(self, place: Place, source: Source, log_start: int, kept: Kept | None, origin: Incarnation) -> Partition:
         """Where a partition goes on: after its last block; if the log says nothing of it, where the tables may lack something."""
         topic, number = place
-        progress = self._log.progress.get(place)
+        progress = self._progress(place, origin)
+        part = Partition(topic=topic, partition=number, source=source, decided=log_start, topic_id=origin.topic_id, salt=origin.salt)
         if progress is not None:
-            part = Partition(
-                topic=topic, partition=number, source=source, decided=progress.end, epoch=progress.epoch, pending=progress.pending,
-                known=progress.known,
-            )  # fmt: skip
+            part.decided, part.epoch, part.pending, part.known = progress.end, progress.epoch, progress.pending, progress.known
         else:
-            # Of the last block perhaps not all tables have their rows: it is looked over again.
-            known = kept.last + 1 if kept else 0
-            decided = max(kept.first, known - BLOCK_OFFSETS_MAX) if kept else log_start
-            part = Partition(topic=topic, partition=number, source=source, decided=decided, known=known)
-            part.epoch = await self._epoch_at(part, decided)
+            if kept:
+                # Of the last block perhaps not all tables have their rows: it is looked over again.
+                part.known = kept.last + 1
+                part.decided = max(kept.first, part.known - BLOCK_OFFSETS_MAX)
+            part.epoch = await self._epoch_at(part, part.decided)
         part.read = part.start
         return part
 
@@ -132,7 +157,10 @@ class Unit:
         """The partitions whose next block is due and has room: the one that has waited longest first."""
         now_s = asyncio.get_running_loop().time()
         hurry = self._pace.hurry > 0
-        due = [part for part in self.places.values() if not part.busy and part.due(now_s, age_s=self._pace.age_s, hurry=hurry)]
+        age_s, enough_bytes = self._pace.age_s, self._pace.enough_bytes
+        due = [
+            part for part in self.places.values() if not part.busy and part.due(now_s, age_s=age_s, hurry=hurry, enough_bytes=enough_bytes)
+        ]
         under_way = [part.under_way for part in self.places.values() if part.busy]
         chosen: list[Partition] = []
         for part in sorted(due, key=lambda part: part.oldest_s):
@@ -153,6 +181,8 @@ class Unit:
 
     async def _round(self, due: list[Partition]) -> None:
         """One block of each: build, decide, and begin to insert."""
+        await self.drop_remade([(part.topic, part.partition) for part in due])
+        due = [part for part in due if self.places.get((part.topic, part.partition)) is part]
         now_s = asyncio.get_running_loop().time()
         built = [await self._build(part, *part.cut(now_s)) for part in due]
         self._room()
@@ -170,7 +200,6 @@ class Unit:
         self.wake.set()
 
     async def _build(self, part: Partition, span: Span, records: list[Raw], decided: bool) -> _Built:
-        part.under_way = sum(len(record.value or b"") for record in records)
         if part.seen is None:
             ids = await self._ports.tables.recent_ids(span.topic, span.partition, span.first) if span.first else []
             part.seen = SeenIds(ids)

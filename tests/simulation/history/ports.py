@@ -32,6 +32,10 @@ class SimulatedFeed:
         """See `ports.Feed`."""
         return await self._broker.ask(self._loop, lambda: dict(self._cluster))
 
+    async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """See `ports.Feed`."""
+        return await self._broker.ask(self._loop, lambda: {topic: f"id of {topic}" for topic in topics if topic in self._cluster})
+
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """See `ports.Feed`."""
         asked = list(places)

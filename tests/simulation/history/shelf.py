@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from services.history.blocks import Span, token
 from services.history.container import Row, body_id
-from services.history.ports import BlockRefused, Kept, Place
+from services.history.ports import BlockRefused, Incarnation, Kept, Place
 from services.history.rows import REPEAT_WINDOW_OFFSETS
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS
 from streams.errors import Unavailable
@@ -48,6 +48,7 @@ class Shelf:
         self._tokens: dict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
         self.deduplicates = True  #: switched by tests of the tests
         self.deadlines = True
+        self.incarnations: dict[Place, Incarnation] = {}
         self.connections = 0  #: grows when everything that is on its way is lost
         self.totals: Counter[str] = Counter()
 
@@ -139,6 +140,19 @@ class SimulatedTables:
             return {place: Kept(first=min(found), last=max(found)) for place, found in offsets.items()}
 
         return await self._ask(look)
+
+    async def incarnations(self, places: Collection[Place]) -> Mapping[Place, Incarnation]:
+        """See `ports.Tables`."""
+        noted = self._shelf.incarnations
+        return await self._ask(lambda: {place: noted[place] for place in places if place in noted})
+
+    async def note_incarnations(self, incarnations: Mapping[Place, Incarnation]) -> None:
+        """See `ports.Tables`."""
+        await self._ask(lambda: self._shelf.incarnations.update(incarnations))
+
+    async def set_aside(self, place: Place, incarnation: Incarnation) -> str:
+        """See `ports.Tables`."""
+        raise AssertionError(f"{place} is the same topic all the time")
 
     async def recent_ids(self, topic: str, partition: int, before: int) -> Sequence[tuple[int, bytes]]:
         """See `ports.Tables`."""

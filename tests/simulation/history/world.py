@@ -71,7 +71,7 @@ class Process:
 
         ports = Ports(
             names=TopicNames(), codec=CODEC, owner=self.name, tables=SimulatedTables(world.shelf, loop), open_feed=open_feed,
-            open_log=open_log, membership=membership, in_thread=in_thread,
+            open_log=open_log, membership=membership, in_thread=in_thread, alone=world.alone,
         )  # fmt: skip
         self.sink = Sinking(ports)
         await self.sink.run()
@@ -201,6 +201,7 @@ class World:
         self.broker.weather = self.broker.weather.calm()
         self.shelf.weather = TableWeather(slow_us=10_000)
         self.group.doubles = 0.0
+        self.group.rebalance()  # what was given to two of them is given to one
         for process in self.processes.values():
             process.loop.steps_left = None
             process.loop.on_crash = None
