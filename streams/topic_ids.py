@@ -103,6 +103,6 @@ async def topic_ids(client: AIOKafkaClient, topics: list[str] | None = None) -> 
         raise KafkaError("No broker is known.")
     try:
         answer: Any = await client.send(node, _Metadata(topics))
-    except (IncompatibleBrokerVersion, NotImplementedError):
+    except (IncompatibleBrokerVersion, RuntimeError):  # the second is how aiokafka says that a broker lacks the version
         return {}
     return {name: str(topic_id) for code, name, topic_id, *_ in answer.topics if not code and topic_id != _NONE}
