@@ -31,7 +31,10 @@ _Due = list[tuple[int, str, int, str]]  # heap of (clock at which a group is due
 class _Running:
     """One active rule and its groups, the least recently used first."""
 
-    __slots__ = ("active", "chained", "counters", "floor_us", "grace_us", "groups", "lag_us", "level", "settled")
+    __slots__ = (
+        "active", "chained", "clock_us", "counters", "due_us", "floor_us", "grace_us", "groups", "lag_us", "late_us", "level", "settled",
+        "simple", "touched", "watermark_us",
+    )  # fmt: skip
 
     def __init__(self, active: ActiveRule) -> None:
         self.active = active
@@ -43,6 +46,16 @@ class _Running:
         self.floor_us = BEGINNING_US  # the watermark is at least here
         self.settled = active.rule.output == "final" or active.rule.timed
         self.chained = bool(active.rule.upstream)
+        self.simple = self.settled and not self.chained
+        self.touched: set[str] = set()  # groups, since `Engine.changed` was last asked for
+        self.clock_us: int | None = None  # of its level, from which the following were found
+        self.watermark_us = self.late_us = self.due_us = BEGINNING_US
+
+    def moved(self, clock_us: int, watermark_us: int) -> None:
+        """The clock of its level has come to `clock_us`, and its records are settled up to `watermark_us`."""
+        self.clock_us, self.watermark_us = clock_us, watermark_us
+        self.due_us = watermark_us + self.lag_us
+        self.late_us = self.due_us - self.grace_us
 
 
 class Engine:
@@ -55,7 +68,7 @@ class Engine:
         self._clocks: list[int] = [BEGINNING_US]  # by level
         self._readers: dict[str, dict[str, int]] = {}  # rule → the rules that read its composites, with their order
         self._deferred: set[tuple[str, str]] = set()
-        self.changed: set[tuple[str, str]] = set()  #: (rule, group) touched since the caller last cleared it; also those gone
+        self._gone: set[tuple[str, str]] = set()  # (rule, group) of rules that have ended, since the last `take_changed`
 
     # --- rules ---
 
@@ -117,7 +130,7 @@ class Engine:
     def _forget(self, rule_id: str) -> None:
         running = self._rules.pop(rule_id, None)
         if running is not None:
-            self.changed.update((rule_id, key) for key in running.groups)
+            self._gone.update((rule_id, key) for key in running.touched.union(running.groups))
 
     def _order(self) -> None:
         """Levels and lags, after a change of the rules."""
@@ -140,7 +153,7 @@ class Engine:
             rule_id = running.active.id
             if (running.level, running.lag_us) == (level[rule_id], lag[rule_id]):
                 continue
-            running.floor_us = self._settled_us(running)
+            running.floor_us, running.clock_us = self._settled_us(running), None
             running.level, running.lag_us = level[rule_id], lag[rule_id]
             for key, group in running.groups.items():
                 group.scheduled_us = None
@@ -157,39 +170,49 @@ class Engine:
 
         `arrival` orders records of equal time. A composite (`seen.after`) is never late.
         """
-        running = self._rules[rule_id]
-        counters = running.counters
+        return [*self._feed(self._rules[rule_id], group_key, seen, arrival)]
+
+    def feed_all(self, rule_id: str, fed: Iterable[tuple[str, Seen, Arrival]]) -> list[Draft]:
+        """As `feed`, of several records (group, record, arrival) one after the other."""
+        running, drafts = self._rules[rule_id], list[Draft]()
+        for group_key, seen, arrival in fed:
+            found = self._feed(running, group_key, seen, arrival)
+            if found:
+                drafts += found
+        return drafts
+
+    def _feed(self, running: _Running, group_key: str, seen: Seen, arrival: Arrival) -> Sequence[Draft]:
+        clock_us = self._clocks[running.level]
+        if clock_us != running.clock_us:
+            running.moved(clock_us, self._settled_us(running))
+        counters, time_us, watermark_us = running.counters, seen.time_us, running.watermark_us
         counters.matched += 1
-        counters.last_us = seen.time_us
-        watermark_us = self._settled_us(running)
+        counters.last_us = time_us
         group = running.groups.get(group_key)
-        if group is not None and group.holds(seen.id, watermark_us):
-            counters.duplicates += 1
-            return []
-        if seen.time_us < watermark_us + running.lag_us - running.grace_us and seen.after is None:
-            counters.late_came(seen.id, watermark_us + running.lag_us - running.grace_us - seen.time_us)
-            return []
         if group is None:
+            if time_us < running.late_us and seen.after is None:
+                counters.late_came(seen.id, running.late_us - time_us)
+                return ()
             group = running.groups[group_key] = self._group(running, group_key)
             self._evict(running)
         else:
+            if group.holds(seen.id, watermark_us):
+                counters.duplicates += 1
+                return ()
+            if time_us < running.late_us and seen.after is None:
+                counters.late_came(seen.id, running.late_us - time_us)
+                return ()
             running.groups.move_to_end(group_key)
-        self.changed.add((rule_id, group_key))
-        scheduled_us = group.scheduled_us
-        if not running.settled or running.chained or scheduled_us is None:
-            drafts = group.settle(watermark_us) if watermark_us > group.settled_us else []
-            drafts += group.add(seen, arrival, watermark_us)
-            self._after(running, group_key, group)
-            return drafts
-        # Until it is due, settling it would change nothing; and the record makes it due when it settles itself.
-        if scheduled_us <= watermark_us + running.lag_us:
-            drafts = group.settle(watermark_us)
-            drafts += group.add(seen, arrival, watermark_us)
-            self._after(running, group_key, group)
-            return drafts
-        drafts = group.add(seen, arrival, watermark_us)
-        if seen.time_us + 1 + running.lag_us < scheduled_us:
-            self._after(running, group_key, group)
+        running.touched.add(group_key)
+        # Until it is due, settling it would change nothing.
+        if running.simple and (scheduled_us := group.scheduled_us) is not None and scheduled_us > running.due_us:
+            assert isinstance(group, SettledGroup)
+            if group.put(seen, arrival, watermark_us):
+                self._after(running, group_key, group)
+            return ()
+        drafts = group.settle(watermark_us) if watermark_us > group.settled_us else []
+        drafts += group.add(seen, arrival, watermark_us)
+        self._after(running, group_key, group)
         return drafts
 
     def revise(self, rule_id: str, before: tuple[str, Seen] | None, after: tuple[str, Seen] | None, arrival: Arrival) -> list[Draft]:
@@ -201,7 +224,7 @@ class Engine:
         if group is None or not group.holds(before[1].id, self._settled_us(running)):
             # The rule came into force after it was said for the first time.
             return [] if after is None else self.feed(rule_id, *after, arrival)
-        self.changed.add((rule_id, before[0]))
+        running.touched.add(before[0])
         if after is not None and after[0] == before[0] and after[1].time_us == before[1].time_us:
             drafts = group.replace(before[1], after[1])
             self._after(running, before[0], group)
@@ -252,7 +275,7 @@ class Engine:
         for running in self._rules.values():
             if level is not None and running.level != level:
                 continue
-            running.floor_us = max(running.floor_us, watermark_us)
+            running.floor_us, running.clock_us = max(running.floor_us, watermark_us), None
             settled_us = self._settled_us(running)
             for key in list(running.groups):
                 drafts += self._settle(running, key, running.groups[key], settled_us)
@@ -289,7 +312,7 @@ class Engine:
             if running is None or group is None or group.scheduled_us != due_us or running.level != level:
                 continue  # the group was evicted, dropped or scheduled anew
             group.scheduled_us = None
-            self.changed.add((rule_id, key))
+            running.touched.add(key)
             drafts += self._settle(running, key, group, self._settled_us(running))
         return _ordered(drafts)
 
@@ -315,7 +338,7 @@ class Engine:
     def _evict(self, running: _Running) -> None:
         while len(running.groups) > self._groups_max:
             key, _ = running.groups.popitem(last=False)
-            self.changed.add((running.active.id, key))
+            running.touched.add(key)
             running.counters.evicted += 1
 
     # --- state ---
@@ -324,11 +347,24 @@ class Engine:
         """Every (rule, group) kept, the least recently used first."""
         return [(rule_id, key) for rule_id, running in self._rules.items() for key in running.groups]
 
+    def take_changed(self) -> set[tuple[str, str]]:
+        """The groups (rule, group) that were touched since this was called last, also those that are gone."""
+        found, self._gone = self._gone, set()
+        for rule_id, running in self._rules.items():
+            found.update([(rule_id, key) for key in running.touched])
+            running.touched.clear()
+        return found
+
     def group(self, rule_id: str, group_key: str) -> tuple[Group, int] | None:
         """A group that is kept, and the watermark up to which its records are settled. To be looked at only."""
         running = self._rules.get(rule_id)
         group = None if running is None else running.groups.get(group_key)
-        return None if group is None or running is None else (group, self._settled_us(running))
+        if running is None or group is None:
+            return None
+        watermark_us = self._settled_us(running)
+        if isinstance(group, SettledGroup):
+            group.catch_up(watermark_us)
+        return group, watermark_us
 
     def dump_group(self, rule_id: str, group_key: str) -> Json | None:
         """The state of a group as JSON; None if it is not kept (any more)."""

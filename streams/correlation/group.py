@@ -4,7 +4,8 @@ Theory of operation. The watermark splits the records in two: those before it ar
 any more), those from it on are *pending*. There are two kinds of groups.
 
 A `SettledGroup` folds a record when it settles, and says once what is found. That is the whole of `output: final`, and of
-everything that is found at instants (a window that closes, a deadline): an instant is only reached by the watermark.
+everything that is found at instants (a window that closes, a deadline): an instant is only reached by the watermark. Where only the
+close of a window can tell anything, settled records wait for it, as long as they are few, and are folded together.
 
 An `EagerGroup` (`streams.correlation.eager`) folds a record when it arrives, and revises what it said when one comes in between.
 """
@@ -18,10 +19,13 @@ from typing import Any, NamedTuple, Protocol
 from streams.correlation.folds import Fold, Silence, new_fold
 from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import BEFORE_ALL, Arrival, Draft, Found, Place, Seen
+from streams.correlation.windows import Tumbling, Window
 from streams.records import Json, derived_id
 
 #: Ids remembered before those that are over are looked for.
 _SWEEP = 64
+#: Records that wait for the close of their window before the settled ones among them are folded.
+_PATIENCE = 64
 
 
 class Entry(NamedTuple):
@@ -83,9 +87,12 @@ class Base:
         if self._last_us is None or time_us > self._last_us:
             self._last_us = time_us
         if len(ids) >= self._sweep_at:
-            limit = watermark_us - self._kept_us
-            self._ids = {record_id: at for record_id, at in ids.items() if at > limit}
-            self._sweep_at = max(_SWEEP, 2 * len(self._ids))
+            self._sweep(watermark_us)
+
+    def _sweep(self, watermark_us: int) -> None:
+        limit = watermark_us - self._kept_us
+        self._ids = {record_id: at for record_id, at in self._ids.items() if at > limit}
+        self._sweep_at = max(_SWEEP, 2 * len(self._ids))
 
     def _entry(self, seen: Seen, arrival: Arrival) -> Entry:
         tie: Any
@@ -173,7 +180,7 @@ class Group(Protocol):
         """Whether something was put off."""
 
     def due_us(self) -> int | None:
-        """The watermark at which `settle` has something to do or the group can be forgotten; None: there is none."""
+        """The watermark at which `settle` has something to say or much to do, or the group can be forgotten; None: there is none."""
 
     def empty(self, watermark_us: int) -> bool:
         """Whether forgetting the group would change nothing."""
@@ -199,22 +206,41 @@ class Group(Protocol):
 class SettledGroup(Base):
     """See the module."""
 
-    __slots__ = ()
+    __slots__ = ("_window",)
 
     deferred = False
 
     def __init__(self, active: ActiveRule, key: str) -> None:
         super().__init__(active, key, journaled=False)
+        # Of a rule that reads no composites, which may be revised as long as they are pending.
+        waits = active.rule.timed and not self._chained and isinstance(self.fold, Window)
+        self._window = self.fold if waits and isinstance(self.fold, Window) else None
 
     def add(self, seen: Seen, arrival: Arrival, watermark_us: int) -> list[Draft]:
         """See `Group.add`."""
-        self._hold(seen, watermark_us)
-        entry, pending = self._entry(seen, arrival), self._pending
-        if not pending or pending[-1] < entry:
+        self.put(seen, arrival, watermark_us)
+        return []
+
+    def put(self, seen: Seen, arrival: Arrival, watermark_us: int) -> bool:
+        """As `add`; whether it may be due earlier now than before. Made for every match: with everything in one place."""
+        time_us, record_id, ids, pending = seen[0], seen[1], self._ids, self._pending
+        ids[record_id] = time_us
+        if self._last_us is None or time_us > self._last_us:
+            self._last_us = time_us
+        if len(ids) >= self._sweep_at:
+            self._sweep(watermark_us)
+        if self._chained:
+            entry = self._entry(seen, arrival)
+        else:
+            entry = _new_entry(Entry, (time_us, arrival if self._eager else record_id, arrival, seen))
+        if not pending:
+            pending.append(entry)
+            return True
+        if pending[-1] < entry:
             pending.append(entry)
         else:
             insort(pending, entry)
-        return []
+        return pending[0] is entry or (len(pending) == _PATIENCE + 1 and self._window is not None)
 
     def remove(self, seen: Seen) -> list[Draft]:
         """See `Group.remove`."""
@@ -234,18 +260,40 @@ class SettledGroup(Base):
     def settle(self, watermark_us: int) -> list[Draft]:
         """See `Group.settle`."""
         self.settled_us = watermark_us
-        fold, drafts, pending = self.fold, list[Draft](), self._pending
+        drafts, pending = list[Draft](), self._pending
         if pending and pending[0].time_us < watermark_us:
             count = bisect_left(pending, watermark_us, key=_time_of)
-            for entry in pending[:count]:
-                self._close(entry.time_us, drafts)
-                found = fold.add(entry.seen)
-                if found is not None and (said := self._silence.said(found)) is not None:
-                    drafts.append(self._draft(said, place_of(entry)))
+            if isinstance(self._window, Tumbling):
+                self._fold_windows(self._window, count, drafts)
+            else:
+                self._fold_each(count, drafts)
             del pending[:count]
         self._close(watermark_us, drafts)
-        fold.forget(watermark_us)
+        self.fold.forget(watermark_us)
         return drafts
+
+    def _fold_each(self, count: int, drafts: list[Draft]) -> None:
+        fold = self.fold
+        for entry in self._pending[:count]:
+            self._close(entry.time_us, drafts)
+            found = fold.add(entry.seen)
+            if found is not None and (said := self._silence.said(found)) is not None:
+                drafts.append(self._draft(said, place_of(entry)))
+
+    def _fold_windows(self, window: Tumbling, count: int, drafts: list[Draft]) -> None:
+        """As `_fold_each`, where nothing is found at a record and a window's end does not depend on its records."""
+        pending, first = self._pending, 0
+        while first < count:
+            self._close(pending[first].time_us, drafts)
+            end = bisect_left(pending, window.end_us(pending[first].time_us), first, count, key=_time_of)
+            window.extend([entry.seen for entry in pending[first:end]])
+            first = end
+
+    def catch_up(self, watermark_us: int) -> None:
+        """Folds what is settled, where that waits for the close of its window: for those who look at what was seen."""
+        due_us = self.due_us()
+        if self._window is not None and watermark_us > self.settled_us and due_us is not None and due_us > watermark_us:
+            self.settle(watermark_us)
 
     def _close(self, until_us: int, drafts: list[Draft]) -> None:
         deadline_us = self.fold.deadline_us
@@ -260,6 +308,8 @@ class SettledGroup(Base):
 
     def due_us(self) -> int | None:
         """See `Group.due_us`."""
+        if self._window is not None and 0 < len(self._pending) <= _PATIENCE:
+            return self._window.end_us(self._pending[0].time_us)
         pending_us = self._pending[0].time_us + 1 if self._pending else None
         deadline_us = self.fold.deadline_us
         if pending_us is None:

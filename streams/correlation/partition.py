@@ -6,7 +6,7 @@ from a checkpoint says the same, with the same ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,9 @@ from streams.correlation.explain import composite
 from streams.correlation.intentions import Headers, headers_of_said
 from streams.correlation.level_clocks import LevelClocks, LevelMark
 from streams.correlation.parse import parse_rule
-from streams.correlation.rows import read_rows, seen_of_row, value_of_json
+from streams.correlation.rows import MatchedRule, Row, read_rows, seen_of_row, value_of_json
 from streams.correlation.rules import ActiveRule
-from streams.correlation.seen import Draft, Seen
+from streams.correlation.seen import Arrival, Draft, Seen
 from streams.errors import InvalidDocument
 from streams.records import CompositeEvent, Json
 from streams.topics import CHAIN_HEADER, COMPOSITES
@@ -112,30 +112,50 @@ class CorrelatePartition:
 
     def _batch(self, plain: Mapping[str, Any], timestamp_us: int) -> list[Draft]:
         rules, rows = read_rows(plain["data"])
-        in_use = [self._in_use(rule_id, order) for rule_id, order, _ in rules]  # nothing changes them within a batch
+        self.counters.matches += len(rows)
         topic, partition = source = (plain["topic"], plain["partition"])
         last = self._last.setdefault(source, {})
         drafts: list[Draft] = []
-        feed, counters = self.engine.feed, self.counters
-        counters.matches += len(rows)
-        for row in rows:
-            rule_id, order, names = rules[row[0]]
-            if not in_use[row[0]]:
+        first = 0
+        while first < len(rows):
+            # Rows of one rule that follow each other are fed together: mostly all of them.
+            number, end = rows[first][0], first + 1
+            while end < len(rows) and rows[end][0] == number:
+                end += 1
+            drafts += self._rows(rules[number], rows[first:end], (topic, partition), last, timestamp_us)
+            first = end
+        return drafts
+
+    def _rows(
+        self, rule: MatchedRule, rows: Sequence[Row], source: tuple[str, int], last: dict[str, tuple[int, int]], timestamp_us: int
+    ) -> list[Draft]:
+        """Rows of one rule; `last`: of their source partition."""
+        rule_id, order, names = rule
+        if not self._in_use(rule_id, order):
+            for _ in rows:
                 self._not_in_use(rule_id, order)
+            return []
+        place, repeated = last.get(rule_id, _NOWHERE), 0
+        topic, partition = source
+        fed: list[tuple[str, Seen, Arrival]] = []
+        drafts: list[Draft] = []
+        for row in rows:
+            at = (row[1], row[2])
+            if at <= place:
+                repeated += 1
                 continue
-            place = (row[1], row[2])
-            if place <= last.get(rule_id, _NOWHERE):
-                counters.repeated += 1
-                continue
-            last[rule_id] = place
+            place = at
+            seen, extra = seen_of_row(row, names), row[11]
             if topic != COMPOSITES:
-                at_us = timestamp_us if row[11] is None else row[11].get("at", timestamp_us)
-                drafts += feed(rule_id, row[9], seen_of_row(row, names), (at_us, topic, partition, row[1]))
-            elif self._is_repeated(partition, rule_id, row[4], row[9], row[11] or {}):
-                counters.repeated += 1
+                at_us = timestamp_us if extra is None else extra.get("at", timestamp_us)
+                fed.append((row[9], seen, (at_us, topic, partition, row[1])))
+            elif self._is_repeated(partition, rule_id, row[4], row[9], extra or {}):
+                repeated += 1
             else:
-                before, after, arrival = fed_of(seen_of_row(row, names), row[9], row[11] or {})
-                drafts += self.engine.revise(rule_id, before, after, arrival)
+                drafts += self.engine.revise(rule_id, *fed_of(seen, row[9], extra or {}))
+        last[rule_id] = place
+        self.counters.repeated += repeated
+        drafts += self.engine.feed_all(rule_id, fed)
         return drafts
 
     def _is_repeated(self, partition: int, rule_id: str, composite_id: str, group_key: str, extra: Mapping[str, Any]) -> bool:

@@ -85,11 +85,11 @@ class RowsWriter:
         return self._rows[0][1], self._rows[0][2]
 
 
-Rule: TypeAlias = tuple[str, int, tuple[str, ...]]  #: id, order of its version, matchers
+MatchedRule: TypeAlias = tuple[str, int, tuple[str, ...]]  #: id, order of its version, matchers
 Row: TypeAlias = tuple[int, int, int, int, str, str, str, str, str, str, str, dict[str, Any] | None]
 
 
-def read_rows(text: str) -> tuple[list[Rule], list[Row]]:
+def read_rows(text: str) -> tuple[list[MatchedRule], list[Row]]:
     """Rules and rows in the payload of a `MatchBatch`."""
     content = orjson.loads(text)
     return [(rule_id, order, tuple(names)) for rule_id, order, names in content["rules"]], content["rows"]
@@ -98,8 +98,10 @@ def read_rows(text: str) -> tuple[list[Rule], list[Row]]:
 def seen_of_row(row: Row, names: tuple[str, ...]) -> Seen:
     """What the engine keeps of the record of a row; `names` are the matchers of its rule."""
     _, _, _, time_us, record_id, record_type, source, tenant, correlation_id, _, data, extra = row
-    value, depth = (None, 0) if extra is None else (value_of_json(extra.get("value")), extra.get("depth", 0))
     # Made for every match: without the detour over a constructor in Python.
+    if extra is None:
+        return _new_seen(Seen, (time_us, record_id, record_type, source, tenant, correlation_id, names, data, None, None, 0))
+    value, depth = value_of_json(extra.get("value")), extra.get("depth", 0)
     return _new_seen(Seen, (time_us, record_id, record_type, source, tenant, correlation_id, names, data, value, None, depth))
 
 

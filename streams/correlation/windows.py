@@ -8,6 +8,7 @@ So a record that arrives out of order costs as much as the records behind it, wh
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from streams import limits
@@ -81,6 +82,20 @@ class Window:
             assert self._journal is not None
             self._journal.append(entry)
         return found
+
+    def extend(self, several: Sequence[Seen]) -> None:
+        """`add` of records that lie in the present window, or open the next one together, where nothing is found at records."""
+        records, figure = self._records, self._figure
+        if figure is not None:
+            for seen in several:
+                figure.add(seen.value)
+        if len(records) - self._start + len(several) <= SAMPLES_MAX:
+            records.extend(several)
+            self._thin(len(records))
+            return
+        for seen in several:
+            records.append(seen)
+            self._thin(len(records))
 
     def _over(self, first_us: int, last_us: int, time_us: int) -> bool:
         """Whether a record at `time_us` is in a new window."""
@@ -161,6 +176,10 @@ class Window:
 
     def _begin_us(self) -> int:
         return self._records[self._start].time_us
+
+    def end_us(self, first_us: int) -> int:
+        """When the window that is open closes at the earliest, or, if none is, the one that a record at `first_us` opens."""
+        raise AssertionError("a sliding window never closes")
 
     def close(self, until_us: int) -> list[Found]:
         """See `Fold.close`."""
@@ -260,6 +279,12 @@ class Tumbling(Window):
     def _end_us(self) -> int:
         return self._begin_us() + self._timespan_us
 
+    def end_us(self, first_us: int) -> int:
+        """See `Window.end_us`."""
+        if self._start < len(self._records):
+            first_us = self._records[self._start].time_us
+        return first_us - first_us % self._timespan_us + self._timespan_us
+
 
 class Session(Window):
     """From the first record to the last + gap, at most to the first + timespan if there is one; that instant not included."""
@@ -275,6 +300,10 @@ class Session(Window):
 
     def _end_us(self) -> int:
         return self._ends_us(self._records[self._start].time_us, self._records[-1].time_us)
+
+    def end_us(self, first_us: int) -> int:
+        """See `Window.end_us`."""
+        return self._end_us() if self._start < len(self._records) else self._ends_us(first_us, first_us)
 
 
 class RateChange(Tumbling):

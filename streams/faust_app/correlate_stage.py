@@ -330,8 +330,7 @@ class Owner:
         return self.position > self._checkpointed_position and waited_s >= self._ports.checkpoint_interval_s
 
     async def _checkpoint(self) -> None:
-        self._changed |= self.state.engine.changed
-        self.state.engine.changed.clear()
+        self._changed |= self.state.engine.take_changed()
         groups = self._writer.groups((group, self._content(group)) for group in sorted(self._changed))
         await self._write(groups)
         position = self.position
