@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from streams.errors import InvalidInput
 
@@ -71,6 +72,7 @@ def _text(text: str) -> Fraction | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def format_duration(milliseconds: int) -> str:
     """The shortest exact text that `parse_duration_ms` reads back: `90000` → `90s`, `3600000` → `1h`."""
     for unit in ("d", "h", "m", "s"):

@@ -28,6 +28,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 #: Namespace of all derived ids (UUIDv5).
 ID_NAMESPACE = uuid.UUID("6d706c70-0000-5000-8000-6261636b626e")
+_NAMESPACE = ID_NAMESPACE.bytes
 
 
 def from_micros(time_us: int) -> datetime:
@@ -64,7 +65,7 @@ def new_id() -> str:
 def derived_id(*parts: object) -> str:
     """The id that derives from `parts` (UUIDv5 over their texts joined by "/")."""
     # As uuid.uuid5, without the object in between: ids are made for every record.
-    name = ID_NAMESPACE.bytes + "/".join(map(str, parts)).encode()
+    name = _NAMESPACE + "/".join(map(str, parts)).encode()
     raw = bytearray(hashlib.sha1(name, usedforsecurity=False).digest()[:16])
     raw[6] = raw[6] & 0x0F | 0x50
     raw[8] = raw[8] & 0x3F | 0x80

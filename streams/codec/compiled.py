@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 from streams.codec.payload import payload_text
-from streams.codec.primitives import READERS, WRITE_ERRORS, WRITERS, Read, Write, array, enum, mapping, optional
+from streams.codec.primitives import READERS, WRITE_ERRORS, WRITERS, Read, Write, array, enum, mapping, optional, read_time
 from streams.errors import InvalidInput
 from streams.nesting import parsed
 from streams.records import from_micros, to_micros
@@ -40,10 +40,18 @@ class CompiledRecord:
         self._write_plain = tuple(write for write, _ in plain)
         self._read_plain = tuple(read for _, read in plain)
         self._values = attrgetter(*self.names)
+        self._places = {name: place for place, name in enumerate(self.names)}
 
-    def write(self, record: Any) -> bytes:
-        """Body of an object. Raises `InvalidInput` (`record.invalid`) with the field as pointer, or `TooLarge` for its `data`."""
-        values = self._values(record)
+    def write(self, record: Any, instead: Mapping[str, Any] | None = None) -> bytes:
+        """Body of an object, with the fields `instead` of its own.
+
+        Raises `InvalidInput` (`record.invalid`) with the field as pointer, or `TooLarge` for its `data`.
+        """
+        values: Sequence[Any] = self._values(record)
+        if instead is not None:
+            values = changed = [*values]
+            for name, value in instead.items():
+                changed[self._places[name]] = value
         try:
             return b"".join([write(value) for write, value in zip(self._write, values, strict=True)])
         except WRITE_ERRORS:
@@ -96,9 +104,11 @@ def _compile(schema: Any, name: str, hint: Any) -> tuple[Write, Read]:
         return optional(*_compile(value, name, _without_none(hint)))
     kind = schema["type"] if isinstance(schema, dict) else schema
     if hint is not None and name == "data":
-        return _converted(kind, payload_text, parsed)
+        return _converted(WRITERS[kind], READERS[kind], payload_text, parsed)
     if hint is datetime:
-        return _converted(kind, to_micros, from_micros)
+        return _converted(WRITERS[kind], read_time, to_micros, from_micros)
+    if isinstance(schema, dict) and schema.get("logicalType") == "timestamp-micros":
+        return WRITERS[kind], read_time
     match kind:
         case "enum":
             return enum(schema["symbols"])
@@ -114,9 +124,7 @@ def _compile(schema: Any, name: str, hint: Any) -> tuple[Write, Read]:
             return WRITERS[kind], READERS[kind]
 
 
-def _converted(kind: str, lower: Callable[[Any], Any], lift: Callable[[Any], Any]) -> tuple[Write, Read]:
-    write_value, read_value = WRITERS[kind], READERS[kind]
-
+def _converted(write_value: Write, read_value: Read, lower: Callable[[Any], Any], lift: Callable[[Any], Any]) -> tuple[Write, Read]:
     def read(buffer: bytes, position: int) -> tuple[Any, int]:
         value, position = read_value(buffer, position)
         try:

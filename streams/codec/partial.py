@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from streams.codec.primitives import read_length, read_long
+from streams.codec.primitives import read_length, read_time
 
 #: The first fields of all records of ours.
 ENVELOPE = ("id", "type", "source", "subject", "time", "tenant", "correlation_id", "causation_id", "data")
@@ -62,7 +62,7 @@ def places(buffer: bytes, position: int) -> Places:
         size >>= 1
     source_end, subject_at = subject_at, position
     subject_end = position + size
-    time_us, position = read_long(buffer, subject_end)
+    time_us, position = read_time(buffer, subject_end)
     size, position = buffer[position], position + 1
     if size & 129:
         size, position = read_length(buffer, position - 1)

@@ -57,6 +57,18 @@ def read_long(buffer: bytes, position: int) -> tuple[int, int]:
     return (number >> 1) ^ -(number & 1), position
 
 
+def read_time(buffer: bytes, position: int) -> tuple[int, int]:
+    """As `read_long`, quicker for what takes eight bytes: microseconds of the years 1979 to 3111."""
+    number = int.from_bytes(buffer[position : position + 8], "little")
+    if number & 0x8080808080808080 != 0x0080808080808080 or number < 1 << 56:
+        return read_long(buffer, position)
+    # Groups of seven bits move together: first in pairs, then in fours, then all eight.
+    number = (number & 0x007F007F007F007F) | (number & 0x7F007F007F007F00) >> 1
+    number = (number & 0x00003FFF00003FFF) | (number & 0x3FFF00003FFF0000) >> 2
+    number = (number & 0x0FFFFFFF) | (number & 0x0FFFFFFF00000000) >> 4
+    return (number >> 1) ^ -(number & 1), position + 8
+
+
 def read_length(buffer: bytes, position: int) -> tuple[int, int]:
     """The length of a text or of bytes, which end within the buffer."""
     length, position = read_long(buffer, position)
@@ -88,12 +100,27 @@ def _write_string(value: str) -> bytes:
     if found is not None:
         return found
     raw = value.encode()
-    written = varint(len(raw)) + raw
-    if len(raw) <= _WRITTEN_BYTES_MAX:
+    size = len(raw)
+    written = (_SMALL[size << 1] if size < 64 else varint(size)) + raw
+    if size <= _WRITTEN_BYTES_MAX:
         if len(_written) >= _WRITTEN_MAX:
             _written.clear()
         _written[value] = written
     return written
+
+
+def _write_texts(values: Any) -> bytes:
+    """An array of texts that are not written again soon: ids of records."""
+    if not isinstance(values, (list, tuple)):
+        raise TypeError(f"{type(values).__name__} is no list")
+    if not values:
+        return _NULL
+    parts = [varint(len(values))]
+    for value in values:
+        raw = value.encode()
+        size = len(raw)
+        parts += (_SMALL[size << 1] if size < 64 else varint(size), raw)
+    return b"".join((*parts, _NULL))
 
 
 def _read_string(buffer: bytes, position: int) -> tuple[str, int]:
@@ -226,7 +253,7 @@ def array(write_item: Write, read_item: Read, collect: Callable[[list[Any]], Any
             count, position = _block(buffer, position)
         return collect(items), position
 
-    return write, read
+    return _write_texts if write_item is _write_string else write, read
 
 
 def mapping(write_value: Write, read_value: Read) -> tuple[Write, Read]:

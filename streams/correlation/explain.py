@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -28,8 +28,8 @@ def composite(active: ActiveRule, draft: Draft) -> CompositeEvent:
         source=SOURCE,
         subject=group_text(rule, group),
         time=instant(found.window_end_us),
-        tenant=_shared([seen.tenant for seen in found.records]) or "default",
-        correlation_id=_shared([seen.correlation_id for seen in found.records]) or "",
+        tenant=_only({seen.tenant for seen in found.records}) or "default",
+        correlation_id=_only({seen.correlation_id for seen in found.records}) or "",
         causation_id=found.records[-1].id if found.records else None,
         data={"group": group, "count": found.count, "value": found.value, "confidence": confidence, "severity": rule.severity},
         rule_id=rule.id,
@@ -38,7 +38,7 @@ def composite(active: ActiveRule, draft: Draft) -> CompositeEvent:
         group_key=group,
         window_start=instant(found.window_start_us),
         window_end=instant(found.window_end_us),
-        event_ids=tuple(seen.id for seen in found.records),
+        event_ids=tuple([seen.id for seen in found.records]),
         event_count=found.count,
         confidence=confidence,
         severity=rule.severity,
@@ -59,5 +59,6 @@ def group_of(rule: Rule, group_key: str) -> dict[str, str]:
     }
 
 
-def _shared(values: Sequence[str]) -> str | None:
-    return values[0] if values and all(value == values[0] for value in values) else None
+def _only(values: Collection[str]) -> str | None:
+    """The one value; None: there are several, or none."""
+    return next(iter(values)) if len(values) == 1 else None

@@ -170,6 +170,7 @@ def quotient(numerator: int, denominator: int) -> float:
 
 
 @lru_cache(maxsize=256)
+@lru_cache(maxsize=256)
 def rank_of(percentile: float) -> Callable[[int], int]:
     """Nearest rank: ⌈p/100·n⌉, at least 1, without the rounding of floats (7 of 100 is 7, not 8)."""
     exact = Fraction(str(percentile)) / 100

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from math import isfinite
+from operator import sub
 from typing import Any
 
 import orjson
@@ -28,18 +28,19 @@ _MAD_SCALE = 1.4826
 def insights(found: Found) -> tuple[Insight, ...]:
     """What the records share and their sequence; numbers unlike those before them, if there are; gaps, rate and durations."""
     samples = found.records[-SAMPLES_MAX:]
-    payloads = [payload if isinstance(payload := read_payload(seen.data), dict) else {} for seen in samples]
+    payloads = [payload if type(payload := read_payload(seen.data)) is dict else {} for seen in samples]
     unlike = _anomaly(samples, payloads) if found.judged is None else _judged(found.judged, found)
     return (_pattern(samples, payloads), *([] if unlike is None else [unlike]), _performance(found, payloads))
 
 
 def _pattern(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Insight:
     shared = _shared_fields(samples, payloads)
-    types = Counter(seen.type for seen in samples)
-    sequence = [seen.type for seen in samples[:10]]
-    kinds = [f"{count} {name}" for name, count in types.most_common(3)] or ["no records"]
+    named_types = [seen.type for seen in samples]
+    types, sequence = Counter(named_types), named_types[:10]
+    frequent = types.most_common(3) if len(types) > 1 else [*types.items()]
+    kinds = [f"{count} {name}" for name, count in frequent] or ["no records"]
     if len(types) > len(kinds):
-        kinds.append(f"{len(samples) - sum(count for _, count in types.most_common(3))} others")
+        kinds.append(f"{len(samples) - sum(count for _, count in frequent)} others")
     told = ", ".join(kinds[:-1]) + (" and " if len(kinds) > 1 else "") + kinds[-1]
     # Of a single record nothing is shared: what it says itself helps.
     alone = {f"data.{name}": value for name, value in payloads[0].items() if _is_scalar(value)} if len(samples) == 1 else {}
@@ -54,16 +55,25 @@ def _shared_fields(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) 
     """Fields (of the payload's first level, and the source) that have one value in all samples, if there are several samples."""
     if len(samples) < 2:
         return {}
-    source = samples[0].source
-    if any(seen.source != source for seen in samples):
-        source = ""
-    shared = {name: value for name, value in payloads[0].items() if _is_scalar(value)}
-    for payload in payloads[1:]:
-        if not shared:
+    source, first, others = samples[0].source, payloads[0], payloads[1:]
+    shared: dict[str, Any] = {}
+    for seen in samples:
+        if seen.source != source:
             break
-        shared = {name: value for name, value in shared.items() if name in payload and _same(payload[name], value)}
-    named = {f"data.{name}": value for name, value in shared.items()} | ({"source": source} if source else {})
-    return dict(sorted(named.items())[:_FIELDS_MAX])
+    else:
+        if source:
+            shared["source"] = source
+    for name, value in first.items():
+        if not _is_scalar(value):
+            continue
+        truth = type(value) is bool  # which equals a number and is none
+        for payload in others:
+            other = payload.get(name)
+            if other != value or (type(other) is bool) is not truth:
+                break
+        else:
+            shared[f"data.{name}"] = value
+    return dict(sorted(shared.items())[:_FIELDS_MAX])
 
 
 def _anomaly(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Insight | None:
@@ -71,12 +81,16 @@ def _anomaly(samples: Sequence[Seen], payloads: Sequence[dict[str, Any]]) -> Ins
     if len(samples) <= _PAST_LEAST:
         return None
     unlike: dict[str, Any] = {}
+    before = payloads[:-1]
     for name, value in payloads[-1].items():
         if not _is_number(value):
             continue
-        past = sorted(payload[name] for payload in payloads[:-1] if _is_number(payload.get(name)))
+        past = [number for payload in before if type(number := payload.get(name)) is int or (type(number) is float and isfinite(number))]
         if len(past) < _PAST_LEAST:
             continue
+        past.sort()
+        if past[0] == past[-1]:
+            continue  # there is no spread
         usual = _middle(past)
         spread = _MAD_SCALE * _middle(sorted([abs(number - usual) for number in past]))
         if spread > 0 and abs(value - usual) > _SPREADS * spread:
@@ -108,7 +122,8 @@ def _judged(judged: Judged, found: Found) -> Insight:
 
 
 def _performance(found: Found, payloads: Sequence[dict[str, Any]]) -> Insight:
-    gaps = sorted(later.time_us - earlier.time_us for earlier, later in pairwise(found.records))
+    times = [seen.time_us for seen in found.records]
+    gaps = sorted(map(sub, times[1:], times))
     span_us = found.window_end_us - found.window_start_us
     data: dict[str, Any] = {"span_ms": span_us / 1000, "suppressed": found.suppressed}
     summary = f"{found.count} in {seconds(span_us)}" if span_us else f"{found.count} at one instant"
@@ -132,7 +147,7 @@ def _durations(payloads: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]
     """Median and p95 of the payloads' numbers whose name says that they are milliseconds."""
     found: dict[str, list[float]] = {}
     for name in set().union(*payloads):
-        if name == "ms" or name.endswith("_ms"):
+        if name.endswith("ms") and (name == "ms" or name.endswith("_ms")):
             values = [payload[name] for payload in payloads if _is_number(payload.get(name))]
             if values:
                 found[f"data.{name}"] = values
@@ -158,15 +173,12 @@ def _middle(ordered: Sequence[float]) -> float:
 
 def _is_number(value: Any) -> bool:
     kind = type(value)  # of JSON: no subclasses
-    return kind is int or (kind is float and math.isfinite(value))
+    return kind is int or (kind is float and isfinite(value))
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= _TEXT_MAX)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    kind = type(value)
+    return kind is int or kind is float or kind is bool or (kind is str and len(value) <= _TEXT_MAX)
 
 
 def _brief(value: Any) -> str:

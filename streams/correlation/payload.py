@@ -17,12 +17,15 @@ from streams.correlation.rules import Rule
 from streams.matching.expressions import ExpressionFailed
 from streams.records import Json
 
+#: A payload of so many characters is small, whatever they are.
+SMALL_CHARACTERS = limits.MATCH_PAYLOAD_BYTES_MAX // 4
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def payload_of(rule: Rule, data: str, parsed: Callable[[], Any]) -> tuple[str, bool]:
     """The payload's JSON text, and whether it was cut down. `parsed` gives the payload; it is only asked for one that is too large."""
-    if len(data) <= limits.MATCH_PAYLOAD_BYTES_MAX // 4 or len(data.encode()) <= limits.MATCH_PAYLOAD_BYTES_MAX:
+    if len(data) <= SMALL_CHARACTERS or len(data.encode()) <= limits.MATCH_PAYLOAD_BYTES_MAX:
         return data, False
     try:
         values = parsed()

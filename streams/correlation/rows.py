@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from streams.correlation.index import Hit
-from streams.correlation.payload import payload_of
+from streams.correlation.payload import SMALL_CHARACTERS, payload_of
+from streams.correlation.rules import ActiveRule
 from streams.correlation.seen import Seen
 from streams.matching.matchers import RecordView
 
@@ -33,11 +34,12 @@ ROW_CHARACTERS_MAX = 32 * 1024
 class RowsWriter:
     """Matches of one source partition for one partition of matches, in the order of their sources."""
 
-    __slots__ = ("_rows", "_rules", "characters")
+    __slots__ = ("_last", "_rows", "_rules", "characters")
 
     def __init__(self) -> None:
         self._rules: dict[tuple[str, int, tuple[str, ...]], int] = {}
         self._rows: list[tuple[Any, ...]] = []
+        self._last: tuple[ActiveRule | None, tuple[str, ...], int] = (None, (), 0)  # of the last match: rule, names and its index
         self.characters = 0
 
     def __len__(self) -> int:
@@ -55,12 +57,16 @@ class RowsWriter:
         """
         active, names, group_key, value = hit
         record_id, record_type, source, tenant, correlation_id, data, before = view.essentials()
-        data, truncated = payload_of(active.rule, data, lambda: view.data)
+        truncated = False
+        if len(data) > SMALL_CHARACTERS:
+            data, truncated = payload_of(active.rule, data, lambda: view.data)
         characters = before + len(group_key) + len(data) + 64
         if characters > ROW_CHARACTERS_MAX:
             return False
-        rules = self._rules
-        number = rules.setdefault((active.rule.id, active.order, names), len(rules))
+        last_active, last_names, number = self._last
+        if active is not last_active or names is not last_names:
+            number = self._rules.setdefault((active.rule.id, active.order, names), len(self._rules))
+            self._last = (active, names, number)
         extra: dict[str, Any] | None = None
         if value is not None or depth or truncated or more is not None:
             extra = {} if more is None else dict(more)

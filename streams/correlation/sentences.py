@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from streams.correlation.insights import seconds
 from streams.correlation.rules import Rule, Step
 from streams.correlation.seen import Found, Judged
 from streams.durations import format_duration
 from streams.records import FIRST_US, LAST_US, from_micros
+
+#: Characters of an instant without the parts of a second.
+_WHOLE_SECONDS = len("2026-01-05 09:00:00")
 
 
 def instant(microseconds: int) -> datetime:
@@ -124,6 +128,7 @@ def moment(microseconds: int) -> str:
     return f"{_clock(microseconds)} UTC"
 
 
+@lru_cache(maxsize=1024)  # windows begin and end for many groups at once
 def period(first_us: int, last_us: int) -> str:
     """`from 2026-01-05 09:00:00 to 09:00:52 UTC`, the day said once; `at …` if it is an instant."""
     first, last = _clock(first_us), _clock(last_us)
@@ -133,8 +138,8 @@ def period(first_us: int, last_us: int) -> str:
 
 
 def _clock(microseconds: int) -> str:
-    text = instant(microseconds).strftime("%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return f"{instant(microseconds).date().isoformat()} {text}"
+    text = instant(microseconds).isoformat(" ")[:-6]  # without the zone
+    return text.rstrip("0") if len(text) > _WHOLE_SECONDS else text
 
 
 def span(microseconds: int) -> str:

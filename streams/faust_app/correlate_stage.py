@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -56,7 +56,8 @@ class Emission:
     @property
     def key(self) -> str:
         """Key and aggregate: rule and group."""
-        return aggregate_of(self.composite.rule_id, _group_key_of(self.composite))
+        assert self.composite.aggregate_id is not None
+        return self.composite.aggregate_id
 
 
 class Owner:
@@ -292,16 +293,13 @@ class Owner:
     async def _append(self, emissions: Sequence[Emission]) -> None:
         sequences = dict[str, int]()
         batch = []
+        # Kafka's timestamp is that of the emission: event time may lie so far back that retention would delete it at once.
+        now_ms = time.time_ns() // 1_000_000
         for emission in emissions:
             key = emission.key
-            sequences[key] = sequences.get(key, self._sequences.get(key, 0)) + 1
-            composite = replace(
-                emission.composite, aggregate_id=key, sequence=sequences[key], epoch=self._log.epoch,
-                input=InputPosition(topic=self._matches, partition=self.partition, offset=emission.offset),
-            )  # fmt: skip
-            ready = self._log.outgoing(key, composite)
-            # Kafka's timestamp is that of the emission: event time may lie so far back that retention would delete it at once.
-            batch.append(replace(ready, timestamp_ms=time.time_ns() // 1_000_000, headers=[*ready.headers, *emission.headers]))
+            sequence = sequences[key] = sequences.get(key, self._sequences.get(key, 0)) + 1
+            cause = InputPosition(topic=self._matches, partition=self.partition, offset=emission.offset)
+            batch.append(self._log.numbered(emission.composite, key, sequence, cause, timestamp_ms=now_ms, headers=emission.headers))
         try:
             first = await self._log.append_encoded(batch)
         except TooLarge as error:
@@ -317,9 +315,9 @@ class Owner:
                 [self._log.stored(ready, first + index) for index, ready in enumerate(batch) if has_actions(ready)], self._log.next_offset
             )
         for emission in emissions:
-            group = (emission.composite.rule_id, _group_key_of(emission.composite))
-            self._number(*group, sequences[emission.key])
-            self._changed.add(group)
+            rule_id, _, group_key = emission.key.partition("/")
+            self._number(rule_id, group_key, sequences[emission.key])
+            self._changed.add((rule_id, group_key))
 
     # --- checkpoints ---
 

@@ -23,7 +23,7 @@ from streams.kafka import Kafka
 from streams.log.kafka_log import KafkaLog
 from streams.log.ports import Appender, BatchTooLarge, LogPort, Outgoing, Stored
 from streams.log.rule import FENCED, ReadersRule, Verdict, type_and_epoch
-from streams.records import Fence, Record, derived_id, now, to_micros
+from streams.records import Fence, InputPosition, Record, derived_id, now, to_micros
 
 APPEND_TIMEOUT_S = 30.0
 CLAIMS_MAX = 20
@@ -168,6 +168,17 @@ class FencedLog:
             headers=[*headers_of(record), *headers],
             timestamp_ms=max(0, to_micros(record.time) // 1000),
         )
+
+    def numbered(
+        self, record: Record, aggregate_id: str, sequence: int, cause: InputPosition, *, timestamp_ms: int,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Outgoing:  # fmt: skip
+        """A record as it is appended under its aggregate's id, with the fields of the log that it lacks; else as `outgoing`."""
+        fields = {"aggregate_id": aggregate_id, "sequence": sequence, "epoch": self.epoch, "input": cause}
+        return Outgoing(
+            key=aggregate_id.encode(), value=self._codec.encode(record, fields),
+            headers=[*headers_of(record, self.epoch), *headers], timestamp_ms=timestamp_ms,
+        )  # fmt: skip
 
     def stored(self, outgoing: Outgoing, offset: int) -> Stored:
         """A record as it lies in the log after its append."""

@@ -30,9 +30,9 @@ class MemoryCodec(Codec):
     def __init__(self) -> None:
         self._records: list[Record] = []
 
-    def encode(self, record: Record) -> bytes:
+    def encode(self, record: Record, instead: Mapping[str, Any] | None = None) -> bytes:
         """See `Codec.encode`."""
-        self._records.append(record)
+        self._records.append(replace(record, **instead) if instead else record)
         return (len(self._records) - 1).to_bytes(8, "big")
 
     def decode(self, value: bytes | None) -> Record:

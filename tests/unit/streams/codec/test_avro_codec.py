@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from streams import limits
 from streams.codec.avro import Codec, SchemaIds, compiled, headers_of, local_schemas, record_from_plain, to_json
+from streams.codec.primitives import read_long, read_time, varint
 from streams.errors import BackboneError, InvalidInput, TooLarge
-from streams.records import RECORDS, Record, SystemEvent
+from streams.records import RECORDS, InputPosition, Record, SystemEvent
 from streams.testing.controls import FULL, LEAST
 
 IDS = SchemaIds.local()
@@ -358,3 +359,23 @@ def test_blocks_of_arrays_in_avros_other_form_are_read() -> None:
     value, end = compiled("Position").read_plain(body[:-1] + blocks, 0)
     assert end == len(body) - 1 + len(blocks)
     assert value["positions"] == [{"topic": "t", "partition": 0, "offset": 1}] * 2
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.integers(2**47, 2**56), st.binary(max_size=12), st.integers(0, 9))
+def test_the_quick_way_to_read_a_time_reads_every_number_as_the_slow_one(number: int, rest: bytes, cut: int) -> None:
+    written = varint(number)
+    assert read_time(b"x" + written + rest, 1) == read_long(b"x" + written + rest, 1) == (number, 1 + len(written))
+    if cut < len(written):
+        with pytest.raises(IndexError):
+            read_time(written[:cut], 0)
+
+
+def test_a_record_is_written_with_fields_of_a_log_as_its_copy_with_them_would_be() -> None:
+    record = FULL["CompositeEvent"]
+    fields = {"aggregate_id": "r/[1]", "sequence": 7, "epoch": 3, "input": InputPosition(topic="t", partition=1, offset=5)}
+    copy = dataclasses.replace(record, **fields)
+    assert CODEC.encode(record, fields) == CODEC.encode(copy) != CODEC.encode(record)
+    assert headers_of(dataclasses.replace(record, epoch=None), 3) == headers_of(copy)
+    with pytest.raises(InvalidInput) as refused:
+        CODEC.encode(record, {"sequence": "seven"})
+    assert refused.value.pointer == "/sequence"
