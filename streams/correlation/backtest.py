@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from streams.correlation.chain import Chain
-from streams.correlation.engine import BEGINNING_US
 from streams.correlation.history_queries import BASE, STRUCTURED, Selection, alias
 from streams.correlation.rules import ActiveRule
+from streams.correlation.running import BEGINNING_US
 from streams.errors import Defect
 from streams.matching.matchers import RecordView
 from streams.matching.paths import MISSING

@@ -10,7 +10,6 @@ than the records (`advance` with a level); all others give one clock.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
 from streams import limits
@@ -19,50 +18,18 @@ from streams.correlation.eager import EagerGroup
 from streams.correlation.group import Group, SettledGroup
 from streams.correlation.levels import lags, levels
 from streams.correlation.rules import ActiveRule
+from streams.correlation.running import BEGINNING_US, Running
 from streams.correlation.seen import Arrival, Draft, Seen
 from streams.records import Json
 
-#: Before every event time.
-BEGINNING_US = -(2**62)
-
 _Due = list[tuple[int, str, int, str]]  # heap of (clock at which a group is due, rule, order of its version, group)
-
-
-class _Running:
-    """One active rule and its groups, the least recently used first."""
-
-    __slots__ = (
-        "active", "chained", "clock_us", "counters", "due_us", "floor_us", "grace_us", "groups", "lag_us", "late_us", "level", "settled",
-        "simple", "touched", "watermark_us",
-    )  # fmt: skip
-
-    def __init__(self, active: ActiveRule) -> None:
-        self.active = active
-        self.counters = Counters()
-        self.groups: OrderedDict[str, Group] = OrderedDict()
-        self.grace_us = active.rule.grace_us
-        self.lag_us = self.grace_us
-        self.level = 0
-        self.floor_us = BEGINNING_US  # the watermark is at least here
-        self.settled = active.rule.output == "final" or active.rule.timed
-        self.chained = bool(active.rule.upstream)
-        self.simple = self.settled and not self.chained
-        self.touched: set[str] = set()  # groups, since `Engine.changed` was last asked for
-        self.clock_us: int | None = None  # of its level, from which the following were found
-        self.watermark_us = self.late_us = self.due_us = BEGINNING_US
-
-    def moved(self, clock_us: int, watermark_us: int) -> None:
-        """The clock of its level has come to `clock_us`, and its records are settled up to `watermark_us`."""
-        self.clock_us, self.watermark_us = clock_us, watermark_us
-        self.due_us = watermark_us + self.lag_us
-        self.late_us = self.due_us - self.grace_us
 
 
 class Engine:
     """All active rules of one partition of matches, or of one trial."""
 
     def __init__(self, *, groups_max: int = limits.RULE_GROUPS_MAX) -> None:
-        self._rules: dict[str, _Running] = {}
+        self._rules: dict[str, Running] = {}
         self._groups_max = groups_max
         self._due: list[_Due] = [[]]  # by level
         self._clocks: list[int] = [BEGINNING_US]  # by level
@@ -118,7 +85,7 @@ class Engine:
             if running.active.order >= active.order:
                 return
             self._forget(active.id)
-        self._rules[active.id] = made = _Running(active)
+        self._rules[active.id] = made = Running(active)
         self._order()
         made.floor_us = BEGINNING_US  # it was on no level before
 
@@ -161,7 +128,7 @@ class Engine:
 
     # --- records ---
 
-    def _settled_us(self, running: _Running) -> int:
+    def _settled_us(self, running: Running) -> int:
         """Up to where the rule's records are settled."""
         return max(running.floor_us, self._clocks[running.level] - running.lag_us)
 
@@ -181,7 +148,7 @@ class Engine:
                 drafts += found
         return drafts
 
-    def _feed(self, running: _Running, group_key: str, seen: Seen, arrival: Arrival) -> Sequence[Draft]:
+    def _feed(self, running: Running, group_key: str, seen: Seen, arrival: Arrival) -> Sequence[Draft]:
         clock_us = self._clocks[running.level]
         if clock_us != running.clock_us:
             running.moved(clock_us, self._settled_us(running))
@@ -233,10 +200,10 @@ class Engine:
         self._after(running, before[0], group)
         return drafts + ([] if after is None else self.feed(rule_id, *after, arrival))
 
-    def _group(self, running: _Running, group_key: str) -> Group:
+    def _group(self, running: Running, group_key: str) -> Group:
         return SettledGroup(running.active, group_key) if running.settled else EagerGroup(running.active, group_key)
 
-    def _after(self, running: _Running, key: str, group: Group) -> None:
+    def _after(self, running: Running, key: str, group: Group) -> None:
         _count_dropped(running, group)
         if group.deferred:
             self._deferred.add((running.active.id, key))
@@ -316,7 +283,7 @@ class Engine:
             drafts += self._settle(running, key, group, self._settled_us(running))
         return _ordered(drafts)
 
-    def _settle(self, running: _Running, key: str, group: Group, watermark_us: int) -> list[Draft]:
+    def _settle(self, running: Running, key: str, group: Group, watermark_us: int) -> list[Draft]:
         drafts = group.settle(watermark_us)
         _count_dropped(running, group)
         if group.empty(watermark_us):
@@ -325,7 +292,7 @@ class Engine:
             self._schedule(running, key, group)
         return drafts
 
-    def _schedule(self, running: _Running, key: str, group: Group) -> None:
+    def _schedule(self, running: Running, key: str, group: Group) -> None:
         watermark_us = group.due_us()
         if watermark_us is None:
             return
@@ -335,7 +302,7 @@ class Engine:
             group.scheduled_us = due_us
             heapq.heappush(self._due[running.level], (due_us, running.active.id, running.active.order, key))
 
-    def _evict(self, running: _Running) -> None:
+    def _evict(self, running: Running) -> None:
         while len(running.groups) > self._groups_max:
             key, _ = running.groups.popitem(last=False)
             running.touched.add(key)
@@ -393,7 +360,7 @@ class Engine:
             self._rules[rule_id].floor_us = floor_us
 
 
-def _count_dropped(running: _Running, group: Group) -> None:
+def _count_dropped(running: Running, group: Group) -> None:
     if group.fold.dropped:
         running.counters.overflowed += group.fold.dropped
         group.fold.dropped = 0

@@ -15,13 +15,13 @@ from aiokafka.errors import KafkaError
 from streams.bus.bus import Bus
 from streams.bus.publisher import translated
 from streams.correlation import control
-from streams.correlation.engine import BEGINNING_US
 from streams.correlation.explain import group_of
 from streams.correlation.hints import Facts, hints
 from streams.correlation.live import Live, live_state
 from streams.correlation.parse import parse_rule
 from streams.correlation.rule_changes import Stored
 from streams.correlation.rules import ActiveRule, Rule, aggregate_of
+from streams.correlation.running import BEGINNING_US
 from streams.correlation.standing import Standing, standing
 from streams.correlation.tallies import Tally
 from streams.correlation.workers import behind, living

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from streams.correlation.engine import BEGINNING_US
 from streams.correlation.rules import WINDOWED, Rule
+from streams.correlation.running import BEGINNING_US
 from streams.correlation.sentences import ago, listed, moment
 from streams.correlation.standing import Standing
 from streams.correlation.tallies import Tally

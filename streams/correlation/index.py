@@ -38,6 +38,9 @@ class Hit(NamedTuple):
     value: Any = None  #: of the condition's field, as figures take it
 
 
+_new_hit = tuple.__new__
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """One matcher of one rule with the paths of its group."""
@@ -162,6 +165,8 @@ class RuleIndex:
 
     def hits_of(self, bucket: Bucket, view: RecordView) -> list[Hit]:
         """As `hits`, given the candidates for records of this topic and type."""
+        if not bucket.keyed and len(bucket.open) == 1:
+            return self._hits_of_one(bucket.open[0], view)
         found: dict[tuple[int, str], tuple[str, ...]] = {}
         failed: dict[str, str] = {}
         for candidate in self._concerned(bucket, view, failed):
@@ -191,6 +196,24 @@ class RuleIndex:
             self._errors.update(failed.keys())
             self._last_errors.update(failed)
         return hits
+
+    def _hits_of_one(self, candidate: _Candidate, view: RecordView) -> list[Hit]:
+        """As `hits_of`, of the only candidate there is."""
+        active, matcher = candidate.active, candidate.matcher
+        failing = f"{matcher.name}: "
+        try:
+            if not matcher.bare and not matcher.holds(view):
+                return []
+            key = candidate.group_key(view)
+            if key is None:
+                return []
+            failing = ""
+            value = self._value(active, view)
+        except ExpressionFailed as error:
+            self._errors[active.id] += 1
+            self._last_errors[active.id] = f"{failing}{error}"
+            return []
+        return [] if value is MISSING else [_new_hit(Hit, (active, candidate.names, key, value))]
 
     def costs(self, topic: str | None, view: RecordView, clock: Callable[[], float]) -> dict[str, float]:
         """What each rule's matchers cost on this record, by `clock`; nothing is counted. For records that turned out to be slow."""

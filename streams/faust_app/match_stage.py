@@ -51,6 +51,8 @@ IDLE_AFTER_S = 1.0
 _GAP_S = 3.0
 #: Types of the product's own events about what is in force. They happen now, also while last month's events are read.
 _NOTES = ("rule.", "workflow.applied", "workflow.deleted")
+#: Groups whose partition is remembered.
+_TARGETS_MAX = 65_536
 #: Least time between two looks into the registry for schemas that are not known, seconds.
 _LEARN_INTERVAL_S = 5.0
 
@@ -93,6 +95,7 @@ class MatchStage:
         self._publisher = Publisher(kafka, codec)
         self._sources: dict[tuple[str, int], _Source] = {}
         self._index = RuleIndex([])
+        self._targets: dict[str, int] = {}  # rule and group → partition of matches
         self.starts = StartStage(kafka, codec, producer)
         self._lock = asyncio.Lock()  # a chunk is matched by one set of rules, and no match of an older version follows its marker
         self._changes = 0
@@ -207,7 +210,9 @@ class MatchStage:
         link = _link(record) if topic == COMPOSITES else None
         if topic == COMPOSITES and link is None and topic not in self.starts.index.topics:
             return None  # no rule reads it
-        view = self._view(record.value)
+        value = record.value
+        places = self._codec.envelope(value)
+        view = self._view(value) if places is None or value is None else EncodedView(value, places, self._codec.decode_raw)
         if topic != COMPOSITES and view.time_us > record.timestamp * 1000 + limits.AHEAD_MS_MAX * 1000:
             self.counters.records += 1
             self.counters.ahead += 1
@@ -229,10 +234,7 @@ class MatchStage:
         return None if topic == COMPOSITES or _is_note(view) else view.time_us
 
     def _view(self, value: bytes | None) -> RecordView:
-        places = self._codec.envelope(value)
-        if places is not None:
-            assert value is not None
-            return EncodedView(value, places, self._codec.decode_raw)
+        """A record that does not begin with the envelope."""
         _, plain = self._codec.decode_raw(value)
         if not all(isinstance(plain.get(name), kind) for name, kind in (("id", str), ("type", str), ("time", int), ("data", str))):
             raise InvalidInput("record.invalid", "The record lacks the fields that all records share (id, type, time, data).")
@@ -278,7 +280,12 @@ class MatchStage:
         self, hit: Hit, view: RecordView, offset: int, ordinal: int, depth: int, more: Mapping[str, Any] | None, matches: MatchBatches
     ) -> None:
         key = aggregate_of(hit.active.rule.id, hit.group_key)
-        if not matches.add(partition_of(key, self._partitions), hit, view, offset, ordinal, depth, more):
+        target = self._targets.get(key)
+        if target is None:
+            if len(self._targets) >= _TARGETS_MAX:
+                self._targets.clear()
+            target = self._targets[key] = partition_of(key, self._partitions)
+        if not matches.add(target, hit, view, offset, ordinal, depth, more):
             self.counters.oversized += 1
             _log.warning("match.oversized", rule=hit.active.id, topic=matches.topic, partition=matches.partition, offset=offset)
             return

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.correlation.control import check
-from streams.correlation.engine import BEGINNING_US, Engine
+from streams.correlation.engine import Engine
 from streams.correlation.levels import cycles, lags, levels
 from streams.correlation.parse import parse_rule
 from streams.correlation.rules import ActiveRule
+from streams.correlation.running import BEGINNING_US
 from streams.correlation.seen import Seen
 from streams.errors import InvalidDocument
 from streams.records import CompositeEvent

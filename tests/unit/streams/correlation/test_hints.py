@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from streams.correlation.engine import BEGINNING_US
 from streams.correlation.explaining import group_keys
 from streams.correlation.hints import Facts, hints
 from streams.correlation.parse import parse_rule
 from streams.correlation.rules import ActiveRule, Rule
+from streams.correlation.running import BEGINNING_US
 from streams.correlation.standing import standing
 from streams.correlation.tallies import Tally
 from streams.errors import InvalidInput
