@@ -124,7 +124,7 @@ def checkpoints_leave_changes_out(patch: pytest.MonkeyPatch) -> None:
     checkpoint = Owner._checkpoint
 
     async def only_emitted(self: Owner) -> None:
-        self.state.engine.changed.clear()
+        self.state.engine.take_changed()
         await checkpoint(self)
 
     patch.setattr(Owner, "_checkpoint", only_emitted)

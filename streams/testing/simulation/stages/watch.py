@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,10 @@ class WatchedEngine(Engine):
     def __init__(self, told: Callable[[ActiveRule, str, Seen, str], None]) -> None:
         super().__init__()
         self._told = told
+
+    def feed_all(self, rule_id: str, fed: Iterable[tuple[str, Seen, tuple[Any, ...]]]) -> list[Draft]:
+        """See `Engine.feed_all`."""
+        return [draft for group_key, seen, arrival in fed for draft in self.feed(rule_id, group_key, seen, arrival)]
 
     def feed(self, rule_id: str, group_key: str, seen: Seen, arrival: tuple[Any, ...]) -> list[Draft]:
         """See `Engine.feed`."""
