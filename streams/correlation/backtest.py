@@ -67,7 +67,7 @@ class Backtest:
     """One run. `silent`: rules that only feed the others; what they say is not told."""
 
     def __init__(self, rules: Sequence[ActiveRule], selection: Selection, *, silent: Iterable[str] = ()) -> None:
-        self._chain = Chain(rules)
+        self._chain = Chain(rules, in_order=True)
         self._silent = frozenset(silent)
         self._layouts = _layouts(selection)
         self._fields = selection.fields

@@ -21,8 +21,9 @@ from streams.records import CompositeEvent
 class Chain:
     """Some rules over one sequence of records."""
 
-    def __init__(self, rules: Sequence[ActiveRule]) -> None:
-        self.engine = Engine()
+    def __init__(self, rules: Sequence[ActiveRule], *, in_order: bool = False) -> None:
+        """`in_order`: as of `Engine`."""
+        self.engine = Engine(in_order=in_order)
         for rule in rules:
             self.engine.use(rule)
         self.index = RuleIndex(rules)

@@ -16,6 +16,7 @@ from streams import limits
 from streams.correlation.counters import Counters
 from streams.correlation.eager import EagerGroup
 from streams.correlation.group import Group, SettledGroup
+from streams.correlation.inorder import InOrderGroup
 from streams.correlation.levels import lags, levels
 from streams.correlation.rules import ActiveRule
 from streams.correlation.running import BEGINNING_US, Running
@@ -28,7 +29,9 @@ _Due = list[tuple[int, str, int, str]]  # heap of (clock at which a group is due
 class Engine:
     """All active rules of one partition of matches, or of one trial."""
 
-    def __init__(self, *, groups_max: int = limits.RULE_GROUPS_MAX) -> None:
+    def __init__(self, *, groups_max: int = limits.RULE_GROUPS_MAX, in_order: bool = False) -> None:
+        """`in_order`: records are fed in the order of their time and arrival, as the history has them."""
+        self._in_order = in_order
         self._rules: dict[str, Running] = {}
         self._groups_max = groups_max
         self._due: list[_Due] = [[]]  # by level
@@ -85,7 +88,7 @@ class Engine:
             if running.active.order >= active.order:
                 return
             self._forget(active.id)
-        self._rules[active.id] = made = Running(active)
+        self._rules[active.id] = made = Running(active, in_order=self._in_order)
         self._order()
         made.floor_us = BEGINNING_US  # it was on no level before
 
@@ -177,6 +180,11 @@ class Engine:
             if group.put(seen, arrival, watermark_us):
                 self._after(running, group_key, group)
             return ()
+        if running.in_order:
+            drafts = group.add(seen, arrival, watermark_us)
+            if group.scheduled_us is None or group.fold.dropped:
+                self._after(running, group_key, group)
+            return drafts
         drafts = group.settle(watermark_us) if watermark_us > group.settled_us else []
         drafts += group.add(seen, arrival, watermark_us)
         self._after(running, group_key, group)
@@ -201,7 +209,9 @@ class Engine:
         return drafts + ([] if after is None else self.feed(rule_id, *after, arrival))
 
     def _group(self, running: Running, group_key: str) -> Group:
-        return SettledGroup(running.active, group_key) if running.settled else EagerGroup(running.active, group_key)
+        if running.settled:
+            return SettledGroup(running.active, group_key)
+        return InOrderGroup(running.active, group_key) if running.in_order else EagerGroup(running.active, group_key)
 
     def _after(self, running: Running, key: str, group: Group) -> None:
         _count_dropped(running, group)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -65,6 +66,8 @@ class _Candidate:
             value = data.get(self.field) if type(data) is dict else None
             if value is None:
                 return None
+            if type(value) is str:
+                return _key_of_text(value)
             return f"[{value}]" if type(value) is int else _key_of([value])
         found = []
         for path in self.group:
@@ -301,6 +304,11 @@ def _field(paths: tuple[Path | None, ...]) -> str | None:
 
 def _value_path(rule: Rule) -> Path | None:
     return None if rule.condition.field is None else compile_path(rule.condition.field)
+
+
+@lru_cache(maxsize=65_536)
+def _key_of_text(value: str) -> str:
+    return _key_of([value])
 
 
 def _key_of(values: list[Any]) -> str:

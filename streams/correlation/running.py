@@ -16,11 +16,11 @@ class Running:
     """One active rule and its groups."""
 
     __slots__ = (
-        "active", "chained", "clock_us", "counters", "due_us", "floor_us", "grace_us", "groups", "lag_us", "late_us", "level", "settled",
-        "simple", "touched", "watermark_us",
+        "active", "chained", "clock_us", "counters", "due_us", "floor_us", "grace_us", "groups", "in_order", "lag_us", "late_us", "level",
+        "settled", "simple", "touched", "watermark_us",
     )  # fmt: skip
 
-    def __init__(self, active: ActiveRule) -> None:
+    def __init__(self, active: ActiveRule, *, in_order: bool = False) -> None:
         self.active = active
         self.counters = Counters()
         self.groups: OrderedDict[str, Group] = OrderedDict()  #: the least recently used first
@@ -30,6 +30,7 @@ class Running:
         self.floor_us = BEGINNING_US  # the watermark is at least here
         self.settled = active.rule.output == "final" or active.rule.timed
         self.chained = bool(active.rule.upstream)
+        self.in_order = in_order and not self.settled and not self.chained
         self.simple = self.settled and not self.chained
         self.touched: set[str] = set()  # groups, since `Engine.take_changed` was called last
         self.clock_us: int | None = None  # of its level, from which the following were found
