@@ -36,8 +36,10 @@ EXPRESSION_STEPS_MAX = 1_000_000
 PATTERN_PARTS_MAX = 2000
 #: Records of one chunk: a whole fetch handed to Faust as one event.
 CHUNK_RECORDS_MAX = 1000
-#: Chunks that may wait in the queue of a Faust agent.
+#: Full chunks of which the records may be handed out and not yet acknowledged; also chunks that may wait for whoever handles them.
 CHUNK_BACKLOG_MAX = 4
+#: Bytes of records that may be handed out and not yet acknowledged, before more are fetched.
+CHUNK_BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 #: How far ahead of its Kafka timestamp a record's `time` may be, milliseconds; beyond it the record moves no clock.
 AHEAD_MS_MAX = 5 * 60 * 1000
 #: Triggers and actions of rules of which each brought about what led to the next: beyond it nothing more is started, it is a loop.

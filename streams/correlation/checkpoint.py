@@ -8,7 +8,7 @@ ones those that changed; when the first is complete, the records of earlier epoc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import orjson
@@ -62,17 +62,15 @@ class CheckpointWriter:
         self._gone: set[Group] = set()  # groups whose last complete write says that nothing is left
         self._writing: dict[Group, bool] = {}  # group → whether something is left of it
 
-    def groups(self, contents: Iterable[tuple[Group, Json]]) -> list[Entry]:
-        """The snapshots of the changed groups; content None: nothing is left of the group."""
+    def groups(self, contents: Iterable[tuple[Group, Json]]) -> Iterator[Entry]:
+        """The snapshots of the changed groups, as they are asked for; content None: nothing is left of the group."""
         self._writing = {}
-        entries = []
         for group, content in contents:
             slot = 1 - self._slots.get(group, 1)
             self._writing[group] = content is not None
             state = {"number": self._number + 1, "rule": group[0], "group": group[1], "content": content}
             aggregate = f"correlate/{self._partition}/{group[0]}/{group[1]}"
-            entries.append(Entry(_group_key(self._epoch, self._partition, slot, group), aggregate, orjson.dumps(state)))
-        return entries
+            yield Entry(_group_key(self._epoch, self._partition, slot, group), aggregate, orjson.dumps(state))
 
     def completion(self, *, matches_offset: int, composites_offset: int, state: Json) -> Entry:
         """The record that completes the checkpoint, to be written after all others are acknowledged."""

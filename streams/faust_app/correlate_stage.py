@@ -38,6 +38,8 @@ from streams.topics import COMPOSITES, INTERNAL_SNAPSHOTS, MATCHES
 
 #: Records handled between two pauses in which other tasks of the process run.
 _SLICE_RECORDS = 100
+#: Groups of a checkpoint written between two such pauses.
+_SLICE_GROUPS = 8
 #: Composites of one append.
 _APPEND_MAX = 500
 _TAKEOVERS_MAX = 5
@@ -65,9 +67,9 @@ class Owner:
 
     def __init__(
         self, kafka: Kafka, codec: Codec, snapshots_producer: AIOKafkaProducer, partition: int, *, name: str,
-        ports: WorkerPorts | None = None, actions: ActionPartition | None = None,
+        ports: WorkerPorts | None = None, actions: ActionPartition | None = None, turn: asyncio.Lock | None = None,
     ) -> None:  # fmt: skip
-        """`actions` performs what rules intend; without it nobody does."""
+        """`actions` performs what rules intend; without it nobody does. `turn`: whoever has it writes a checkpoint."""
         self.partition = partition
         self.position = 0  #: next offset of the matches partition
         self.state = CorrelatePartition()
@@ -80,6 +82,7 @@ class Owner:
         self._snapshots_producer = snapshots_producer
         self._name = name
         self._actions = actions
+        self._turn = turn or asyncio.Lock()
         self._matches = kafka.names.physical(MATCHES)
         self._snapshots = kafka.names.physical(INTERNAL_SNAPSHOTS)
         self._ports = ports or WorkerPorts()
@@ -105,6 +108,11 @@ class Owner:
             if rule_id in found:
                 found[rule_id] |= counted
         return found
+
+    @property
+    def ready(self) -> bool:
+        """Whether the partition is ours, and its matches can be handled."""
+        return self._taken and not self._closed
 
     # --- takeover ---
 
@@ -251,7 +259,8 @@ class Owner:
                 _log.warning("append.unknown", partition=self.partition, code=error.code, message=error.message)
                 await self._take_again()  # the replay includes this chunk
             if self._checkpoint_due():
-                await self._checkpoint()
+                async with self._turn:
+                    await self._checkpoint()
 
     async def _handle(self, chunk: Chunk) -> None:
         emissions: list[Emission] = []
@@ -324,25 +333,25 @@ class Owner:
     def _checkpoint_due(self) -> bool:
         if self.state.counters.matches - self._checkpointed_matches >= self._ports.checkpoint_records:
             return True
+        if self._turn.locked():
+            return False  # one partition after the other: each holds up only its own records
         waited_s = asyncio.get_running_loop().time() - self._checkpointed_at
         return self.position > self._checkpointed_position and waited_s >= self._ports.checkpoint_interval_s
 
     async def _checkpoint(self) -> None:
         self._changed |= self.state.engine.take_changed()
-        groups = self._writer.groups((group, self._content(group)) for group in sorted(self._changed))
-        await self._write(groups)
-        position = self.position
-        await self._write(
-            [
-                self._writer.completion(
-                    matches_offset=position, composites_offset=self._log.next_offset, state=self._dump()
-                )
-            ]
-        )  # fmt: skip
+        raws = list[Raw]()
+        for entry in self._writer.groups((group, self._content(group)) for group in sorted(self._changed)):
+            raws.append(self._raw(entry))
+            if len(raws) % _SLICE_GROUPS == 0:
+                await asyncio.sleep(0)
+        await self._write(raws)
+        position, composites = self.position, self._log.next_offset
+        await self._write([self._raw(self._writer.completion(matches_offset=position, composites_offset=composites, state=self._dump()))])
         self._changed = set()
         self._checkpointed_at, self._checkpointed_position = asyncio.get_running_loop().time(), position
         self._checkpointed_matches = self.state.counters.matches
-        await self._write([*self._writer.completed(), *(Entry(key, "", None) for key in self._older)])
+        await self._write([self._raw(entry) for entry in (*self._writer.completed(), *(Entry(key, "", None) for key in self._older))])
         self._older = []
 
     def _dump(self) -> Json:
@@ -354,9 +363,9 @@ class Owner:
         sequence = self._sequences.get(aggregate_of(*group), 0)
         return None if state is None and not sequence else {"state": state, "sequence": sequence}
 
-    async def _write(self, entries: Sequence[Entry]) -> None:
-        if entries:
-            await send_batches(self._snapshots_producer, self._snapshots, {self.partition: [self._raw(entry) for entry in entries]})
+    async def _write(self, raws: Sequence[Raw]) -> None:
+        if raws:
+            await send_batches(self._snapshots_producer, self._snapshots, {self.partition: raws})
 
     def _raw(self, entry: Entry) -> Raw:
         if entry.state is None:

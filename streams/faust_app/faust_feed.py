@@ -22,6 +22,7 @@ class FaustFeed:
     """See `streams.faust_app.feed.Feed`."""
 
     def __init__(self, subscription: Subscription) -> None:
+        self._unhurried = subscription.unhurried
         self._app = new_app(subscription.settings, group=subscription.group, instance=subscription.instance)
         for topic, (name, handle) in subscription.handlers.items():
             add_agent(self._app, [topic], handle, subscription.failed, name)
@@ -34,6 +35,7 @@ class FaustFeed:
 
     async def start(self) -> None:
         """See `Feed.start`."""
+        consumer_of(self._app).unhurried = lambda: {TP(topic, partition) for topic, partition in self._unhurried()}
         await self._app.start()
 
     async def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,8 @@ class Subscription:
     handlers: Mapping[str, tuple[str, Handler]]  #: topic (name on the broker) → name and function of who handles its chunks
     assigned: Callable[[set[tuple[str, int]]], Awaitable[None]]  #: told all (topic, partition)s held after each rebalance; returns soon
     failed: Callable[[BaseException], None]  #: told of an exception of a handler, which must end the process
+    #: The (topic, partition)s whose records nobody waits for: it is enough to fetch them some times a second.
+    unhurried: Callable[[], Collection[tuple[str, int]]] = frozenset
 
 
 class Feed(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ from streams.correlation.level_clocks import LevelMark
 from streams.correlation.rules import ActiveRule, aggregate_of
 from streams.correlation.tallies import MatchTallies
 from streams.errors import InvalidInput
-from streams.faust_app.batches import Raw, send_batches
+from streams.faust_app.batches import Raw, Written, send_batches
 from streams.faust_app.control import Change
 from streams.faust_app.match_batches import MatchBatches
 from streams.faust_app.prefix import Chunk, Fetched
@@ -59,6 +59,10 @@ _LEARN_INTERVAL_S = 5.0
 _log = structlog.get_logger("match")
 
 
+def _nobody(_: Sequence[Written]) -> None:
+    """Whoever reads what was written fetches it."""
+
+
 @dataclass(slots=True)
 class MatchCounters:
     """What happened to the records of this process's source partitions since its start."""
@@ -83,14 +87,19 @@ class _Source:
 
 
 class MatchStage:
-    """See the module. `partitions`: of `mplp.internal.matches`."""
+    """See the module."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, producer: AIOKafkaProducer, *, partitions: int, name: str) -> None:
+    def __init__(
+        self, kafka: Kafka, codec: Codec, producer: AIOKafkaProducer, *, partitions: int, name: str,
+        written: Callable[[Sequence[Written]], None] = _nobody,
+    ) -> None:  # fmt: skip
+        """`partitions`: of `mplp.internal.matches`; `written` is told what lies there now."""
         self._kafka = kafka
         self._codec = codec
         self._producer = producer
         self._partitions = partitions
         self._name = name
+        self._written = written
         self._matches = kafka.names.physical(MATCHES)
         self._publisher = Publisher(kafka, codec)
         self._sources: dict[tuple[str, int], _Source] = {}
@@ -125,7 +134,7 @@ class MatchStage:
         async with self._lock:
             raws: list[Raw] = [(aggregate_of(change.rule_id, "").encode(), self._marker(change), []) for change in changes]
             if raws:
-                await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
+                await self._send(dict.fromkeys(range(self._partitions), raws))
             self._index = index
             self.tallies.use(index)
 
@@ -184,7 +193,7 @@ class MatchStage:
                     time_us = found_us
             raws_by_target = matches.raws()
             if raws_by_target:
-                await send_batches(self._producer, self._matches, raws_by_target)
+                await self._send(raws_by_target)
             await self.starts.flush()
             source.position = max(source.position, chunk.end)
             source.time_us = time_us
@@ -330,7 +339,10 @@ class MatchStage:
             envelope = self._envelope("watermark.written", f"watermark/{self._watermarks}", self._name, content)
             value = self._codec.encode_raw("Watermark", {**envelope, "worker": self._name, "level": level, "marks": marks})
             raws.append((b"watermark", value, []))
-        await send_batches(self._producer, self._matches, dict.fromkeys(range(self._partitions), raws))
+        await self._send(dict.fromkeys(range(self._partitions), raws))
+
+    async def _send(self, records: Mapping[int, Sequence[Raw]]) -> None:
+        self._written(await send_batches(self._producer, self._matches, records))
 
     async def _standing(self, topic: str, partition: int, offset: int) -> _Source:
         """A source partition that is handled up to `offset`: by others, if that is ahead of what was matched here."""

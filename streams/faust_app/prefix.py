@@ -73,6 +73,7 @@ class Chunk:
     end: int  #: offset after the last that it stands for
     records: tuple[Fetched, ...]  #: with offsets in [start, end)
     session: int
+    size: int = 0  #: bytes of the values
 
     def placed(self, record: Fetched) -> Placed:
         """One of the records, as others want to have it."""
@@ -156,6 +157,11 @@ class CommitPrefix(Generic[Partition]):
         if state is None:
             return None
         return next(iter(state.outstanding)).start if state.outstanding else state.end
+
+    def load(self) -> tuple[int, int]:
+        """Records and bytes that are handed out and not yet acknowledged."""
+        chunks = [chunk for state in self._partitions.values() for chunk in state.outstanding]
+        return sum(len(chunk.records) for chunk in chunks), sum(chunk.size for chunk in chunks)
 
     def partitions(self) -> list[Partition]:
         """The partitions that are ours."""

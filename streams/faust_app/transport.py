@@ -11,71 +11,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
 import structlog
 import uvloop
-from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams import limits
+from streams.faust_app.consumer_thread import ConsumerThread, state_of
 from streams.faust_app.pacing import Pacing
 from streams.faust_app.prefix import Chunk, CommitPrefix
 
 _log = structlog.get_logger("transport")
 
 
-def _as_parsed(_: Any, record: Any) -> Any:
-    return record
-
-
-def _state(assignment: Any, partition: TP) -> Any:
-    """What the client knows of a partition; None: it is not assigned."""
-    place = TopicPartition(partition.topic, partition.partition)
-    return assignment.state_value(place) if assignment is not None and place in assignment.tps else None
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's thread of the client. Records stay as its parser made them: copying each into a `ConsumerRecord` costs twice the parsing."""
-
-    async def _fetch_records(self, consumer: Any, active_partitions: Any, timeout: Any = None, max_records: Any = None) -> Any:
-        """Faust's hook. What has arrived is handed out as it is; what arrives while it waits may come as `ConsumerRecord`s."""
-        for result in consumer._fetcher._records.values():
-            if isinstance(result, FetchResult) and result.has_more():
-                result._partition_records._consumer_record = _as_parsed
-        return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-
-    async def go_to_beginning(self, partitions: Sequence[TP]) -> None:
-        """Partitions that have a position go to their first record; does not wait until the broker has said where that is.
-
-        Waiting would hold up a rebalance, in which nothing is fetched. What has no position yet is going there already.
-        """
-        fetcher = self._ensure_consumer()._fetcher
-        assignment = fetcher._subscriptions.subscription.assignment
-        for partition in partitions:
-            state = _state(assignment, partition)
-            if state is not None and state.has_valid_position:
-                state.await_reset(OffsetResetStrategy.EARLIEST)
-                fetcher._records.pop(TopicPartition(partition.topic, partition.partition), None)
-        fetcher._notify(fetcher._wait_consume_future)
-
-    async def go_back(self, fetched: Mapping[TP, tuple[int, int]]) -> None:
-        """What was fetched, [first, end) per partition, is fetched again, unless the client has gone elsewhere since."""
-        fetcher = self._ensure_consumer()._fetcher
-        assignment = fetcher._subscriptions.subscription.assignment
-        for partition, (first, end) in fetched.items():
-            state = _state(assignment, partition)
-            if state is not None and state.has_valid_position and state.position >= end:
-                fetcher.seek_to(TopicPartition(partition.topic, partition.partition), first)
-
-
+#: How long the client waits for records before it is asked again, seconds.
+_FETCH_TIMEOUT_S = 1.0
 #: How old the broker's last word on the end of a partition may be, milliseconds.
 _FRESH_MS = 4000
 
@@ -89,6 +46,8 @@ class Consumer(driver.Consumer):
         self._begun: dict[TP, int] = {}  # where a session begins in which nothing was fetched yet
         self._in_hand: Counter[TP] = Counter()  # chunks that were fetched and are not delivered yet: Faust takes one after the other
         self._pacing = Pacing()
+        self._less_to_do = asyncio.Event()  # a chunk was acknowledged, or is no longer ours
+        self.unhurried: Callable[[], Collection[TP]] = frozenset  #: see `streams.faust_app.feed.Subscription`
         super().__init__(*args, **kwargs)
 
     @property
@@ -104,7 +63,9 @@ class Consumer(driver.Consumer):
 
     def acknowledge(self, chunk: Chunk) -> bool:
         """The chunk's output is acknowledged. False: it is of an earlier session and will be fetched again."""
-        return self.prefix.acknowledge(TP(chunk.topic, chunk.partition), chunk)
+        counts = self.prefix.acknowledge(TP(chunk.topic, chunk.partition), chunk)
+        self._less_to_do.set()
+        return counts
 
     def is_current(self, chunk: Chunk) -> bool:
         """Whether acknowledging the chunk would count."""
@@ -126,7 +87,7 @@ class Consumer(driver.Consumer):
 
     def _position(self, partition: TP) -> tuple[int, bool] | None:
         """The next offset that the client fetches, and whether that is the end of the partition."""
-        state = _state(self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment, partition)
+        state = state_of(self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment, partition)
         if state is None or not state.has_valid_position:
             return None
         # The broker answers a fetch at least every 1.5 s. What it said longer ago may be true no more: this process may have been stopped.
@@ -137,6 +98,7 @@ class Consumer(driver.Consumer):
 
     def _begin(self, partition: TP) -> None:
         self.prefix.begin(partition)
+        self._less_to_do.set()
         self._fetched_end.pop(partition, None)
         self._begun.pop(partition, None)
 
@@ -146,6 +108,7 @@ class Consumer(driver.Consumer):
         for partition in revoked:
             self.prefix.forget(partition)
             self._fetched_end.pop(partition, None)
+        self._less_to_do.set()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Faust's hook: these partitions are ours now."""
@@ -185,13 +148,40 @@ class Consumer(driver.Consumer):
 
     # --- fetching ---
 
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Faust's hook: hands out messages until the fetcher is stopped. Tasks are made only where handing out has to wait."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                await asyncio.sleep(0)
+                async for partition, message in self.getmany(timeout=_FETCH_TIMEOUT_S):
+                    if self._flows(partition):
+                        await self.callback(message)
+                    else:
+                        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+                    self._read_offset[partition] = message.offset
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.transport.app.should_stop:
+                raise
+
+    def _flows(self, partition: TP) -> bool:
+        """Whether a message of the partition can be handed to its Faust agent without waiting."""
+        topics: Any = self.app.topics
+        return (
+            self.app.flow_control.is_active()
+            and not topics._tp_to_callback_lock.locked()
+            and not any(channel.queue.full() for channel in topics._tp_index.get(partition, ()))
+        )
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """One message per partition and fetch; see `driver.Consumer.getmany`."""
+        if not await self._room():
+            return
         pause_s = self._pacing.pause_s(monotonic())
         if pause_s:
             await asyncio.sleep(pause_s)
         sessions = {partition: self.prefix.session(partition) for partition in self.prefix.partitions()}
         self._note_beginnings()
+        self._client.unhurried = frozenset(self.unhurried())
         records, _ = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -220,9 +210,22 @@ class Consumer(driver.Consumer):
         finally:
             self._in_hand.clear()
 
+    async def _room(self) -> bool:
+        """Waits while as much is handed out as may be; False: it still is, and whoever asks has to look whether to go on."""
+        try:
+            async with asyncio.timeout(_FETCH_TIMEOUT_S):
+                while True:
+                    records, size = self.prefix.load()
+                    if records < limits.CHUNK_RECORDS_MAX * limits.CHUNK_BACKLOG_MAX and size < limits.CHUNK_BACKLOG_BYTES_MAX:
+                        return True
+                    self._less_to_do.clear()
+                    await self._less_to_do.wait()
+        except TimeoutError:
+            return False
+
     def _end(self, partition: TP) -> int | None:
         """The end of a partition as the broker said last; None also when it is not assigned any more, which the client knows first."""
-        state = _state(self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment, partition)
+        state = state_of(self._thread._ensure_consumer()._fetcher._subscriptions.subscription.assignment, partition)
         return None if state is None else state.highwater
 
     def _note_beginnings(self) -> None:
@@ -240,7 +243,8 @@ class Consumer(driver.Consumer):
         for first in range(0, len(fetched), limits.CHUNK_RECORDS_MAX):
             records = tuple(fetched[first : first + limits.CHUNK_RECORDS_MAX])
             end = records[-1].offset + 1
-            chunks.append(Chunk(partition.topic, partition.partition, start, end, records, session))
+            size = sum(len(record.value or b"") for record in records)
+            chunks.append(Chunk(partition.topic, partition.partition, start, end, records, session, size))
             start = end
         self._fetched_end[partition] = start
         self.prefix.cut(partition, start)

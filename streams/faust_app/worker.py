@@ -7,7 +7,7 @@ that waits too long. The supervisor starts it again; nothing acknowledged is los
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -24,6 +24,7 @@ from streams.faust_app.action_stage import ActionStage
 from streams.faust_app.control import Change, RulesReader, StartsReader
 from streams.faust_app.correlate_stage import Owner
 from streams.faust_app.feed import Feed, Subscription
+from streams.faust_app.handover import Handover
 from streams.faust_app.match_stage import MatchStage
 from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
@@ -123,7 +124,8 @@ class Worker:
         await start(snapshots)
         matches = self._kafka.names.physical(MATCHES)
         partitions = len(await producer.partitions_for(matches))
-        stage = self._stage = MatchStage(self._kafka, self._codec, producer, partitions=partitions, name=self._name)
+        handover = Handover(matches, self._owners, self.fail)
+        stage = self._stage = MatchStage(self._kafka, self._codec, producer, partitions=partitions, name=self._name, written=handover.offer)
         actions = ActionStage(self._kafka, self._codec, failed=self.fail, ports=self._ports)
         new_owner = self._owner_factory(snapshots, actions)
         tasks: list[asyncio.Task[None]] = []
@@ -138,7 +140,7 @@ class Worker:
             sources = sorted(self._matched | await self._existing(self._routes.topics))
             counts = {topic: len(await producer.partitions_for(self._kafka.names.physical(topic))) for topic in sorted(self._matched)}
             await self._routes.open(self._matched)
-            feed = self._feed = self._ports.open_feed(self._subscription(stage, sources, new_owner))
+            feed = self._feed = self._ports.open_feed(self._subscription(stage, sources, counts, new_owner, handover))
             await feed.start()
             tasks = [
                 asyncio.create_task(self._follow_rules(stage, sources)),
@@ -161,6 +163,7 @@ class Worker:
             failed = self._failure.done()
             if self._feed is not None:
                 await self._feed.stop()
+            await handover.close()
             for owner in list(self._owners.values()):
                 await owner.close(checkpoint=not failed)
             self._owners, self._feed, self._stage = {}, None, None
@@ -179,11 +182,15 @@ class Worker:
             self._failure.set_exception(error)
 
     def _owner_factory(self, snapshots: AIOKafkaProducer, actions: ActionStage) -> Callable[[int], Owner]:
+        turn = asyncio.Lock()
         return lambda partition: Owner(
-            self._kafka, self._codec, snapshots, partition, name=self._name, ports=self._ports, actions=actions.partition(partition)
-        )
+            self._kafka, self._codec, snapshots, partition, name=self._name, ports=self._ports, actions=actions.partition(partition),
+            turn=turn,
+        )  # fmt: skip
 
-    def _subscription(self, stage: MatchStage, sources: Sequence[str], new_owner: Callable[[int], Owner]) -> Subscription:
+    def _subscription(
+        self, stage: MatchStage, sources: Sequence[str], counts: Mapping[str, int], new_owner: Callable[[int], Owner], handover: Handover
+    ) -> Subscription:
         names, settings = self._kafka.names, self._kafka.settings
 
         def is_current(chunk: Chunk) -> bool:
@@ -195,6 +202,7 @@ class Worker:
             if is_current(chunk):
                 self._routes.offer(chunk)
                 if names.logical(chunk.topic) in self._matched:
+                    await handover.room()
                     await stage.handle(chunk)
 
         async def correlate(chunk: Chunk) -> None:
@@ -203,12 +211,22 @@ class Worker:
             owner = self._owners.get(chunk.partition)
             if owner is not None:
                 await owner.handle(chunk)
+                handover.look(chunk.partition)
             else:
                 # Returning would acknowledge it.
                 raise Defect("worker.no-owner", f"Nobody owns partition {chunk.partition} of {MATCHES}, which is assigned to this worker.")
 
         async def assigned(held: set[tuple[str, int]]) -> None:
             await self._assigned({(names.logical(topic), partition) for topic, partition in held}, stage, new_owner)
+
+        def unhurried() -> set[tuple[str, int]]:
+            """Composites that nothing reads, and matches that are handed over here, if all of them are."""
+            found: set[tuple[str, int]] = set()
+            if COMPOSITES not in stage.topics | self._routes.topics:
+                found.update((names.physical(COMPOSITES), partition) for partition in range(counts[COMPOSITES]))
+            if len(self._sources) == sum(counts.values()):
+                found.update((names.physical(MATCHES), partition) for partition in self._owners if handover.keeps_up(partition))
+            return found
 
         return Subscription(
             settings=settings,
@@ -222,6 +240,7 @@ class Worker:
             },
             assigned=assigned,
             failed=self.fail,
+            unhurried=unhurried,
         )
 
     async def _assigned(self, held: set[tuple[str, int]], stage: MatchStage, new_owner: Callable[[int], Owner]) -> None:

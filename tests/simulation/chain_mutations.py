@@ -147,7 +147,7 @@ MUTATIONS = (
     (what_is_taken_back_stays_read, _READ, 135),
     (readers_settle_by_their_own_grace, _READ, 54),
     (actions_come_before_their_composites, ("acts-on-what-counts",), 1),
-    (actions_are_finished_first, ("comes-to-rest",), 248),
+    (actions_are_finished_first, ("comes-to-rest",), 580),
     (successors_begin_with_what_they_say, ("comes-to-rest",), 28),
     (deliveries_are_told_first, ("told-after-done",), 0),
 )

@@ -123,6 +123,12 @@ class SimulatedBroker:
             self.on_stored(topic, number)
         return first
 
+    def dated(self, topic: str, number: int, offset: int) -> int | None:
+        """The time that the broker gave to the record at an offset, milliseconds; None: it keeps its producer's."""
+        if topic not in self._append_time:
+            return None
+        return next(each.timestamp_ms for each in self.partition(topic, number).between(offset, offset + 1, 1))
+
     def delay(self) -> int:
         """How long one way takes."""
         weather, random = self.weather, self.scheduler.random.random

@@ -80,6 +80,8 @@ class Metadata(NamedTuple):
     topic: str
     partition: int
     offset: int
+    timestamp: int  #: the broker's, if its topic is dated by it; else -1
+    timestamp_type: int  #: 1: the broker's
 
 
 class Fetched(NamedTuple):
@@ -129,6 +131,12 @@ def _at_hand(broker: SimulatedBroker, positions: Mapping[tuple[str, int], int]) 
     return [record for portion in portions for record in portion]
 
 
+class Appended(NamedTuple):
+    """A record of a batch."""
+
+    timestamp: int
+
+
 class SimulatedBatch:
     """`BatchBuilder`: full after some records, as large ones make it."""
 
@@ -137,12 +145,13 @@ class SimulatedBatch:
         self._records_max = records_max
         self._now_ms = now_ms
 
-    def append(self, *, key: bytes, value: bytes | None, timestamp: int | None, headers: Sequence[tuple[str, bytes]]) -> object | None:
+    def append(self, *, key: bytes, value: bytes | None, timestamp: int | None, headers: Sequence[tuple[str, bytes]]) -> Appended | None:
         """None: it is full."""
         if len(self.records) >= self._records_max:
             return None
-        self.records.append(Outgoing(key=key, value=value, headers=headers, timestamp_ms=timestamp or self._now_ms()))  # type: ignore[arg-type]
-        return self
+        timestamp = timestamp or self._now_ms()
+        self.records.append(Outgoing(key=key, value=value, headers=headers, timestamp_ms=timestamp))  # type: ignore[arg-type]
+        return Appended(timestamp)
 
     def record_count(self) -> int:
         """How many records it has."""
@@ -254,7 +263,8 @@ class SimulatedProducer:
         if future.done():
             pass  # whoever waited has gone
         elif error is None:
-            future.set_result(Metadata(topic, partition, answer.result()))
+            at_ms = self._broker.dated(topic, partition, answer.result())
+            future.set_result(Metadata(topic, partition, answer.result(), -1 if at_ms is None else at_ms, int(at_ms is not None)))
         else:
             future.set_exception(error)
         if queue:

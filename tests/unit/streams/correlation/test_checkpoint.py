@@ -64,7 +64,7 @@ def test_a_checkpoint_that_was_given_up_and_tried_again_hides_nothing(
     for change, fails in zip(changes, failures, strict=False):
         state |= change
         unwritten |= change.keys()
-        entries = writer.groups((group, state[group]) for group in sorted(unwritten))
+        entries = [*writer.groups((group, state[group]) for group in sorted(unwritten))]
         if fails:
             log += entries[: data.draw(st.integers(0, len(entries)))]
         else:

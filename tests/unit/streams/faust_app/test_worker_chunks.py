@@ -10,6 +10,7 @@ import pytest
 from streams.codec.avro import Codec
 from streams.errors import Defect
 from streams.faust_app.feed import Subscription
+from streams.faust_app.handover import Handover
 from streams.faust_app.match_stage import MatchStage
 from streams.faust_app.ports import WorkerPorts
 from streams.faust_app.prefix import Chunk
@@ -71,8 +72,9 @@ class Parts:
         self.stage, self.owner, self.feed, self.reader = Stage(), Stage(), Feed(), Reader()
         of: Any = self.worker
         of._feed, of._rules, of._starts, of._matched = self.feed, self.reader, self.reader, frozenset({SYSTEM_EVENTS})
-        self.subscription: Subscription = of._subscription(cast("MatchStage", self.stage), [SYSTEM_EVENTS], lambda _: self.owner)
         self.source, self.matches = (kafka.names.physical(topic) for topic in (SYSTEM_EVENTS, MATCHES))
+        stage, handover = cast("MatchStage", self.stage), Handover(self.matches, of._owners, self.worker.fail)
+        self.subscription: Subscription = of._subscription(stage, [SYSTEM_EVENTS], {}, lambda _: self.owner, handover)
 
     async def assign(self, *partitions: int) -> None:
         await self.subscription.assigned({(topic, partition) for topic in (self.source, self.matches) for partition in partitions})
