@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -129,25 +129,29 @@ def _health(row: Mapping[str, Any]) -> str:
 
 
 def _text_of(shown: dict[str, Any]) -> str:
-    rows = [
-        (name, _fields(operation.get("parameters")), operation.get("description", "")) for name, operation in shown["operations"].items()
-    ]
     heading = f"{shown['module']} ({shown['kind']})" + (f": {shown['description']}" if shown.get("description") else "")
     parts = [heading]
     if shown["kind"] == REGISTERED:
         parts.append("\n".join([_health(shown), *map(_instance, shown["instances"])]))
-    parts.append(frame.table(rows, ["operation", "parameters", ""]))
+    parts.append("\n".join(line for name, operation in shown["operations"].items() for line in _operation(name, operation)))
     example = next(iter(shown["operations"]), None)
     if example is not None:
-        given = " ".join(f'"{name}": …' for name in _required(shown["operations"][example].get("parameters")))
+        given = ", ".join(f'"{name}": …' for name in _required(shown["operations"][example].get("parameters")))
         parts.append(f"For example: mplp modules call {shown['module']} {example}" + (f" --parameters '{{{given}}}'" if given else ""))
     parts.append("Parameters in brackets may be left out. With --json: the JSON Schemas of parameters and results.")
     return "\n\n".join(parts)
 
 
+def _operation(name: str, operation: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{name}: {operation['description']}" if operation.get("description") else name
+    fields = _fields(operation.get("parameters"))
+    if fields:
+        yield f"    {fields}"
+
+
 def _instance(each: Mapping[str, Any]) -> str:
     detail = each["detail"]
-    told = ", ".join(f"{name} {value}" for name, value in detail.items()) if isinstance(detail, Mapping) else ""
+    told = ", ".join(f"{name} {value}" for name, value in detail.items() if value is not False) if isinstance(detail, Mapping) else ""
     lease = f"lease until {each['lease_until']}" if each["lease_until"] else "no lease"
     return f"  {each['instance']}  {lease}" + (f"  {told}" if told else "")
 

@@ -201,13 +201,16 @@ class OrchestratorMachine:
         return draft.decision()
 
     def _monitored(self, view: View[Execution], message: ModuleMessage, now_us: int) -> Decision:
-        """From now on somebody is told what happens."""
+        """From now on somebody is told what happens, and now how everything ended so far; of what is over that is all."""
         state = view.state(message.execution_id or "")
         wanted = monitors_of({"monitors": [message.data]})
-        if state is None or state.status in TERMINAL or not wanted or wanted[0] in state.monitors:
+        if state is None or not wanted or wanted[0] in state.monitors:
             return NOTHING
+        if state.status in TERMINAL:
+            return Decision(effects=(telling.so_far(state, wanted[0]),))
         draft = self._draft(state, now_us)
         draft.record("execution.monitored", {"module": wanted[0].module, "id": wanted[0].id})
+        draft.effects.append(telling.so_far(draft.state, wanted[0]))
         return draft.decision()
 
     def _commanded(self, view: View[Execution], command: WorkflowCommand, input: Received) -> Decision:

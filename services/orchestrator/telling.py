@@ -22,6 +22,8 @@ from streams.topics import REQUESTS, home_of
 _ENTRIES_BYTES_MAX = 512 * 1024
 #: Types of transitions that are of no interest to a monitor.
 _QUIET = frozenset({"continuation", "execution.acknowledged", "execution.monitored", "heartbeat.received", "timer.set"})
+#: How a step or an execution ends.
+_ENDINGS = frozenset({"completed", "failed", "timed_out", "skipped", "cancelled"})
 _CONFIRM = "confirm"
 #: Source of the answers that the module confirm gives for people.
 ANSWERED_BY = f"mplp/modules/{_CONFIRM}"
@@ -96,51 +98,69 @@ def collected(state: Execution, events: Iterable[WorkflowTransition]) -> Iterato
     """What a decision's events are to those who monitor; `state` is that after them."""
     found = list(events)
     first = state.sequence - len(found) + 1
-    entries = [_entry(event, first + place) for place, event in enumerate(found) if event.type not in _QUIET]
+    entries = [_entry(state, event, first + place) for place, event in enumerate(found) if event.type not in _QUIET]
     if entries:
         time_us = to_micros(found[-1].time)
         for monitor in state.monitors:
             yield _collect(state, monitor, entries, id=derived_id(COLLECT, state.id, monitor.id, first), time_us=time_us)
 
 
+def so_far(state: Execution, monitor: Monitor) -> Send:
+    """How everything ended so far, for one who begins to monitor: nothing of it was missed, and what began before is not told."""
+    id_ = derived_id("so-far", state.id, monitor.id)
+    return _collect(state, monitor, _summary(state), id=id_, time_us=state.started_us, so_far=True)
+
+
 def summaries(state: Execution) -> Iterator[Send]:
     """How everything ended so far, for those who may have missed it."""
     if not state.monitors:
         return
+    entries = _summary(state)
+    for monitor in state.monitors:
+        yield _collect(state, monitor, entries, id=derived_id("summary", state.id, monitor.id), time_us=state.started_us)
+
+
+def _summary(state: Execution) -> list[dict[str, Any]]:
     entries = [
         {
             "type": f"step.{step.status}",
             "step": instance,
             "attempt": step.attempt,
             "time_us": step.ended_us,
+            "begun_us": step.begun_us,
             "sequence": step.ended_sequence,
             "result": step.result,
         }
         for instance, step in state.steps.items()
-        if step.ended_sequence and step.status in ("completed", "failed", "timed_out", "skipped", "cancelled")
+        if step.ended_sequence and step.status in _ENDINGS
     ]
     if state.status in TERMINAL:
         end: dict[str, Any] = {"type": f"execution.{state.status}", "step": None, "attempt": 0, "time_us": state.ended_us}
-        entries.append({**end, "sequence": state.sequence})
+        entries.append({**end, "begun_us": state.started_us, "sequence": state.sequence})
     entries.sort(key=lambda entry: entry["sequence"])
-    for monitor in state.monitors:
-        yield _collect(state, monitor, entries, id=derived_id("summary", state.id, monitor.id), time_us=state.started_us)
+    return entries
 
 
-def _collect(state: Execution, monitor: Monitor, entries: list[dict[str, Any]], *, id: str, time_us: int) -> Send:
+def _collect(
+    state: Execution, monitor: Monitor, entries: list[dict[str, Any]], *, id: str, time_us: int, so_far: bool = False
+) -> Send:  # fmt: skip
     if len(orjson.dumps(entries)) > _ENTRIES_BYTES_MAX:
         entries = [{**entry, "result": None} for entry in entries]
-    data: dict[str, Json] = {"id": monitor.id, "execution_id": state.id, "entries": entries}
+    data: dict[str, Json] = {"id": monitor.id, "execution_id": state.id, "entries": entries, **({"so_far": True} if so_far else {})}
     # By the topic: what was handed over in memory only would be lost with this process.
     return _notification(state, monitor.module, COLLECT, data, id=id, time_us=time_us, key=monitor.id, hand_over=False)
 
 
-def _entry(event: WorkflowTransition, sequence: int) -> dict[str, Any]:
+def _entry(state: Execution, event: WorkflowTransition, sequence: int) -> dict[str, Any]:
+    """`begun_us`: of what has ended, when it began."""
+    ended = event.type.partition(".")[2] in _ENDINGS
+    begun_us = None if not ended else state.started_us if event.step_id is None else state.step(event.step_id).begun_us
     return {
         "type": event.type,
         "step": event.step_id,
         "attempt": event.attempt,
         "time_us": to_micros(event.time),
+        "begun_us": begun_us,
         "sequence": sequence,
         "result": event.data.get("result") if event.type == "step.completed" else None,
     }

@@ -18,6 +18,8 @@ _SIGNS = {
 TURNS_SHOWN = 5
 #: Characters of a heartbeat's details that are shown.
 DETAILS_CHARACTERS = 120
+#: Field of a result that names what a module keeps, and how many of them are shown.
+_MADE, MADE_SHOWN = re.compile(r"[a-z]\w*Id"), 20
 _WELL = frozenset({"completed", "skipped"})
 _NUMBER = re.compile(r"\[(\d+)\]")
 _INDENT = " " * 17
@@ -57,7 +59,7 @@ class _Timeline:
         if self.steps:
             yield ""
             yield from self.table()
-        for section in (list(self.commands()), list(self.waits()), list(self.end())):
+        for section in (list(self.commands()), list(self.made()), list(self.waits()), list(self.end())):
             if section:
                 yield ""
                 yield from section
@@ -162,6 +164,24 @@ class _Timeline:
             yield f"{self.since_start(entry['time']):>13}  {what}{who}{_why(entry)}"
         for entry in self.view["refused"]:
             yield f"{self.since_start(entry['time']):>13}  {entry.get('command', 'command')} refused: {_told(entry)}"
+
+    def made(self) -> Iterator[str]:
+        """What the steps have made in modules: ids in their results, each with the step that told it first."""
+        found: dict[str, tuple[str, str]] = {}
+        for name, step in self.steps.items():
+            result = step["result"]
+            for field, value in result.items() if isinstance(result, Mapping) else ():
+                if _MADE.fullmatch(field) and isinstance(value, str) and "/" in value:
+                    found.setdefault(value, (name, field))
+        if not found:
+            return
+        yield "made"
+        shown = list(found.items())[:MADE_SHOWN]
+        width, field_width = (max(len(place[part]) for _, place in shown) for part in (0, 1))
+        for id_, (name, field) in shown:
+            yield f"  {name:<{width}}  {field:<{field_width}}  {id_}"
+        if len(found) > len(shown):
+            yield f"  … and {len(found) - len(shown):,} more"
 
     def waits(self) -> Iterator[str]:
         waiting = {name: step["waiting"] for name, step in self.steps.items() if step.get("waiting")}

@@ -88,13 +88,13 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
     if not isinstance(trace, Trace) or trace.status != "running" or not isinstance(entries, list):
         return NOTHING_FOLLOWS
     events: list[Decided] = []
-    sequence = trace.sequence
+    sequence, is_told_whole = trace.sequence, data.get("so_far") is True
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("sequence"), int) or entry["sequence"] <= sequence:
             continue
         if len(trace.records) + len(events) >= RECORDS_MAX:
             break
-        missed = entry["sequence"] - sequence - 1 if sequence else 0
+        missed = entry["sequence"] - sequence - 1 if sequence and not is_told_whole else 0
         sequence = entry["sequence"]
         events.append(Decided(aggregate_id=trace.trace_id, event=_step(trace, entry, missed), correlation_id=message.correlation_id))
     return Follow(events=tuple(events))
@@ -111,8 +111,14 @@ def _step(trace: Trace, entry: Mapping[str, Any], missed: int) -> TraceRecorded:
         name=name,
         span=name,
         severity=severity,
+        duration_ms=_duration_ms(entry.get("begun_us"), entry.get("time_us")),
         payload={"event": kind, "executionId": trace.execution_id, "step": entry.get("step"), "attempt": entry.get("attempt")},
         at_us=entry.get("time_us") if isinstance(entry.get("time_us"), int) else None,
         sequence=entry["sequence"],
         missed=missed,
     )
+
+
+def _duration_ms(begun_us: Any, ended_us: Any) -> float | None:
+    """How long something took that ended; None: it was not told when it began."""
+    return (ended_us - begun_us) / 1000 if isinstance(begun_us, int) and isinstance(ended_us, int) and begun_us <= ended_us else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from services.modules.plan.graph import validate
@@ -149,3 +151,20 @@ def test_circles_are_found_through_every_type() -> None:
     assert validate([task("a", 1, b="start-to-start"), task("b", 1, a="start-to-start")]).faults[0].code == "dependency.cycle"
     assert validate([task("a", 1, a="start-to-finish")]).faults[0].code == "dependency.cycle"
     assert not validate([task("a", 1, b="finish-to-finish"), task("b", 1, a="start-to-start")]).faults
+
+
+def test_the_trace_of_the_example_tells_all_its_steps_with_their_times(world: World) -> None:
+    """The trace begins in the middle of the execution that it is about: what happened before belongs to the story, too."""
+    example = orjson.loads((Path(__file__).resolve().parents[3] / "examples" / "multi-agent-collaboration.json").read_bytes())
+    execution = world.call("core", "execute-workflow", definition=example, executionId="e-1")["executionId"]
+    world.settle()
+    assert world.execution(execution).status == "completed"
+    (trace,) = world.call("trace", "list-traces")["traces"]
+    found = world.call("trace", "analyze-trace", traceId=trace["traceId"])
+    steps = {"context-setup", "role-assignment", "plan-creation", "trace-execution", "dialog-facilitation", "execution-monitoring"}
+    assert {span["span"] for span in found["spans"]} == {*steps, "execution"} == set(found["durations"])
+    assert found["openSpans"] == []
+    path = [span["span"] for span in found["criticalPath"]]
+    assert path[:3] == ["context-setup", "role-assignment", "plan-creation"]
+    assert path[3] in ("trace-execution", "dialog-facilitation")
+    assert world.call("trace", "get-trace", traceId=trace["traceId"])["missed"] == 0

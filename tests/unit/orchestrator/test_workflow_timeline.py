@@ -118,3 +118,9 @@ def test_steps_are_coloured_by_their_status_and_turns_by_the_one_that_says_most(
     assert 'fillcolor="#a9cdf0", tooltip=running' in draw(definition, "dot", statuses)
     assert ":::" not in draw(definition, "mermaid")
     assert '  subgraph s0_box["all: for each item"]' in draw(definition, "mermaid").splitlines()
+
+
+def test_what_was_made_is_told_once_with_the_step_that_made_it() -> None:
+    made, used = {"planId": "e/plan-1", "contextId": "e/context-1", "name": "x"}, {"planId": "e/plan-1", "orderId": "order-7"}
+    found = view(operation("a"), operation("longer", "a"), modules={"work.a": [result(made)], "work.longer": [result(used)]})
+    assert lines(found)[-4:] == ["", "made", "  a  planId     e/plan-1", "  a  contextId  e/context-1"]
