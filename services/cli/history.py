@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import history_at, history_erase, history_rebuild, history_verify
+from services.cli import history_at, history_erase, history_promote, history_rebuild, history_verify
 
 app = typer.Typer(no_args_is_help=True, help="Prove that the history is exact, look back into it, and look after it.")
 
@@ -12,3 +12,4 @@ app.command("verify")(history_verify.verify)
 app.command("rebuild")(history_rebuild.rebuild)
 app.command("at")(history_at.at)
 app.command("erase")(history_erase.erase)
+app.command("promote")(history_promote.promote)

@@ -16,6 +16,7 @@ from services.gateway import (
     health,
     history,
     history_keeping,
+    history_promote,
     modules,
     problems,
     query,
@@ -56,7 +57,21 @@ def create_app(ports: Ports, *, keys: Keys | None = None, bind: str = "127.0.0.1
     app.state.metrics = Metrics(ports.history.behind, ports.rule_figures)
     app.state.streams_open = 0
     problems.install(app)
-    for module in (health, executions, events, stream, query, history, history_keeping, rules, routes, dlq, workflows, modules):
+    for module in (
+        health,
+        executions,
+        events,
+        stream,
+        query,
+        history,
+        history_keeping,
+        history_promote,
+        rules,
+        routes,
+        dlq,
+        workflows,
+        modules,
+    ):
         app.include_router(module.router)
     if ports.registry is not None:
         app.include_router(ports.registry, tags=["schemas"], dependencies=[Depends(requires_by_method)])

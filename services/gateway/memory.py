@@ -12,6 +12,7 @@ import orjson
 from services.gateway.answers import json_bytes
 from services.gateway.memory_keeping import MemoryKeeping
 from services.gateway.memory_modules import MemoryModules
+from services.gateway.memory_promote import MemoryPromotions
 from services.gateway.memory_routes import MemoryLetters, MemoryRoutes
 from services.gateway.ports import Item, Ports, Rebuild, Start, Verification
 from streams.bus.validate import parse_event
@@ -327,6 +328,7 @@ class Memory:
     history: MemoryHistory = field(default_factory=MemoryHistory)
     upkeep: MemoryUpkeep = field(default_factory=MemoryUpkeep)
     keeping: MemoryKeeping = field(default_factory=MemoryKeeping)
+    promotions: MemoryPromotions = field(default_factory=MemoryPromotions)
     rules: MemoryRules = field(default_factory=MemoryRules)
     workflows: MemoryWorkflows = field(default_factory=MemoryWorkflows)
     routes: MemoryRoutes = field(default_factory=MemoryRoutes)
@@ -362,6 +364,7 @@ class Memory:
             history=self.history,
             upkeep=self.upkeep,
             keeping=self.keeping,
+            promotions=self.promotions,
             rules=self.rules,
             routes=self.routes,
             letters=self.letters,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter
 
 from services.gateway.ports_keeping import Keeping
+from services.gateway.ports_promote import Promotions
 from services.gateway.ports_routes import Letters, Routes
 from streams.errors import Violation
 from streams.records import Json, SystemEvent, WorkflowTransition
@@ -275,6 +276,7 @@ class Ports:
     history: History
     upkeep: Upkeep
     keeping: Keeping
+    promotions: Promotions
     rules: Rules
     workflows: Workflows
     modules: Modules

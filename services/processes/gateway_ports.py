@@ -23,6 +23,7 @@ from services.orchestrator.store import AnyModule
 from services.processes.gateway_history import HistoryUpkeep, Pausable
 from services.processes.gateway_keeping import HistoryKeeping, running_together
 from services.processes.gateway_modules import BusModules
+from services.processes.gateway_promote import HistoryPromotions
 from services.processes.gateway_routes import BusLetters, ControlRoutes
 from services.processes.runtime import ENDED
 from streams import topics
@@ -190,6 +191,10 @@ class SunkHistory:
         status = self._sink.status()
         return Check(ok=status.state == "running", detail=f"sink {status.state}, {status.behind} records behind {status.detail}".strip())
 
+    def promotions(self, bus: Bus, busy: asyncio.Lock) -> HistoryPromotions:
+        """Columns made of payloads."""
+        return HistoryPromotions(bus, self._store, busy, self._check_open)
+
     def upkeep(self, bus: Bus) -> HistoryUpkeep:
         """What looks after it."""
         return HistoryUpkeep(bus, self._store, self._sink, self._sinking, self._check_open)
@@ -350,6 +355,7 @@ def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
         history=history,
         upkeep=upkeep,
         keeping=history.keeping(bus, upkeep.busy),
+        promotions=history.promotions(bus, upkeep.busy),
         rules=ControlRules(bus, pulse.tallies),
         workflows=BusWorkflows(bus),
         modules=BusModules(bus),
