@@ -38,7 +38,7 @@ _CLAUSES = {
     "settings": "SETTINGS", "settings_ast": "SETTINGS", "out_file": "INTO OUTFILE", "format_ast": "FORMAT", "format": "FORMAT",
     "compression": "COMPRESSION", "compression_level": "COMPRESSION",
 }  # fmt: skip
-_TABLE_FUNCTIONS = frozenset({"numbers", "zeros", "generate_series", "generateSeries", "values", "SQLStandardValues"})
+_TABLE_FUNCTIONS = frozenset({"numbers", "generate_series", "generateSeries", "values", "SQLStandardValues"})
 _IN = frozenset({"in", "notin", "globalin", "globalnotin", "nullin", "notnullin", "globalnullin", "globalnotnullin"})
 _IN_ALL = _IN | {name + "ignoreset" for name in _IN}
 #: Functions whose first argument is the name of an aggregate function.
