@@ -36,7 +36,7 @@ EXPRESSION_STEPS_MAX = 1_000_000
 PATTERN_PARTS_MAX = 2000
 #: Records of one chunk: a whole fetch handed to Faust as one event.
 CHUNK_RECORDS_MAX = 1000
-#: Full chunks of which the records may be handed out and not yet acknowledged; also chunks that may wait for whoever handles them.
+#: Full chunks whose records may be handed out and not yet acknowledged; also chunks that may wait for the owner of matches.
 CHUNK_BACKLOG_MAX = 4
 #: Bytes of records that may be handed out and not yet acknowledged, before more are fetched.
 CHUNK_BACKLOG_BYTES_MAX = 64 * 1024 * 1024

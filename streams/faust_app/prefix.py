@@ -12,12 +12,16 @@ Rules:
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from streams import limits
 from streams.errors import Defect
+
+#: Chunks of a topic of which the next fetch is not begun: one is handled, one waits.
+_CHUNKS_MAX = 2
 
 Partition = TypeVar("Partition", bound=Hashable)
 
@@ -78,6 +82,24 @@ class Chunk:
     def placed(self, record: Fetched) -> Placed:
         """One of the records, as others want to have it."""
         return Placed(self.topic, self.partition, record.offset, record.timestamp, record.key, record.value, record.headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is handed out and not yet acknowledged."""
+
+    records: int
+    size: int  #: bytes of their values
+    chunks: int  #: of the topic that has most
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is to be handed out. While a chunk waits behind another the next ones grow instead of getting more."""
+        return (
+            self.chunks >= _CHUNKS_MAX
+            or self.records >= limits.CHUNK_RECORDS_MAX * limits.CHUNK_BACKLOG_MAX
+            or self.size >= limits.CHUNK_BACKLOG_BYTES_MAX
+        )
 
 
 @dataclass(slots=True)
@@ -158,10 +180,14 @@ class CommitPrefix(Generic[Partition]):
             return None
         return next(iter(state.outstanding)).start if state.outstanding else state.end
 
-    def load(self) -> tuple[int, int]:
-        """Records and bytes that are handed out and not yet acknowledged."""
+    def load(self) -> Load:
+        """What is handed out and not yet acknowledged."""
         chunks = [chunk for state in self._partitions.values() for chunk in state.outstanding]
-        return sum(len(chunk.records) for chunk in chunks), sum(chunk.size for chunk in chunks)
+        by_topic = Counter(chunk.topic for chunk in chunks)
+        return Load(
+            records=sum(len(chunk.records) for chunk in chunks), size=sum(chunk.size for chunk in chunks),
+            chunks=max(by_topic.values(), default=0),
+        )  # fmt: skip
 
     def partitions(self) -> list[Partition]:
         """The partitions that are ours."""

@@ -214,12 +214,10 @@ class Consumer(driver.Consumer):
         """Waits while as much is handed out as may be; False: it still is, and whoever asks has to look whether to go on."""
         try:
             async with asyncio.timeout(_FETCH_TIMEOUT_S):
-                while True:
-                    records, size = self.prefix.load()
-                    if records < limits.CHUNK_RECORDS_MAX * limits.CHUNK_BACKLOG_MAX and size < limits.CHUNK_BACKLOG_BYTES_MAX:
-                        return True
+                while self.prefix.load().full:
                     self._less_to_do.clear()
                     await self._less_to_do.wait()
+                return True
         except TimeoutError:
             return False
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from streams import limits
 from streams.faust_app.prefix import Chunk, ChunkLost, CommitPrefix
 
 
@@ -177,3 +178,38 @@ def test_what_is_handled_ends_before_the_first_chunk_that_waits(prefix: CommitPr
     prefix.begin("p")
     assert prefix.handled("p") is None
     assert prefix.handled("unknown") is None
+
+
+def test_a_chunk_that_waits_behind_another_makes_the_next_ones_grow(prefix: CommitPrefix[str]) -> None:
+    """Else many chunks of one record each would wait, and pay for an acknowledgement each."""
+    first, second = chunk(prefix, 0, 1), chunk(prefix, 1, 2)
+    prefix.deliver("p", first, 0.0)
+    assert not prefix.load().full
+    prefix.deliver("p", second, 0.0)
+    assert prefix.load().full
+    prefix.acknowledge("p", first)
+    assert not prefix.load().full
+
+
+def test_chunks_of_different_topics_do_not_wait_for_each_other(prefix: CommitPrefix[str]) -> None:
+    prefix.begin("q")
+    session = prefix.session("q")
+    assert session is not None
+    prefix.deliver("p", chunk(prefix, 0, 1), 0.0)
+    prefix.deliver("q", Chunk("other", 0, 0, 1, (), session), 0.0)
+    assert not prefix.load().full
+
+
+@pytest.mark.parametrize("size", [0, limits.CHUNK_BACKLOG_BYTES_MAX - 1, limits.CHUNK_BACKLOG_BYTES_MAX])
+def test_what_is_under_way_is_bounded_in_bytes(prefix: CommitPrefix[str], size: int) -> None:
+    session = prefix.session("p")
+    assert session is not None
+    prefix.deliver("p", Chunk("t", 0, 0, 1, (), session, size), 0.0)
+    assert prefix.load().full == (size >= limits.CHUNK_BACKLOG_BYTES_MAX)
+
+
+def test_what_others_have_now_is_not_under_way(prefix: CommitPrefix[str]) -> None:
+    prefix.deliver("p", chunk(prefix, 0, 1), 0.0)
+    prefix.deliver("p", chunk(prefix, 1, 2), 0.0)
+    prefix.begin("p")
+    assert not prefix.load().full
