@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from clickhouse_connect.driver.client import Client
 
 from services.history.cluster import for_cluster
+from services.history.copying import ALLOW_TIMES, columns_of, listed
 from services.history.insert import quoted
 from services.history.ports import Incarnation
 from services.history.tables import all_tables
@@ -60,25 +61,12 @@ def set_aside(client: Client, place: Place, incarnation: Incarnation, cluster: s
     for table in all_tables():
         here = f"_topic = {quoted(topic)} AND _partition = {partition}"
         moved = f"SELECT _offset FROM {table} WHERE _topic = {quoted(aside)} AND _partition = {partition}"
-        columns = _columns(client, table)
-        values = ", ".join(f"{quoted(aside)} AS _topic" if column == "_topic" else f"`{column}`" for column in columns)
+        columns = [str(name) for (name,) in client.query(columns_of(table)).result_rows if name != "_topic"]
         if not int(client.query(f"SELECT count() FROM {table} WHERE {here}").result_rows[0][0]):
             continue
         client.command(
-            f"INSERT INTO {table} ({', '.join(f'`{column}`' for column in columns)}) "
-            f"SETTINGS {_MOVE_SETTINGS}, insert_allow_materialized_columns = 1 "
-            f"SELECT {values} FROM (SELECT {', '.join(f'`{column}`' for column in columns if column != '_topic')} "
-            f"FROM {table} WHERE {here} AND _offset NOT IN ({moved}))"
+            f"INSERT INTO {table} (_topic, {listed(columns)}) SETTINGS {_MOVE_SETTINGS}, {ALLOW_TIMES} "
+            f"SELECT {quoted(aside)}, * FROM (SELECT {listed(columns)} FROM {table} WHERE {here} AND _offset NOT IN ({moved}))"
         )
         client.command(for_cluster(f"ALTER TABLE {table} DELETE WHERE {here}", cluster) + " SETTINGS mutations_sync = 2")
     return aside
-
-
-def _columns(client: Client, table: str) -> list[str]:
-    """What a row consists of: not what follows from other columns, but when it was first inserted."""
-    rows = client.query(
-        "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = {table:String} "
-        "AND (default_kind IN ('', 'DEFAULT') OR name = '_inserted_at') ORDER BY position",
-        parameters={"table": table},
-    ).result_rows
-    return [str(name) for (name,) in rows]

@@ -13,7 +13,9 @@ from clickhouse_connect.driver.client import Client
 
 from services.history.blocks import INSERT_SECONDS_MAX
 from services.history.container import CHECK, CHECK_FIELD, PLACE, PLACE_FIELD, Row, container
+from services.history.copying import ALLOW_TIMES, INSERTED_AT, inserted_at, inserted_before
 from services.history.tables import Table, all_tables
+from services.history.verify_sums import Range
 
 #: What an insert says that came too late.
 EXPIRED = "expired"
@@ -54,6 +56,7 @@ class Insert:
     suffix: str = ""  #: follows the table's name
     deadline_ms: int | None = None  #: on the server's clock (Unix time); an insert that begins later refuses itself
     quorum: bool = False  #: acknowledged by a majority of the replicas
+    times_of: tuple[str, Range] | None = None  #: a table, and offsets, that have some of the rows: they keep when they were inserted there
 
 
 def insert(client: Client, one: Insert, *, embedded: bool) -> None:
@@ -80,9 +83,17 @@ def _statement(one: Insert, check: int, source: str) -> str:
     values = ", ".join((*(column.name for column in table.columns), quoted(one.topic), str(one.partition), place))
     origin, _, output = source.format(structure=quoted(_structure(table))).partition(" FORMAT ")
     settings = f"{INSERT_SETTINGS}, insert_deduplication_token = {quoted(one.token)}" + (", insert_quorum = 'auto'" if one.quorum else "")
+    known = ""
+    if one.times_of is not None:
+        earlier, of = one.times_of
+        here = f"_topic = {quoted(one.topic)} AND _partition = {one.partition} AND _offset >= {of.first} AND _offset < {of.end}"
+        known = f"WITH {inserted_before(earlier, here, of)} AS known "
+        columns += f", {INSERTED_AT}"
+        values += f", {inserted_at('known', offset, of.first)}"
+        settings += f", {ALLOW_TIMES}"
     late = "" if one.deadline_ms is None else f"NOT throwIf(toUnixTimestamp64Milli(now64(3)) > {one.deadline_ms}, '{EXPIRED}') AND "
     return (
-        f"INSERT INTO {one.table}{one.suffix} ({columns}) SETTINGS {settings} SELECT {values} FROM {origin} "
+        f"INSERT INTO {one.table}{one.suffix} ({columns}) SETTINGS {settings} {known}SELECT {values} FROM {origin} "
         f"WHERE {late}NOT throwIf(reinterpretAsInt64({CHECK_FIELD}) != {check}, 'misaligned')"
         + texts_are_utf8(table)
         + (f" FORMAT {output}" if output else "")

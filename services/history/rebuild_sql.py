@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from services.history.copying import ALLOW_TIMES, listed
 from services.history.insert import INSERT_SETTINGS, quoted
 from services.history.verify_sums import Range
 
@@ -73,7 +74,7 @@ def leftovers() -> str:
     return f"SELECT name FROM system.tables WHERE database = currentDatabase() AND endsWith(name, {quoted(SUFFIX)})"
 
 
-def copy(table: str, topic: str, ranges: Mapping[int, Range]) -> str | None:
+def copy(table: str, topic: str, ranges: Mapping[int, Range], columns: Sequence[str]) -> str | None:
     """Rows of a topic in the old table into the new one, by partition. None: there is nothing to copy."""
     some = [
         f"(_partition = {number} AND _offset < {of.end} AND _offset >= {of.first})" for number, of in sorted(ranges.items()) if of.offsets
@@ -81,7 +82,8 @@ def copy(table: str, topic: str, ranges: Mapping[int, Range]) -> str | None:
     if not some:
         return None
     where = f"_topic = {quoted(topic)} AND ({' OR '.join(some)})"
-    return f"INSERT INTO {table}{SUFFIX} SELECT * FROM {table} WHERE {where} SETTINGS max_execution_time = 0"
+    names = listed(columns)
+    return f"INSERT INTO {table}{SUFFIX} ({names}) SELECT {names} FROM {table} WHERE {where} SETTINGS max_execution_time = 0, {ALLOW_TIMES}"
 
 
 def months_of(table: str, place: Place, of: Range) -> str:
@@ -89,12 +91,15 @@ def months_of(table: str, place: Place, of: Range) -> str:
     return f"SELECT DISTINCT toYYYYMM(_timestamp) FROM {table} WHERE {_where(place, of)}"
 
 
-def copy_block(source: str, target: str, place: Place, of: Range, *, month: int, token: str, offsets: Sequence[int] = ()) -> str:
+def copy_block(
+    source: str, target: str, place: Place, of: Range, *, month: int, token: str, columns: Sequence[str], offsets: Sequence[int] = ()
+) -> str:
     """Rows of a block (with `offsets`: of those) of one month from one table into another, by a token: a repeat changes nothing."""
     some = f" AND _offset IN ({', '.join(map(str, offsets))})" if offsets else ""
     return (
-        f"INSERT INTO {target} SELECT * FROM {source} WHERE {_where(place, of)}{some} AND toYYYYMM(_timestamp) = {month} "
-        f"SETTINGS {INSERT_SETTINGS}, insert_deduplication_token = {quoted(token)}"
+        f"INSERT INTO {target} ({listed(columns)}) SELECT {listed(columns)} FROM {source} "
+        f"WHERE {_where(place, of)}{some} AND toYYYYMM(_timestamp) = {month} "
+        f"SETTINGS {INSERT_SETTINGS}, {ALLOW_TIMES}, insert_deduplication_token = {quoted(token)}"
     )
 
 

@@ -17,6 +17,7 @@ from services.history import rebuild_sql as sql
 from services.history import rebuild_swap
 from services.history.blocks import Span, token
 from services.history.cluster import for_cluster
+from services.history.copying import columns_of
 from services.history.engine import is_unavailable, unavailable
 from services.history.ports import BlockRefused
 from services.history.rows import Rows, by_month
@@ -59,7 +60,7 @@ class RebuildTables:
     async def copy(self, topic: str, ranges: Mapping[int, Range]) -> None:
         """A topic's rows from the old tables, by partition. Not repeated when it fails: some of them may be there."""
         for table in self.tables:
-            statement = sql.copy(table, topic, ranges)
+            statement = sql.copy(table, topic, ranges, await self._columns(table))
             if statement is not None:
                 await self._tried(partial(_command, statement))
 
@@ -72,7 +73,7 @@ class RebuildTables:
                 for month, some in sorted(by_month(rows.tables[table]).items()):
                     one = inserts.Insert(
                         table=table, topic=topic, partition=span.partition, token=token(span, table, month), rows=some,
-                        quorum=bool(self._cluster), suffix=sql.SUFFIX,
+                        quorum=bool(self._cluster), suffix=sql.SUFFIX, times_of=(table, Range(first=span.first, end=span.end)),
                     )  # fmt: skip
                     inserts.insert(client, one, embedded=self._embedded)
 
@@ -117,9 +118,12 @@ class RebuildTables:
         place, of = (self._names.logical(span.topic), span.partition), Range(first=span.first, end=span.end)
         for table in self.tables:
             source, target = (table + sql.SUFFIX, table) if swapped else (table, table + sql.SUFFIX)
+            columns = await self._columns(table)
             for (month,) in await self._rows(sql.months_of(source, place, of)):
                 name = token(span, table, int(month)) + ("/kept" if offsets else "")
-                await self._command(sql.copy_block(source, target, place, of, month=int(month), token=name, offsets=offsets))
+                await self._command(
+                    sql.copy_block(source, target, place, of, month=int(month), token=name, columns=columns, offsets=offsets)
+                )
 
     async def keep(self, at: datetime) -> list[str]:
         """Gives the old tables names under which they stay; returns those."""
@@ -130,6 +134,9 @@ class RebuildTables:
     async def close(self) -> None:
         """Ends the connection after what runs."""
         await self._connections.close()
+
+    async def _columns(self, table: str) -> list[str]:
+        return [str(name) for (name,) in await self._rows(columns_of(table))]
 
     async def _command(self, statement: str) -> None:
         await self._patiently(lambda client: client.command(for_cluster(statement, self._cluster)))

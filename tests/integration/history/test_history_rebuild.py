@@ -94,7 +94,13 @@ async def test_what_was_lost_and_changed_is_as_in_the_topics_again(kafka: Kafka,
         )
         assert (await product.verdict())[0] == "differs"
         before = await tables_of(product.history)
+        times = "SELECT subject, _inserted_at FROM system_events ORDER BY ALL"
+        inserted_at = dict((await product.history.query(times)).rows())
         done = await product.rebuilder.run(RebuildAsk())
+        assert {"s7", *inserted_at} == {f"s{n}" for n in range(300)}
+        again = dict((await product.history.query(times)).rows())
+        assert again.pop("s7") > max(inserted_at.values()), "what was lost came in just now"
+        assert again == inserted_at, "and the others when they did"
         assert await product.verdict() == ("exact", [])
         assert await tables_of(product.history) == before, "nothing is left behind"
         assert set(done.tables) == set(all_tables())
