@@ -137,6 +137,16 @@ async def start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
         raise
 
 
+def observe_fencing(producer: AIOKafkaProducer) -> None:
+    """Looks at two futures that aiokafka leaves alone when a producer is fenced: of the batch's way out and of the transaction's end.
+
+    Python would report them as never retrieved whenever they are collected, long after the other writer was waited for.
+    """
+    futures = [batch._drain_waiter for batches in producer._message_accumulator._batches.values() for batch in batches]
+    for future in (*futures, producer._txn_manager.wait_for_transaction_end()):
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
 def _unreachable(servers: str | Sequence[str], error: Exception) -> Unavailable:
     return Unavailable(
         "kafka.unreachable",

@@ -253,6 +253,14 @@ class TopicNames:
         """Logical name of a name on the broker."""
         return "mplp" + physical[len(self.prefix) :] if physical.startswith(self.prefix + ".") else physical
 
+    def is_of_another(self, physical: str) -> bool:
+        """Whether it belongs to another installation on the same broker: a name of the catalogue with another prefix."""
+        if physical.startswith(self.prefix + "."):
+            return False
+        _, _, rest = physical.partition(".")
+        name = f"mplp.{rest}".removesuffix(DEAD_LETTER_SUFFIX).removesuffix(RETRY_SUFFIX)
+        return name in BY_NAME or rest.startswith("module.requests.")
+
 
 def partition_of(key: str | bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner (murmur2) gives to `key`."""

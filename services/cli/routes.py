@@ -86,7 +86,9 @@ async def show_route(
             number = (await control.DOCUMENTS.show(bus, route_id)).record.version
             behind = await lag(bus, route_id)
         version = await control.DOCUMENTS.version(bus, route_id, number)
-    late = [] if behind is None else [f"# {behind.records} records behind, the oldest for {behind.seconds:.1f} s"]
+    late = (
+        [] if behind is None else [f"# {behind.records} records behind, the oldest for {behind.seconds:.1f} s, {behind.parked} keys parked"]
+    )
     frame.say(
         {**version.to_dict(), "lag": None if behind is None else behind.to_dict()},
         as_json=as_json,

@@ -143,4 +143,7 @@ def _status_text(seen: Mapping[str, Any]) -> str:
     if seen["lag"]:
         lag = [(group, topic, count) for group, topics in seen["lag"].items() for topic, count in topics.items()]
         parts.append(frame.table(lag, ("group", "topic", "records behind")))
+    if seen["routes"]:
+        routes = [(name, each["records"], f"{each['seconds']:.1f}", each["parked"]) for name, each in seen["routes"].items()]
+        parts.append(frame.table(routes, ("route", "records behind", "seconds", "keys parked")))
     return "\n\n".join(parts)

@@ -54,7 +54,7 @@ def create_app(ports: Ports, *, keys: Keys | None = None, bind: str = "127.0.0.1
     )
     app.state.ports = ports
     app.state.keys = keys or Keys()
-    app.state.metrics = Metrics(ports.history.behind, ports.rule_figures)
+    app.state.metrics = Metrics(ports.history.behind, ports.rule_figures, ports.route_lags)
     app.state.streams_open = 0
     problems.install(app)
     for module in (

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from services.gateway.ports import ModuleFigures
+from services.gateway.route_metrics import RouteCollector
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -18,10 +19,13 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 class Metrics:
     """One registry per application, so that several may live in one process."""
 
-    def __init__(self, behind: Callable[[], int | None], rule_figures: Callable[[], Mapping[str, Mapping[str, Any]]] = dict) -> None:
+    def __init__(
+        self, behind: Callable[[], int | None], rule_figures: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+        route_lags: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+    ) -> None:  # fmt: skip
         """`behind` gives the records that the sink is behind, None if that is not known (then the gauge says NaN).
 
-        `rule_figures` gives, by rule, what happened to its records.
+        `rule_figures` gives, by rule, what happened to its records, `route_lags` how far each route is behind.
         """
         self.registry = CollectorRegistry()
         self.http_seconds = Histogram(
@@ -45,6 +49,7 @@ class Metrics:
         self.sink_behind = Gauge("mplp_sink_behind_records", "Records that the history is behind the topics.", registry=self.registry)
         self.sink_behind.set_function(lambda: float("nan") if (records := behind()) is None else records)
         self.registry.register(RuleCollector(rule_figures))
+        self.registry.register(RouteCollector(route_lags))
         ProcessCollector(registry=self.registry)
 
         self._modules: dict[str, Gauge] = {

@@ -288,4 +288,5 @@ class Ports:
     fold: Callable[[Iterable[WorkflowTransition]], dict[str, Any]]  #: an execution as JSON; empty if none has begun
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = field(default_factory=dict)
     rule_figures: Callable[[], Mapping[str, Mapping[str, Any]]] = dict  #: rule → what happened to its records (`Tally.to_dict`)
+    route_lags: Callable[[], Mapping[str, Mapping[str, Any]]] = dict  #: route → how far it is behind (`Lag.to_dict`)
     registry: APIRouter | None = None  #: the schema registry's routes, at the root

@@ -23,7 +23,13 @@ async def documents_of(request: Request) -> list[Json]:
     return await documents.read(request, "route")
 
 
-@router.get("/v1/routes", response_class=Answer, summary="List routes", dependencies=[Depends(requires(Role.READER))])
+@router.get(
+    "/v1/routes",
+    response_class=Answer,
+    summary="List routes",
+    dependencies=[Depends(requires(Role.READER))],
+    description="Each with `lag`, as it was a few seconds ago: `records` that wait, `seconds` since the oldest arrived, `parked` keys.",
+)
 async def list_routes(request: Request, limit: cursors.Limit = cursors.PAGE, cursor: cursors.Cursor = None) -> Any:
     """A page of routes, ordered by id."""
     (after,) = cursors.decode(cursor, str) if cursor is not None else ("",)
@@ -32,7 +38,13 @@ async def list_routes(request: Request, limit: cursors.Limit = cursors.PAGE, cur
     return Answer(cursors.page(found[:limit], next_cursor))
 
 
-@router.get("/v1/routes/{route_id}", response_class=Answer, summary="Show a route", dependencies=[Depends(requires(Role.READER))])
+@router.get(
+    "/v1/routes/{route_id}",
+    response_class=Answer,
+    summary="Show a route",
+    dependencies=[Depends(requires(Role.READER))],
+    description="The route in force with its `lag`, or a version of it.",
+)
 async def show(
     request: Request,
     route_id: RouteId,

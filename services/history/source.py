@@ -25,16 +25,8 @@ def source_of(topic: str, names: TopicNames) -> Source | None:
     if logical.startswith(REQUESTS + ".") and not logical.endswith((DEAD_LETTER_SUFFIX, RETRY_SUFFIX)):
         return _MODULE_INBOX if topic.startswith(names.prefix + ".") else None
     if topic.endswith(DEAD_LETTER_SUFFIX):
-        return None if _is_of_another(topic, names) else _DEAD_LETTERS
+        return None if names.is_of_another(topic) else _DEAD_LETTERS
     return None
-
-
-def _is_of_another(topic: str, names: TopicNames) -> bool:
-    """Whether a topic has a catalogue's name under another prefix."""
-    if topic.startswith(names.prefix + "."):
-        return False
-    _, _, rest = topic.partition(".")
-    return any(f"mplp.{rest}" in (name, name + DEAD_LETTER_SUFFIX) for name in BY_NAME) or rest.startswith("module.requests.")
 
 
 def sunk(topics: Iterable[str], names: TopicNames) -> dict[str, Source]:

@@ -19,6 +19,7 @@ from services.gateway.app import create_app
 from services.gateway.keys import check_bind, parse_keys
 from services.history.sink import Sink
 from services.history.store import History
+from services.processes.gateway_lags import RouteLags
 from services.processes.gateway_ports import Pulse, SunkHistory, ports_over
 from services.processes.runtime import connected, run_process, say_ready
 from streams.bus.bus import Bus
@@ -56,16 +57,16 @@ async def serve(settings: Settings) -> None:
         bus = Bus(kafka, codec)
         store = History(settings)
         history = SunkHistory(store, Sink(kafka, codec, store))
-        pulse = Pulse(bus)
-        app = create_app(ports_over(bus, history, pulse), keys=keys, bind=settings.http_host)
+        pulse, lags = Pulse(bus), RouteLags(bus)
+        app = create_app(ports_over(bus, history, pulse, lags), keys=keys, bind=settings.http_host)
         try:
-            await _run(app, listener, history, pulse)
+            await _run(app, listener, history, pulse, lags)
         finally:
             await bus.close()
             await store.close()
 
 
-async def _run(app: FastAPI, listener: socket.socket, history: SunkHistory, pulse: Pulse) -> None:
+async def _run(app: FastAPI, listener: socket.socket, history: SunkHistory, pulse: Pulse, lags: RouteLags) -> None:
     server = Server(
         uvicorn.Config(
             app,
@@ -80,7 +81,7 @@ async def _run(app: FastAPI, listener: socket.socket, history: SunkHistory, puls
             ws="none",
         )
     )
-    background = [asyncio.create_task(history.run()), asyncio.create_task(pulse.run())]
+    background = [asyncio.create_task(each) for each in (history.run(), pulse.run(), lags.run())]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     announcing = asyncio.create_task(_announce(server))
     try:

@@ -22,6 +22,7 @@ from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
 from services.processes.gateway_history import HistoryUpkeep, Pausable
 from services.processes.gateway_keeping import HistoryKeeping, running_together
+from services.processes.gateway_lags import RouteLags
 from services.processes.gateway_modules import BusModules
 from services.processes.gateway_promote import HistoryPromotions
 from services.processes.gateway_routes import BusLetters, ControlRoutes
@@ -339,7 +340,7 @@ async def check_kafka(bus: Bus) -> Check:
     return Check(ok=not missing, detail=f"topics are missing: {', '.join(missing)}" if missing else bus.kafka.settings.bootstrap_servers())
 
 
-def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
+def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse, lags: RouteLags) -> Ports:
     """All of the gateway's ports."""
 
     async def publish(events: Iterable[SystemEvent]) -> Sequence[Any]:
@@ -359,11 +360,12 @@ def ports_over(bus: Bus, history: SunkHistory, pulse: Pulse) -> Ports:
         rules=ControlRules(bus, pulse.tallies),
         workflows=BusWorkflows(bus),
         modules=BusModules(bus),
-        routes=ControlRoutes(bus),
+        routes=ControlRoutes(bus, lags),
         letters=BusLetters(bus),
         publish=publish,
         parse_event=parse_event,
         rule_figures=lambda: {rule_id: tally.to_dict() for rule_id, tally in pulse.tallies().items()},
+        route_lags=lambda: {route_id: lag.to_dict() for route_id, lag in lags.latest().items()},
         validate=lambda definition: definitions.validate(definition, AnyModule(CONTRACT)),
         fold=view.fold,
         checks={"kafka": kafka, "core": pulse.check_core, "worker": pulse.check_worker, "history": history.check},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.processes.gateway_lags import RouteLags
 from streams.bus.bus import Bus
 from streams.control.changes import Stored
 from streams.records import Json
@@ -17,12 +18,14 @@ from streams.routing.selection import LetterSelection
 class ControlRoutes:
     """`ports_routes.Routes` over the control topic."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, lags: RouteLags) -> None:
         self._bus = bus
+        self._lags = lags
 
     async def list(self) -> list[dict[str, Any]]:
         """See `ports_routes.Routes`."""
-        return [route_json(route) for route in await control.DOCUMENTS.all(self._bus)]
+        known = {route_id: found.to_dict() for route_id, found in self._lags.latest().items()}
+        return [{**route_json(route), "lag": known.get(route.record.id)} for route in await control.DOCUMENTS.all(self._bus)]
 
     async def show(self, route_id: str, version: int | None) -> dict[str, Any]:
         """See `ports_routes.Routes`."""

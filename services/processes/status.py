@@ -11,8 +11,11 @@ from aiokafka.errors import KafkaError
 
 from services.processes.liveness import is_alive_pid
 from services.processes.supervisor_files import holder
-from streams.errors import BackboneError
+from streams.bus.bus import Bus
+from streams.codec.registry import connect_codec
+from streams.errors import BackboneError, InvalidInput
 from streams.kafka import Kafka
+from streams.routing.lag import lags
 from streams.settings import Settings
 
 TIMEOUT_S = 5.0
@@ -20,13 +23,14 @@ SUPERVISOR = "supervisor"
 
 
 async def system_status(settings: Settings) -> dict[str, Any]:
-    """`{"status", "processes", "kafka", "clickhouse", "gateway", "lag", "work"}`; status is `ready`, `degraded` or `stopped`.
+    """`{"status", "processes", "kafka", "clickhouse", "gateway", "lag", "routes", "work"}`; status is `ready`, `degraded` or `stopped`.
 
-    `lag` counts by group and logical topic the records behind the committed positions. `work` is what all cores hold together:
+    `lag` counts by group and logical topic the records behind the committed positions; `routes` says of each route how many records
+    wait for it, since when the oldest does (`seconds`), and how many keys are parked. `work` is what all cores hold together:
     executions (`workflow`) and modules' aggregates (`modules`) in memory, inputs that wait (`waiting`), and by how many
     milliseconds the most overdue timer is late (`overdue_ms`): what stays there is stuck.
     """
-    kafka, lag = await _kafka(Kafka(settings))
+    kafka, lag, routes = await _kafka(Kafka(settings))
     gateway = await _gateway(settings)
     processes = _processes(settings)
     well = kafka["status"] == "ready" and gateway["status"] == "ready" and all(p["status"] == "running" for p in processes)
@@ -38,6 +42,7 @@ async def system_status(settings: Settings) -> dict[str, Any]:
         "clickhouse": _clickhouse(settings, gateway),
         "gateway": gateway,
         "lag": lag,
+        "routes": routes,
         "work": gateway.get("checks", {}).get("core", {}).get("figures", {}),
     }
 
@@ -56,15 +61,28 @@ def _processes(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-async def _kafka(kafka: Kafka) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+async def _kafka(kafka: Kafka) -> tuple[dict[str, Any], dict[str, dict[str, int]], dict[str, dict[str, Any]]]:
+    """How the broker is, and how far groups and routes are behind."""
     bootstrap = kafka.settings.bootstrap_servers()
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return {"status": "ready", "bootstrap": bootstrap}, await _lag(kafka)
+            return {"status": "ready", "bootstrap": bootstrap}, await _lag(kafka), await _routes(kafka)
     except TimeoutError:
-        return {"status": "unreachable", "bootstrap": bootstrap, "error": f"no answer within {TIMEOUT_S:.0f} s"}, {}
+        return {"status": "unreachable", "bootstrap": bootstrap, "error": f"no answer within {TIMEOUT_S:.0f} s"}, {}, {}
     except (BackboneError, KafkaError) as error:
-        return {"status": "unreachable", "bootstrap": bootstrap, "error": str(error)}, {}
+        return {"status": "unreachable", "bootstrap": bootstrap, "error": str(error)}, {}, {}
+
+
+async def _routes(kafka: Kafka) -> dict[str, dict[str, Any]]:
+    """Route → how far it is behind. Where nothing was ever started there are no routes."""
+    try:
+        bus = Bus(kafka, await connect_codec(kafka))
+    except InvalidInput:
+        return {}
+    try:
+        return {route: each.to_dict() for route, each in (await lags(bus)).items()}
+    finally:
+        await bus.close()
 
 
 async def _lag(kafka: Kafka) -> dict[str, dict[str, int]]:

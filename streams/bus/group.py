@@ -50,6 +50,7 @@ class GroupSource:
             self._topic,
             group_id=self._group,
             auto_offset_reset="none",
+            isolation_level="read_committed",  # what nobody has committed is no record
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 5,
             rebalance_timeout_ms=SESSION_TIMEOUT_MS,

@@ -142,7 +142,7 @@ class Keyed:
         try:
             while place < line.position and not line.sated():
                 end = line.position
-                async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+                async with self._kafka.consumer(**RANGE_OPTIONS, isolation_level="read_committed") as consumer:
                     async for stored in read_range(consumer, self._topic, partition, place, end):
                         key = line_key(stored.key, stored.offset, ordered=self._ordered)
                         place = stored.offset + 1

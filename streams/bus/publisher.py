@@ -130,11 +130,11 @@ class Publisher:
         physical = self._kafka.names.physical(topic)
         async with self._sending(producer, topic):
             if len(by_partition) == 1:
-                await _send_partition(producer, physical, *by_partition.popitem(), records, offsets)
+                await send_partition(producer, physical, *by_partition.popitem(), records, offsets)
             else:
                 async with asyncio.TaskGroup() as group:
                     for partition, indices in by_partition.items():
-                        group.create_task(_send_partition(producer, physical, partition, indices, records, offsets))
+                        group.create_task(send_partition(producer, physical, partition, indices, records, offsets))
         return [Published(topic=topic, partition=record.partition, offset=offset) for record, offset in zip(records, offsets, strict=True)]
 
     async def send_rendered(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> None:
@@ -201,10 +201,13 @@ class Publisher:
         task.add_done_callback(self._closing.discard)
 
 
-async def _send_partition(
+async def send_partition(
     producer: AIOKafkaProducer, physical: str, partition: int, indices: Sequence[int], records: Sequence[Outgoing], offsets: list[int]
 ) -> None:
-    """Batches one partition's records, in order; fills in their offsets when all batches are acknowledged."""
+    """Batches one partition's records, in order; fills in their offsets when all batches are acknowledged.
+
+    `indices` are the partition's among `records`. Raises what the client raises.
+    """
     if len(indices) <= SHARED_RECORDS_MAX:
         await _send_shared(producer, physical, partition, records, indices, offsets)
         return

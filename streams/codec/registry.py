@@ -23,7 +23,7 @@ from streams.codec.compatibility import violations
 from streams.codec.store import FULL_TRANSITIVE, SchemaStore, SchemaVersion, config_record
 from streams.codec.subjects import registrations
 from streams.errors import InvalidInput, Refused, TooLarge, Unavailable
-from streams.kafka import Kafka, start
+from streams.kafka import Kafka, observe_fencing, start
 from streams.topics import SCHEMAS
 
 T = TypeVar("T")
@@ -153,19 +153,9 @@ async def _write(producer: AIOKafkaProducer, writes: Writes) -> int:
                 raise TooLarge("schema.too-large", "The schema does not fit into a record.")
             batch.close()
             sent = await producer.send_batch(batch, SCHEMAS, partition=0)
-            _observe(producer)
+            observe_fencing(producer)
             written = max(written, int((await sent).offset))
     return written
-
-
-def _observe(producer: AIOKafkaProducer) -> None:
-    """Looks at two futures that aiokafka leaves alone when a producer is fenced: of the batch's way out and of the transaction's end.
-
-    Python would report them as never retrieved whenever they are collected, long after the other writer was waited for.
-    """
-    futures = [batch._drain_waiter for batches in producer._message_accumulator._batches.values() for batch in batches]
-    for future in (*futures, producer._txn_manager.wait_for_transaction_end()):
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def register(kafka: Kafka, wanted: Sequence[tuple[str, str]]) -> list[SchemaVersion]:

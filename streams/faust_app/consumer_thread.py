@@ -50,6 +50,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._paused = False
         super().__init__(*args, **kwargs)
 
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Faust's hook. What nobody has committed is no record: of what is put back from the dead letters, or of a user's transactions."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
     async def getmany(self, active_partitions: Any, timeout: float) -> Any:
         """Faust's hook: what the client has fetched, by partition.
 

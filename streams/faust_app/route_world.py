@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import orjson
 import structlog
@@ -46,6 +47,8 @@ from streams.webhooks.outcomes import Delivered, Failed, Outcome
 _READERS_MAX = 8
 #: Least time between two looks into the registry for schemas that are not known, seconds.
 _LEARN_INTERVAL_S = 5.0
+#: As what Faust brings: what nobody has committed is no record.
+_COMMITTED: Mapping[str, Any] = {**RANGE_OPTIONS, "isolation_level": "read_committed"}
 
 _log = structlog.get_logger("routes")
 
@@ -109,7 +112,7 @@ class KafkaWorld:
             rule = None
             if topic in BY_NAME and BY_NAME[topic].log:
                 rule = ReadersRule(await self.epoch_at(topic, partition, start))
-            async with self._readers, self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+            async with self._readers, self._kafka.consumer(**_COMMITTED) as consumer:
                 async for stored in read_range(consumer, self._kafka.names.physical(topic), partition, start, end):
                     if rule is None or rule.judge_headers(stored.headers) is Verdict.VALID:
                         yield stored
@@ -131,7 +134,7 @@ class KafkaWorld:
         names = self._kafka.names
         found: list[int] = []
         try:
-            async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+            async with self._kafka.consumer(**_COMMITTED) as consumer:
                 places = [TopicPartition(names.physical(topic), partition) for topic, partition, _ in asked]
                 ends = await consumer.end_offsets(list(set(places)))
                 for tp, (_, _, since_ms) in zip(places, asked, strict=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -97,7 +97,7 @@ class KafkaLog:
                 )
 
 
-async def read_range(consumer: AIOKafkaConsumer, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Stored]:
+async def read_range(consumer: AIOKafkaConsumer, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[Stored, None]:
     """Records of [start, end) of a partition, in order; gaps (retention, compaction) are skipped. The consumer is assigned anew."""
     tp = TopicPartition(topic, partition)
     # Offsets are asked for before anything is assigned: a fetch that waits holds up every other request on its connection.

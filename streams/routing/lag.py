@@ -1,54 +1,153 @@
-"""How far a route is behind, in records and in seconds, by what the workers have written down last and the ends of the topics."""
+"""How far routes are behind, in records and in seconds, by what the workers have written down last and the ends of the topics.
+
+No worker is asked, and none need run: a route whose workers are all gone is the one that matters most.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.bus.publisher import translated
+from streams.errors import NotFound
+from streams.faust_app.route_reader import RoutesReader
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
-from streams.records import now
-from streams.routing.parked import states
-from streams.topics import ROUTE_STATES
+from streams.records import Snapshot, now
+from streams.routing.routes import ActiveRoute
+from streams.routing.states import RouteState, parked_in, state_key, state_of
+from streams.topics import RETRY_SUFFIX, ROUTE_STATES
 
 if TYPE_CHECKING:
     from streams.bus.bus import Bus
 
+#: Of what waits only the first record is read.
+_OPTIONS: Mapping[str, Any] = {**RANGE_OPTIONS, "isolation_level": "read_committed", "max_partition_fetch_bytes": 256 * 1024}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """Of one route over all source partitions that it has been on."""
+    """Of one route over all its source partitions, what is put back for it included."""
 
     records: int  #: of its topics, not looked at yet or waiting
     seconds: float  #: since the oldest of them arrived; 0: there is none
+    parked: int  #: keys whose oldest record waits for its next attempt
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"records": self.records, "seconds": self.seconds}
+        return {"records": self.records, "seconds": self.seconds, "parked": self.parked}
 
 
 async def lag(bus: Bus, route: str) -> Lag:
-    """How far the route is behind now. Raises `BackboneError`."""
-    found = await states(bus, route)
-    names = bus.kafka.names
-    places = [TopicPartition(names.physical(state.topic), state.partition) for state in found]
-    records, oldest_ms = 0, None
+    """How far the route is behind now. Raises `NotFound` (`route.unknown`), `BackboneError`."""
+    found = await lags(bus, only=route)
+    if route not in found:
+        raise NotFound("route.unknown", f"There is no route {route}.")
+    return found[route]
+
+
+async def lags(bus: Bus, only: str | None = None) -> dict[str, Lag]:
+    """How far the routes in force are behind now. Raises `BackboneError`."""
+    reader = RoutesReader(bus.kafka, bus.codec)
     try:
-        async with bus.kafka.consumer(**RANGE_OPTIONS) as consumer:
-            ends = await consumer.end_offsets(places) if places else {}
-            for tp, state in zip(places, found, strict=True):
-                entries = state.state["keys"].values()
-                begin = min([state.state["position"], *(entry[0] for entry in entries)])
-                behind = max(0, int(ends[tp]) - state.state["position"]) + sum(entry[1] for entry in entries)
-                records += behind
-                if not behind:
-                    continue
-                async for stored in read_range(consumer, tp.topic, tp.partition, begin, begin + 1):
-                    oldest_ms = min(stored.timestamp_ms, oldest_ms or stored.timestamp_ms)
+        await reader.open()
     except KafkaError as error:
         raise translated(error, ROUTE_STATES) from error
-    seconds = 0.0 if oldest_ms is None else max(0.0, now().timestamp() - oldest_ms / 1000)
-    return Lag(records=records, seconds=round(seconds, 3))
+    finally:
+        await reader.close()
+    return await Lags(bus).now([active for name, active in reader.routes.items() if only in (None, name)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a route stands on a source partition."""
+
+    position: int
+    begin: int  #: the first offset that is not settled
+    waiting: int
+    parked: int
+
+
+class Lags:
+    """Looks again and again; each time only at what the workers have written down since."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._states: dict[str, RouteState] = {}
+        self._read_to: dict[int, int] = {}
+
+    async def now(self, routes: Iterable[ActiveRoute]) -> dict[str, Lag]:
+        """The lags of these routes. Raises `BackboneError`."""
+        routes = sorted(routes, key=lambda active: active.id)
+        if not routes:
+            return {}
+        try:
+            async with self._bus.kafka.consumer(**_OPTIONS) as consumer:
+                await self._read_states(consumer)
+                cluster = await consumer._client.fetch_all_metadata()  # asking for all topics never creates one
+                return {active.id: await self._lag(consumer, cluster, active) for active in routes}
+        except KafkaError as error:
+            raise translated(error, ROUTE_STATES) from error
+
+    async def _read_states(self, consumer: AIOKafkaConsumer) -> None:
+        physical = self._bus.kafka.names.physical(ROUTE_STATES)
+        places = [TopicPartition(physical, number) for number in range(await self._bus.publisher.partitions(ROUTE_STATES))]
+        ends = await consumer.end_offsets(places)
+        for tp in places:
+            begin, end = self._read_to.get(tp.partition, 0), int(ends[tp])
+            async for stored in read_range(consumer, physical, tp.partition, begin, end):
+                snapshot = None if stored.value is None else self._bus.codec.decode(stored.value)
+                if isinstance(snapshot, Snapshot):
+                    state = state_of(snapshot, stored.timestamp_ms)
+                    self._states[state.key] = state
+                else:
+                    self._states.pop((stored.key or b"").decode(errors="replace"), None)
+            self._read_to[tp.partition] = max(begin, end)
+
+    async def _lag(self, consumer: AIOKafkaConsumer, cluster: Any, active: ActiveRoute) -> Lag:
+        standing = await self._standing(consumer, cluster, active)
+        ends = await consumer.end_offsets(list(standing)) if standing else {}
+        records, parked, oldest_ms = 0, 0, None
+        for tp, stands in standing.items():
+            parked += stands.parked
+            end = int(ends[tp])
+            if not stands.waiting and stands.position >= end:
+                continue
+            async with aclosing(read_range(consumer, tp.topic, tp.partition, stands.begin, end)) as unsettled:
+                first = await anext(unsettled, None)
+            if first is None:
+                continue  # what ends a transaction takes an offset, too, or retention has taken what waited
+            records += stands.waiting + max(0, end - max(stands.position, first.offset))
+            oldest_ms = min(first.timestamp_ms, oldest_ms or first.timestamp_ms)
+        seconds = 0.0 if oldest_ms is None else max(0.0, now().timestamp() - oldest_ms / 1000)
+        return Lag(records=records, seconds=round(seconds, 3), parked=parked)
+
+    async def _standing(self, consumer: AIOKafkaConsumer, cluster: Any, active: ActiveRoute) -> dict[TopicPartition, _Standing]:
+        """Of every source partition. Where nothing is written down yet, the route begins with what came since it was applied."""
+        names = self._bus.kafka.names
+        found: dict[TopicPartition, _Standing] = {}
+        fresh: list[TopicPartition] = []
+        for topic in active.route.topics:
+            for source in (topic, topic + RETRY_SUFFIX):
+                for number in sorted(cluster.partitions_for_topic(names.physical(source)) or ()):
+                    tp = TopicPartition(names.physical(source), number)
+                    state = self._states.get(state_key(source, number, active.id))
+                    if state is None or state.saved_ms < active.since_ms:
+                        fresh.append(tp)
+                    else:
+                        found[tp] = _standing(state)
+        starts = await consumer.offsets_for_times(dict.fromkeys(fresh, active.since_ms)) if fresh else {}
+        for tp in fresh:
+            if (at := starts.get(tp)) is not None:
+                found[tp] = _Standing(int(at.offset), int(at.offset), 0, 0)
+        return found
+
+
+def _standing(state: RouteState) -> _Standing:
+    position, entries = int(state.state["position"]), state.state["keys"].values()
+    begin = min([position, *(entry[0] for entry in entries)])
+    return _Standing(position, begin, sum(entry[1] for entry in entries), sum(1 for _ in parked_in(state)))

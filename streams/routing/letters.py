@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from streams.errors import InvalidInput
 from streams.log.ports import Stored
 from streams.records import Json
 from streams.topics import DEAD_LETTER_SUFFIX, TopicNames
@@ -165,6 +166,16 @@ def redriven_of(headers: Sequence[tuple[str, bytes]]) -> Redriven | None:
         offset=_number(text("offset"), 0), attempts=_number(text("attempts"), 0), first_time=text("first_time"),
         history=about.get("history", b"[]"), headers=tuple((name, content) for name, content in headers if not name.startswith(REDRIVE)),
     )  # fmt: skip
+
+
+def place_of(letter_id: str) -> tuple[str, int, int]:
+    """Topic of dead letters, partition and offset of a letter. Raises `InvalidInput` (`letter.id-invalid`)."""
+    topic, _, rest = letter_id.partition("/")
+    partition, _, offset = rest.partition("/")
+    numbers = all(text.isascii() and text.isdigit() and len(text) < 20 for text in (partition, offset))
+    if not topic.endswith(DEAD_LETTER_SUFFIX) or not numbers:
+        raise InvalidInput("letter.id-invalid", f"{letter_id[:200]!r} is no id of a dead letter: it is topic/partition/offset.")
+    return topic, int(partition), int(offset)
 
 
 def resolved_by(headers: Iterable[tuple[str, bytes]]) -> tuple[str, bool] | None:
