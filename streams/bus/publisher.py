@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka.protocol.produce import ProduceRequest
 
 from streams.bus.outgoing import Headers, Outgoing, event_outgoing, outgoing
 from streams.bus.record_batches import batches_of
@@ -51,9 +53,11 @@ class Published:
 class Publisher:
     """One producer, started when first needed, shared by all calls, replaced after a failure."""
 
-    def __init__(self, kafka: Kafka, codec: Codec) -> None:
+    def __init__(self, kafka: Kafka, codec: Codec, guard: Callable[[], None] | None = None) -> None:
+        """`guard` is asked right before records leave the process: what it raises (a `KafkaError`, not retriable) keeps them here."""
         self._kafka = kafka
         self._codec = codec
+        self._guard = guard
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
         self._known: set[str] = set()
@@ -174,13 +178,17 @@ class Publisher:
             await self._discard(producer)
             raise translated(error, topic) from error
 
+    async def settle_down(self) -> None:
+        """After a failure: returns when nothing of what has failed can reach the broker any more."""
+        if self._closing:
+            await asyncio.wait(self._closing)
+
     async def close(self) -> None:
         """Stops the producer."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await abandon(producer)
-        if self._closing:
-            await asyncio.wait(self._closing)
+        await self.settle_down()
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._lock:
@@ -190,6 +198,8 @@ class Publisher:
                     await start(producer)
                 except KafkaError as error:
                     raise self._kafka.unreachable(error) from error
+                if self._guard is not None:
+                    _guarded(producer, self._guard)
                 self._producer = producer
             return self._producer
 
@@ -199,6 +209,20 @@ class Publisher:
         task = asyncio.create_task(abandon(producer))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _guarded(producer: AIOKafkaProducer, guard: Callable[[], None]) -> None:
+    """Nothing is awaited between the guard's answer and the write to the socket but what is there already."""
+    client = producer.client
+    send = client.send
+
+    async def guarded(node_id: int, request: Any, *, group: ConnectionGroup = ConnectionGroup.DEFAULT) -> Any:
+        if isinstance(request, ProduceRequest):
+            await client.ready(node_id, group=group)
+            guard()
+        return await send(node_id, request, group=group)
+
+    client.send = guarded
 
 
 async def send_partition(

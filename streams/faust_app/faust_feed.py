@@ -27,11 +27,23 @@ class FaustFeed:
         for topic, (name, handle) in subscription.handlers.items():
             add_agent(self._app, [topic], handle, subscription.failed, name)
 
+        tenure = subscription.tenure
+
         async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
+            if tenure is not None:
+                consumer_of(self._app).tell_heartbeats(tenure.heard)
+                tenure.begin()
             await subscription.assigned({(tp.topic, tp.partition) for tp in assigned})
 
-        hook: Any = assigned  # mode's signals are typed for functions that take anything
-        self._app.on_partitions_assigned.connect(hook)
+        async def revoked(_app: Any, _revoked: set[TP], **_: Any) -> None:
+            if tenure is not None:
+                await tenure.end()
+            await subscription.revoked()
+
+        # mode's signals are typed for functions that take anything
+        hooks: tuple[Any, Any] = assigned, revoked
+        self._app.on_partitions_assigned.connect(hooks[0])
+        self._app.on_partitions_revoked.connect(hooks[1])
 
     async def start(self) -> None:
         """See `Feed.start`."""

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streams.faust_app.prefix import Chunk
+from streams.faust_app.tenure import Tenure
 from streams.settings import Settings
 
 #: Handles a chunk; returns when what it leads to is acknowledged.
 Handler = Callable[[Chunk], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    """Nothing is to be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,8 @@ class Subscription:
     failed: Callable[[BaseException], None]  #: told of an exception of a handler, which must end the process
     #: The (topic, partition)s whose records nobody waits for: it is enough to fetch them some times a second.
     unhurried: Callable[[], Collection[tuple[str, int]]] = frozenset
+    revoked: Callable[[], Awaitable[None]] = _nothing  #: told before the group shares the partitions anew; it waits for the answer
+    tenure: Tenure | None = None  #: told of what the group says
 
 
 class Feed(Protocol):

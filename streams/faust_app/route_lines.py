@@ -107,7 +107,7 @@ class LineRunner(Runner):
     def _pump(self) -> None:
         """Begins what can be begun."""
         now_ms = self._world.now_ms()
-        most = 0 if self.held or self._stuck else self.breaker.most(now_ms, UNDER_WAY_MAX)
+        most = 0 if self.held or self._stuck or not self._world.ours() else self.breaker.most(now_ms, UNDER_WAY_MAX)
         while (begun := self.line.begin(now_ms, most)) is not None:
             self.spawn(self._attempt(*begun))
         if self.line.hungry() or (self.behind and self.line.has_much_room):

@@ -13,6 +13,7 @@ from streams.codec.avro import Codec
 from streams.errors import BackboneError
 from streams.faust_app.prefix import Chunk
 from streams.faust_app.route_reader import RouteChange, RoutesReader
+from streams.faust_app.tenure import Tenure
 from streams.kafka import Kafka
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class RoutePart:
 
     def __init__(self, kafka: Kafka, codec: Codec, *, enabled: bool, failed: Callable[[BaseException], None]) -> None:
         self.enabled = enabled
+        self.tenure = Tenure(kafka.settings.group_session_timeout_ms / 1000)
         self.stage: RouteStage | None = None
         self._kafka = kafka
         self._codec = codec
@@ -51,7 +53,7 @@ class RoutePart:
             from streams.faust_app.route_stage import RouteStage
 
             await self._reader.open()
-            self.stage = RouteStage(self._kafka, self._codec, self._reader, failed=self._failed)
+            self.stage = RouteStage(self._kafka, self._codec, self._reader, self.tenure, failed=self._failed)
 
     async def open(self, matched: Iterable[str]) -> None:
         """Begins; see `RouteStage.open`. Raises `BackboneError`."""
@@ -70,6 +72,11 @@ class RoutePart:
         if self.stage is None:
             await asyncio.Event().wait()
         await self._reader.follow(use)
+
+    async def revoked(self) -> None:
+        """The group is about to share the partitions anew; whoever gets them goes on from what is written down now."""
+        if self.stage is not None:
+            await self.stage.revoked()
 
     def assigned(self, held: set[tuple[str, int]]) -> None:
         """After a rebalance: the source partitions held. Taking them goes on beside the group."""

@@ -52,7 +52,16 @@ class World(Protocol):
         """Writes what a route makes of the records of a source partition (`topic/partition`, logical)."""
 
     async def send(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> None:
-        """Takes rendered records by partition; returns when the broker has them all. Raises `BackboneError`."""
+        """Takes rendered records by partition; returns when the broker has them all.
+
+        Sends nothing that may be somebody else's business by now. Raises `BackboneError`.
+        """
+
+    async def settle_down(self) -> None:
+        """After `send` has failed: returns when nothing of it can arrive any more."""
+
+    def ours(self) -> bool:
+        """Whether the source partitions are certainly this process's."""
 
     async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
         """One attempt at a webhook."""

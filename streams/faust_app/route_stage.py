@@ -21,6 +21,7 @@ from streams.faust_app.route_partition import RoutePartition, State
 from streams.faust_app.route_reader import RouteChange, RoutesReader
 from streams.faust_app.route_runner import Runner
 from streams.faust_app.route_world import KafkaWorld
+from streams.faust_app.tenure import Tenure
 from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import Json, Snapshot
@@ -45,13 +46,15 @@ Place = tuple[str, int]  #: logical topic, partition
 class RouteStage:
     """See the module. `failed` gets what must end the process."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, reader: RoutesReader, *, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, kafka: Kafka, codec: Codec, reader: RoutesReader, tenure: Tenure, *, failed: Callable[[BaseException], None]
+    ) -> None:
         self._kafka = kafka
         self._codec = codec
         self._reader = reader
         self._failed = failed
         self._publisher = Publisher(kafka, codec)
-        self._world = KafkaWorld(kafka, codec, failed)
+        self._world = KafkaWorld(kafka, codec, tenure, failed)
         self._partitions: dict[Place, RoutePartition] = {}
         self._matched: frozenset[str] = frozenset()
         self._saved: dict[str, Json] = {}  # key → state, as it was written last
@@ -115,13 +118,18 @@ class RouteStage:
             offsets = await self._world.lookup(wanted)
             ends = dict(zip(fresh, offsets, strict=False))
             for ((topic, partition), active), offset in zip(begins, offsets[len(fresh) :], strict=True):
-                states[(topic, partition), active.id] = State(position=offset)
+                # Somebody may have had the partition before, and written nothing down yet.
+                states[(topic, partition), active.id] = State(position=offset, since_ms=active.since_ms)
             for place in fresh:
                 routes = self._of(place[0])
                 made = RoutePartition(self._world, *place, failed=self._failed, buries=self._buries(place[0]))
                 self._partitions[place] = made
                 made.start(routes, {active.id: states[place, active.id] for active in routes}, ends[place])
             _log.info("routes.taken", partitions=len(fresh))
+
+    async def revoked(self) -> None:
+        """The partitions may be somebody else's in a moment: writes down how far they are."""
+        await self._save_at_last(self._dumps(self._partitions.values()))
 
     async def use(self, changes: Sequence[RouteChange]) -> None:
         """Routes have changed. Raises `BackboneError`."""
@@ -136,7 +144,7 @@ class RouteStage:
         places = [place for place in self._partitions if _source(place[0]) in active.route.topics]
         new = [place for place in places if active.id not in self._partitions[place].runners]
         offsets = await self._world.lookup([(topic, partition, active.since_ms) for topic, partition in new]) if new else []
-        states = {place: State(position=offset) for place, offset in zip(new, offsets, strict=True)}
+        states = {place: State(position=offset, since_ms=active.since_ms) for place, offset in zip(new, offsets, strict=True)}
         for place in places:
             await self._partitions[place].change(active, active.id, states.get(place))
         for place in [place for place in self._partitions if place not in places]:  # a topic that it no longer reads
@@ -207,27 +215,30 @@ class RouteStage:
         """These source partitions are no longer ours: writes down how far they are. A successor may be further already: nothing is lost."""
         gone = [self._partitions.pop(place) for place in places]
         await asyncio.gather(*(partition.close() for partition in gone))
-        dumps = {
+        dumps = self._dumps(gone)
+        await self._save_at_last(dumps)
+        for key in dumps:
+            self._saved.pop(key, None)
+
+    def _dumps(self, partitions: Iterable[RoutePartition]) -> dict[str, Json]:
+        return {
             _key((partition.place.topic, partition.place.partition), name): runner.dump()
-            for partition in gone
+            for partition in partitions
             for name, runner in partition.runners.items()
         }
+
+    async def _save_at_last(self, dumps: Mapping[str, Json]) -> None:
         try:
             async with asyncio.timeout(_LAST_SAVE_S):
                 await self._save(dumps)
         except (BackboneError, TimeoutError) as error:
             _log.warning("routes.not-saved", reason=str(error))  # a successor repeats a little more
-        for key in dumps:
-            self._saved.pop(key, None)
 
     async def _save_on(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_INTERVAL_S)
             async with self._saving:
-                dumps = {
-                    _key((partition.place.topic, partition.place.partition), runner.plan.route.id): runner.dump()
-                    for partition, runner in self.runners
-                }
+                dumps = self._dumps(self._partitions.values())
                 await self._persistently(lambda dumps=dumps: self._save(dumps))  # type: ignore[misc]
             await self._report_late()
 

@@ -31,6 +31,8 @@ _BYTES_MAX = 32 * 1024 * 1024
 _SLICE = 200
 #: How far apart clocks may be, milliseconds, when a successor looks for what was delivered.
 _SKEW_MS = 60_000
+#: How much earlier than now, by its own clock, what a process writes may be dated, milliseconds.
+_WRITTEN_MS = 1000
 _PAUSE_S = 1.0
 
 _log = structlog.get_logger("routes")
@@ -118,7 +120,7 @@ class TopicRunner(Runner):
 
     async def _work(self) -> None:
         if self._since_ms is not None:
-            await self._pass_over(self._since_ms)
+            await self._pass_over(self._since_ms - _SKEW_MS)
         while True:
             if not self._batches:
                 self._wake.clear()
@@ -138,13 +140,11 @@ class TopicRunner(Runner):
                 self._wake_reader.set()
 
     async def _pass_over(self, since_ms: int) -> None:
-        """What an earlier owner has delivered since its last checkpoint is not delivered again."""
+        """What the destination has since then, of an earlier owner or of what failed, is not delivered again."""
         destination = self.plan.route.destination
         assert isinstance(destination, ToTopic)
         topic, route = destination.topic, self.plan.route.id
-        self._there = await self.persistently(
-            lambda: self._world.already(topic, route, self.place.topic, self.place.partition, since_ms - _SKEW_MS)
-        )
+        self._there = await self.persistently(lambda: self._world.already(topic, route, self.place.topic, self.place.partition, since_ms))
 
     async def _deliver(self, tasks: Sequence[Task]) -> None:
         destination = self.plan.route.destination
@@ -154,7 +154,7 @@ class TopicRunner(Runner):
         if partitions is None:
             return
         delivered: list[Task] = []
-        records: dict[int, list[bytes]] = {}
+        records: dict[int, list[tuple[int, bytes]]] = {}
         for number, task in enumerate(tasks, 1):
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
@@ -163,7 +163,7 @@ class TopicRunner(Runner):
             elif isinstance(task.outcome, Rejected):
                 await self._refuse(task, task.outcome)
             elif (rendered := await self._rendered(task, task.outcome, partitions)) is not None:
-                records.setdefault(rendered.partition, []).append(rendered.body)
+                records.setdefault(rendered.partition, []).append((task.seen.offset, rendered.body))
                 delivered.append(task)
         if records and (refused := await self._send(destination.topic, records)) is not None:
             for task in delivered:
@@ -215,16 +215,20 @@ class TopicRunner(Runner):
                 _log.warning("route.waiting", route=self.plan.route.id, place=str(self.place), code=error.code, message=error.message)
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _send(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> Rejected | None:
-        """Returns when the broker has them all; why it never takes them, if that is so."""
+    async def _send(self, topic: str, records: Mapping[int, Sequence[tuple[int, bytes]]]) -> Rejected | None:
+        """Returns when the broker has them all; why it never takes them, if that is so. By partition, each with the offset of its source."""
         policy, attempts = self.plan.route.retry, 0
-        while True:
+        began_ms = self._world.now_ms()
+        while records:
             try:
-                await self._world.send(topic, records)
+                await self._world.send(topic, {partition: [body for _, body in each] for partition, each in records.items()})
             except BackboneError as error:
                 self.last_error = f"{error.code}: {error.message}"
                 if error.fault is Fault.PEER:  # Kafka is away: for everybody, and not for good
                     await asyncio.sleep(_PAUSE_S)
+                    await self._world.settle_down()
+                    await self._pass_over(began_ms - _WRITTEN_MS)  # who knows how much of it is there
+                    records = self._missing(records)
                     continue
                 attempts += 1
                 if not policy.allows(error.code, True, attempts):
@@ -233,3 +237,8 @@ class TopicRunner(Runner):
                 await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
             else:
                 return None
+        return None
+
+    def _missing(self, records: Mapping[int, Sequence[tuple[int, bytes]]]) -> Mapping[int, Sequence[tuple[int, bytes]]]:
+        left = {partition: [record for record in each if record[0] not in self._there] for partition, each in records.items()}
+        return {partition: each for partition, each in left.items() if each}

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -25,6 +26,7 @@ from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.errors import BackboneError, Fault, InvalidInput
 from streams.faust_app.route_teller import Teller
+from streams.faust_app.tenure import Tenure
 from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.log.ports import Stored
@@ -60,10 +62,12 @@ class GivenUp(BackboneError):
 class KafkaWorld:
     """See `route_ports.World`. One per worker; `failed` gets what must end the process."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, kafka: Kafka, codec: Codec, tenure: Tenure, failed: Callable[[BaseException], None]) -> None:
         self._kafka = kafka
+        self._tenure = tenure
         self._codec = codec
         self._publisher = Publisher(kafka, codec)
+        self._sending: tuple[int, Publisher] | None = None  # of a generation, to destinations
         self._reports = Publisher(kafka, codec)
         self._deliveries = Teller(self._reports, DELIVERIES, failed)
         self._events = Teller(self._reports, SYSTEM_EVENTS, failed)
@@ -95,6 +99,8 @@ class KafkaWorld:
         await self._executions.close()
         await self._reports.close()
         await self._publisher.close()
+        if self._sending is not None:
+            await self._sending[1].close()
 
     def now(self) -> datetime:
         """See `World.now`."""
@@ -185,7 +191,27 @@ class KafkaWorld:
 
     async def send(self, topic: str, records: Mapping[int, Sequence[bytes]]) -> None:
         """See `World.send`."""
-        await self._publisher.send_rendered(topic, records)
+        async with self._tenure.act() as generation:
+            publisher = await self._sender(generation)
+            await publisher.send_rendered(topic, records)
+
+    async def _sender(self, generation: int) -> Publisher:
+        """Writes in this generation, and in no other: what was begun before the partitions were shared anew is not sent after it."""
+        if self._sending is None or self._sending[0] != generation:
+            former = self._sending
+            self._sending = generation, Publisher(self._kafka, self._codec, partial(self._tenure.check, generation))
+            if former is not None:
+                await former[1].close()
+        return self._sending[1]
+
+    async def settle_down(self) -> None:
+        """See `World.settle_down`."""
+        if self._sending is not None:
+            await self._sending[1].settle_down()
+
+    def ours(self) -> bool:
+        """See `World.ours`."""
+        return self._tenure.holds
 
     async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
         """See `World.post`."""

@@ -61,6 +61,23 @@ class Consumer(driver.Consumer):
         thread._close_thread_loop_on_stop = True  # as for a loop that it made itself
         return thread
 
+    def tell_heartbeats(self, heard: Callable[[float], None]) -> None:
+        """From now on `heard` is called, in the client's thread, with the time (`monotonic`) at which an answered heartbeat was sent."""
+        coordinator = self._thread._ensure_consumer()._coordinator
+        if getattr(coordinator, "_mplp_heard", None) is heard:
+            return
+        beat = coordinator._do_heartbeat
+
+        async def told() -> bool:
+            sent_s = monotonic()
+            answered: bool = await beat()
+            if answered:
+                heard(sent_s)
+            return answered
+
+        coordinator._mplp_heard = heard
+        coordinator._do_heartbeat = told
+
     def acknowledge(self, chunk: Chunk) -> bool:
         """The chunk's output is acknowledged. False: it is of an earlier session and will be fetched again."""
         counts = self.prefix.acknowledge(TP(chunk.topic, chunk.partition), chunk)

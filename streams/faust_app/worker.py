@@ -241,6 +241,8 @@ class Worker:
             assigned=assigned,
             failed=self.fail,
             unhurried=unhurried,
+            revoked=self._routes.revoked,
+            tenure=self._routes.tenure,
         )
 
     async def _assigned(self, held: set[tuple[str, int]], stage: MatchStage, new_owner: Callable[[int], Owner]) -> None:

@@ -266,8 +266,8 @@ class Line(Generic[Work]):
         return min((place for key in self._hungry if (place := self._keys[key].tail_from) is not None), default=None)
 
     def begin_sweep(self) -> None:
-        """A sweep begins at `sweep_from`."""
-        self._sweeping, self._swept_to = True, 0
+        """A sweep begins at `sweep_from`. Who becomes hungry for something before that, from now on, waits for the next."""
+        self._sweeping, self._swept_to = True, self.sweep_from() or 0
         for found in self._keys.values():
             found.passed = False
 

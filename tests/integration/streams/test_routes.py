@@ -46,7 +46,7 @@ def order(number: int, subject: str = "one", **data: Any) -> SystemEvent:
 async def records(bus: Bus, topic: str, count: int, wanted: Callable[[Any], bool] = lambda record: True) -> list[Any]:
     """The first records of a topic that are wanted."""
     found: list[Any] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         async for delivered in bus.read(topic, since="beginning"):
             if wanted(delivered.record):
                 found.append(delivered.record)
@@ -57,7 +57,7 @@ async def records(bus: Bus, topic: str, count: int, wanted: Callable[[Any], bool
 
 async def letters(bus: Bus, count: int, **selection: Any) -> list[dlq.Letter]:
     """The dead letters, once there are so many."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             found = [letter async for letter in dlq.letters(bus, LetterSelection(**selection))]
             if len(found) >= count:
@@ -123,7 +123,7 @@ async def test_a_key_that_fails_keeps_its_order_and_holds_up_no_other(bus: Bus, 
         await control.apply(bus, [route("hook", {"webhook": f"http://127.0.0.1:{server.port}/"})], who="test")
         await bus.publish([order(number, "abc"[number % 3]) for number in range(300)])
         (letter,) = await letters(bus, 1)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while sum(map(len, hook.taken.values())) < 299:
                 await asyncio.sleep(0.05)
 
@@ -147,14 +147,14 @@ async def test_dead_letters_keep_their_bytes_and_come_back_once_and_edited(bus: 
         again = await dlq.redrive(bus, LetterSelection(route="hook", where="data.number < 3 && letter.attempts < 2"), who="ann")
 
         assert (done.matched, done.redriven, again.matched) == (3, 3, 0)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not {0, 2} <= {number for numbers in hook.taken.values() for number in numbers}:
                 await asyncio.sleep(0.05)
         twice = next(letter for letter in await letters(bus, 3) if letter.history)
         assert (twice.attempts, twice.topic, [past["who"] for past in twice.history]) == (2, SYSTEM_EVENTS, ["ann"])
 
         await dlq.redrive(bus, LetterSelection(ids=frozenset({twice.id})), who="bob", edit={"data": {"number": 77}})
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while 77 not in hook.taken["b"]:
                 await asyncio.sleep(0.05)
         purged = await dlq.purge(bus, LetterSelection(), who="ann")
@@ -176,12 +176,12 @@ async def test_a_worker_that_is_killed_leaves_nothing_out_and_keeps_the_order(bu
                 who="test",
             )
             await bus.publish([order(number, f"k{number % 20}") for number in range(2000)])
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while sum(map(len, hook.taken.values())) < 300:
                     await asyncio.sleep(0.01)
             await first.kill()
         async with worker(settings):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while sum(map(len, hook.taken.values())) < 2000:
                     await asyncio.sleep(0.05)
             copies = await records(bus, "mplp.copies", 2000)
@@ -198,7 +198,7 @@ async def test_parked_keys_are_told_with_what_waits_behind_them(bus: Bus, settin
     async with receiver(hook) as server, worker(settings):
         await control.apply(bus, [route("hook", {"webhook": f"http://127.0.0.1:{server.port}/"}, retry=slow)], who="test")
         await bus.publish([order(number, "a") for number in range(50)])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not (found := await parked(bus, "hook")) or found[0].waiting < 50:
                 await asyncio.sleep(0.1)
         behind = await lag(bus, "hook")

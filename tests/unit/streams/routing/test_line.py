@@ -34,6 +34,7 @@ class World:
         self.left = dict(self.failures)
         self.under_way: list[tuple[Item[int], Failure | None]] = []
         self.sweep: int | None = None
+        self.looking = False
         self.most_held = 0
         self.troubled = True
 
@@ -75,13 +76,19 @@ class World:
             if self.sweep is None:
                 return
             self.line.begin_sweep()
+            if self.random.random() < 0.5:
+                return  # nothing is read yet, and meanwhile another key may become hungry for what lies before
         for _ in range(self.random.randrange(1, 10)):
             if self.sweep >= self.line.position or self.line.sated():
                 self.line.end_sweep(self.sweep)
                 self.sweep = None
                 return
             if self.line.wants(self.sweep, self.keys[self.sweep]):
+                if not self.looking and self.random.random() < 0.3:
+                    self.looking = True  # what it has to do with the record is being found out
+                    return
                 self.line.refill(item(self.sweep, self.keys[self.sweep]))
+            self.looking = False
             self.sweep += 1
 
     def tick(self) -> None:
@@ -89,7 +96,7 @@ class World:
 
     def crash(self) -> None:
         self.line = Line(0, self.line.dump())
-        self.under_way, self.sweep = [], None
+        self.under_way, self.sweep, self.looking = [], None, False
 
     def respelled(self) -> None:
         """The route has changed."""
@@ -109,6 +116,7 @@ class World:
         raise AssertionError(f"seed {self.seed}: it does not come to an end: {self.line.dump()}")
 
 
+@example(seed=220764, keys=[b"a"] * 6 + [b"b", b"b", b"a"] + [b"b"] * 4, failing={8: 1})  # hungry behind a sweep that has read nothing yet
 @example(seed=369, keys=[b"a"] * 3, failing={0: 1, 1: 2})  # begun twice after a change of the route in the middle of a sweep
 @settings(max_examples=60, deadline=None)
 @given(

@@ -1,0 +1,83 @@
+"""How long this worker may write as the owner of its partitions: between two rebalances, and only while the group knows of it.
+
+A worker that was stopped wakes up believing that nothing has happened. The group, which has not heard of it, has given its partitions to
+another, who has looked at what the destinations have and gone on from there; what the sleeper sends now would be there twice. So
+nothing is sent but under a *lease*: the broker cannot have forgotten a member before the session's timeout has gone by since it sent its
+last answered heartbeat. The lease is looked at once more where the bytes leave the process (`Publisher`, `guard`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+
+from aiokafka.errors import KafkaError
+
+#: Share of the session's timeout that the lease lasts: the rest is for the way to the broker.
+_SHARE = 0.9
+#: How long the group may have to wait for what is under way when it shares the partitions anew, seconds.
+_END_S = 2.0
+_LOOK_S = 0.05
+
+
+class Lapsed(KafkaError):  # type: ignore[misc]  # aiokafka is untyped
+    """The partitions may be somebody else's by now: nothing was sent."""
+
+    message = "the lease of the partitions has ended"
+
+
+class Tenure:
+    """See the module. `heard` may be called by another thread."""
+
+    def __init__(self, session_s: float, clock: Callable[[], float] = monotonic) -> None:
+        self.generation = 0  #: of the assignment
+        self._lease_s = session_s * _SHARE
+        self._clock = clock
+        self._until_s = float("-inf")
+        self._serving = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+
+    def begin(self) -> None:
+        """Partitions were assigned just now."""
+        self.generation += 1
+        self._serving = True
+        self.heard(self._clock())
+
+    async def end(self) -> None:
+        """The group shares the partitions anew: nothing more is begun. Returns when what is under way has ended, or after a while."""
+        self._serving = False
+        self._idle.clear()
+        if self._under_way:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), _END_S)
+        self.generation += 1  # what is under way yet fails
+
+    def heard(self, sent_s: float) -> None:
+        """A heartbeat that was sent then (by the clock) was answered: this is a member of the group."""
+        self._until_s = max(self._until_s, sent_s + self._lease_s)
+
+    @property
+    def holds(self) -> bool:
+        """Whether something may be begun."""
+        return self._serving and self._clock() < self._until_s
+
+    def check(self, generation: int) -> None:
+        """To be asked right before bytes leave. Raises `Lapsed`."""
+        if generation != self.generation or self._clock() >= self._until_s:
+            raise Lapsed
+
+    @asynccontextmanager
+    async def act(self) -> AsyncIterator[int]:
+        """Something that only the owner does, begun as soon as that is certain; the generation in which it is."""
+        while not self.holds:  # noqa: ASYNC110  time ends it, and another thread begins it
+            await asyncio.sleep(_LOOK_S)
+        self._under_way += 1
+        try:
+            yield self.generation
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
