@@ -216,7 +216,7 @@ class TopicRunner(Runner):
                 await asyncio.sleep(_PAUSE_S)
 
     async def _send(self, topic: str, records: Mapping[int, Sequence[tuple[int, bytes]]]) -> Rejected | None:
-        """Returns when the broker has them all; why it never takes them, if that is so. By partition, each with the offset of its source."""
+        """Returns when the broker has them all; why it never takes them, if that is so. Each with the offset of its source."""
         policy, attempts = self.plan.route.retry, 0
         began_ms = self._world.now_ms()
         while records:
