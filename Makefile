@@ -56,6 +56,9 @@ chaos: setup ## Run 1,000 random workflows for 3 minutes while processes are kil
 chaos-rules: setup ## Find composites planted among a million records while workers are killed (ARGS="--records 100000 --faults kill,broker")
 	$(BIN)/python -m tests.chaos.rules $(ARGS)
 
+chaos-routes: setup ## Deliver 100,000 events while keys fail and workers are killed; put dead letters back (ARGS="--events 10000 --redrive 0")
+	$(BIN)/python -m tests.chaos.routes $(ARGS)
+
 chaos-history: setup ## Kill, stop, restart and rob the history's sink under load; it stays exact (ARGS="--kills 10 --server")
 	$(BIN)/python -m tests.chaos.history $(ARGS)
 

@@ -56,7 +56,7 @@ async def delivered(settings: Settings, load: Load, fire: Fire | None, *, count:
             try:
                 await produce(bus, load)
                 sent_s = time.monotonic() - began
-                while fire is not None and fire.done.total() < len(fire.faults):  # noqa: ASYNC110  each is meant once at least
+                while fire is not None and fire.done.total() < len(fire.faults):
                     await asyncio.sleep(0.2)
             finally:
                 over.set()
