@@ -75,12 +75,13 @@ async def history(
     filter: records.Filter = None,
     topic: Annotated[list[str] | None, typer.Option(help="Topics to look in (may be repeated); default: all topics of events.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest.")] = 1000,
+    after: Annotated[str | None, typer.Option(help="Go on behind the page that said so.", show_default=False)] = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
-    """Records that match, oldest first, read from the topics themselves."""
+    """Records that match, oldest first, read from the topics themselves. If there are more, stderr says how to go on."""
     wanted: dict[str, Any] = {"topics": topic} if topic else {}
     async with connect() as bus:
-        found = await bus.history(
+        found = await bus.history_page(
             type=type,
             source=source,
             subject=subject,
@@ -89,9 +90,12 @@ async def history(
             until=until,
             where=filter,
             limit=limit,
+            after=after,
             **wanted,
         )
-    records.say_all(found, as_json=as_json)
+    records.say_all(found.records, as_json=as_json)
+    if found.next is not None:
+        frame.progress(f"there are more: --after {found.next}")
 
 
 def _opened(file: Path | None) -> BinaryIO:

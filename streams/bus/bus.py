@@ -13,7 +13,7 @@ from streams.bus.asking import Asking
 from streams.bus.executions import Executions
 from streams.bus.group import GroupSource
 from streams.bus.handling import DeadLetters, Handler, handle
-from streams.bus.history import EVENT_TOPICS, collect
+from streams.bus.history import EVENT_TOPICS, HistoryPage, page
 from streams.bus.keyed import Keyed, side_by_side, when_there
 from streams.bus.messages import Messaging
 from streams.bus.outgoing import Headers
@@ -208,6 +208,18 @@ class Bus(Asking, Messaging):
 
         `type` and `source` are globs; `since` (inclusive) and `until` (exclusive) are about the records' `time`.
         """
+        wanted = {"type": type, "source": source, "subject": subject, "correlation_id": correlation_id, "where": where}
+        return (await self.history_page(**wanted, since=since, until=until, topics=topics, limit=limit)).records
+
+    async def history_page(
+        self, *, type: str | None = None, source: str | None = None, subject: str | None = None, correlation_id: str | None = None,
+        since: str | datetime | None = None, until: str | datetime | None = None, where: str | None = None,
+        topics: Sequence[str] = EVENT_TOPICS, limit: int = 1000, after: str | None = None,
+    ) -> HistoryPage:  # fmt: skip
+        """As `history`, a page at a time: give the `next` of a page as `after` for the one behind it, with the same conditions.
+
+        A record that arrives later with an earlier `time` than the end of a page is on none of the following. Raises `InvalidInput`.
+        """
         if limit < 1:
             raise InvalidInput("limit.invalid", "A limit is at least 1.")
         selection = Selection(
@@ -219,7 +231,7 @@ class Bus(Asking, Messaging):
             since=_time_or_none(since),
             until=_time_or_none(until),
         )
-        return await collect(self.kafka, self.codec, self._decoder, topics, selection, limit)
+        return await page(self.kafka, self.codec, self._decoder, topics, selection, limit, after)
 
     # -- workflows and modules -------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -329,3 +329,22 @@ async def test_transitions_are_those_of_the_execution(bus: Bus, kafka: Kafka, co
         await write("mine", transition("mine", 2, "step.started"))
         await write("mine", transition("mine", 3, "execution.completed", "completed"))
         assert await asyncio.wait_for(following, SOON) == ["execution.started", "step.started", "execution.completed"]
+
+
+async def test_history_comes_in_pages_that_leave_nothing_out_and_give_nothing_twice(bus: Bus) -> None:
+    times = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number // 3) for number in range(20)]  # three at a time
+    await bus.publish(SystemEvent(type="page.turned", subject=f"s{n % 5}", time=time, data={"n": n}) for n, time in enumerate(times))
+
+    pages, after = [], None
+    while True:
+        page = await bus.history_page(type="page.*", limit=6, after=after)
+        pages.append([record.data["n"] for record in page.records])
+        if (after := page.next) is None:
+            break
+
+    whole = [record.data["n"] for record in await bus.history(type="page.*")]
+    assert [len(page) for page in pages] == [6, 6, 6, 2]
+    assert [number for page in pages for number in page] == whole
+    assert sorted(whole) == list(range(20))
+    with pytest.raises(InvalidInput, match=r"cursor\.invalid"):
+        await bus.history_page(after="yesterday")
