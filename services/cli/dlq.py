@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +100,7 @@ async def redrive_letters(
     Stopped in the middle, it can be run again: what was put back is not put back twice. Without a filter all letters are meant.
     """
     selection = _selection(route, code, key, topic, since, until, where, ids)
+    _quiet_client()
     async with connect() as bus:
         report = await dlq.redrive(
             bus, selection, who=who or user(), why=why, dry_run=dry_run, rate=rate, edit=None if edit is None else _edit(edit),
@@ -124,10 +126,16 @@ async def purge_letters(
     selection = _selection(route, code, key, topic, since, until, where, ids)
     if selection.everything and not everything:
         raise Refused("dlq.purge-all", "Without a filter this would purge every dead letter.", advice="Say --all if that is meant.")
+    _quiet_client()
     async with connect() as bus:
         report = await dlq.purge(bus, selection, who=who or user(), why=why, dry_run=dry_run)
     told = f"{report['matched']} matched, " + ("nothing was purged (dry run)" if dry_run else f"{report['purged']} purged")
     frame.say(report, as_json=as_json, text=told)
+
+
+def _quiet_client() -> None:
+    """Commands that meet overtake each other: that is in order, and the client library's traces of it only confuse."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def _edit(text: str) -> dict[str, Any]:
