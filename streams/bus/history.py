@@ -26,7 +26,7 @@ class HistoryPage:
     """Some records, oldest first, and where the next page begins."""
 
     records: list[Record]
-    next: str | None  #: to be given as `after`; None: there are no more for now
+    next: str | None  #: to be given as `after`; None: there are no more
 
 
 #: Where a record stands in the order of history: its time (microseconds), topic, partition and offset.
