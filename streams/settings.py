@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     query_result_bytes: int = Field(limits.QUERY_RESULT_BYTES_MAX, ge=2**10, description="Size of a query's answer, bytes.")
     query_rows_read: int = Field(limits.QUERY_ROWS_READ_MAX, ge=1, description="Rows that a query may read.")
     query_concurrency: int = Field(limits.QUERIES_MAX, ge=1, le=64, description="Queries at a time; more wait up to 10 s for one to end.")
+    history_retention: str = Field(
+        "",
+        description="How long the history keeps rows: table=duration, comma separated (system_events=400d, deliveries=90d). "
+        "A table that is not named keeps them for ever.",
+    )
     queries_dir: str = Field("", description="Folder of your own saved queries, `*.sql`. Empty: only the ready ones.")
     data_dir: Path = Field(Path(".mplp"), description="Folder of the embedded Kafka, ClickHouse and run.json.")
     http_host: str = Field("127.0.0.1", description="Address of the gateway.")

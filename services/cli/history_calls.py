@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +40,22 @@ async def asked(path: str, parameters: Mapping[str, str] | None = None) -> dict[
         return dict(orjson.loads(response.content))
     except ValueError as error:
         raise Defect("gateway.answer", "The gateway's answer is not what it should be.") from error
+
+
+async def streamed(path: str) -> AsyncIterator[bytes]:
+    """The bytes that the gateway answers a GET with, as they come. Raises as `asked`, also in the middle."""
+    url, headers = _gateway()
+    try:
+        async with (
+            httpx.AsyncClient(timeout=httpx.Timeout(SILENCE_S, connect=5.0), trust_env=False) as client,
+            client.stream("GET", url + path, headers=headers) as response,
+        ):
+            if response.status_code >= 400:
+                raise problem(response.status_code, await response.aread())
+            async for chunk in response.aiter_bytes():
+                yield chunk
+    except httpx.TransportError as error:
+        raise unreachable(url, error) from error
 
 
 def _gateway() -> tuple[str, dict[str, str]]:

@@ -71,6 +71,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"… and {report['differences_left_off']:,} more"
     for gone in report["absent"]:
         yield f"note: {gone['topic']}/{gone['partition']} is not on the broker; its {gone['rows']:,} rows were not compared"
+    if report["expired"]:
+        yield f"note: {report['expired']:,} offsets are beyond the history's retention; they were not compared"
     if report["erased"]:
         yield f"note: the payloads of {report['erased']:,} rows were erased; they are as an erasure leaves them"
     yield _verdict(report)

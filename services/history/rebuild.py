@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 
-from services.history import erase_log
+from services.history import erase_log, retention_tables
 from services.history.blocks import Progress, Span
 from services.history.rebuild_fill import Filled, Filler
 from services.history.rebuild_log import BlockTail, read_tail
@@ -104,8 +104,9 @@ class Rebuilder:
 
     async def _run(self, ask: RebuildAsk, tell: Tell) -> Rebuilt:
         began_s = time.monotonic()
-        replay = Replay(self._kafka, self._codec, self._history)
-        old, topics, close_old = open_sides(self._history, replay)
+        retained = await retention_tables.retained(self._history, margin_ms=0)
+        replay = Replay(self._kafka, self._codec, self._history, retained)
+        old, topics, close_old = open_sides(self._history, replay, retained=retained)
         new_connections = self._history.connections("history-rebuilt", size=1)
         tables = None
         try:
@@ -114,8 +115,8 @@ class Rebuilder:
             tell(Told(phase="waiting"))
             reached = await self._reached(ends, ask.timeout_s)
             parts += await self._absent(old, parts)
-            tables = RebuildTables(self._history, await self._tables(old, parts, ask))
-            new = TableSide(new_connections, tables=tables.tables, suffix=SUFFIX)
+            tables = RebuildTables(self._history, await self._tables(old, parts, ask), retained)
+            new = TableSide(new_connections, tables=tables.tables, suffix=SUFFIX, retained=retained)
             work = _Work(tables, Filler(tables, replay, old, new, topics), parts, old, new, tell)
             await work.fill({place: min(end, reached.get(place, 0)) for place, end in ends.items()})
             paused_s, kept = await _to_the_end(self._swap(work, ask, erasures))

@@ -74,14 +74,24 @@ def leftovers() -> str:
     return f"SELECT name FROM system.tables WHERE database = currentDatabase() AND endsWith(name, {quoted(SUFFIX)})"
 
 
-def copy(table: str, topic: str, ranges: Mapping[int, Range], columns: Sequence[str]) -> str | None:
-    """Rows of a topic in the old table into the new one, by partition. None: there is nothing to copy."""
+def drop_nothing(table: str) -> str:
+    """Retention drops no rows of a table, until told otherwise or until the engine starts anew."""
+    return f"SYSTEM STOP TTL MERGES {table}"
+
+
+def drop_again(table: str) -> str:
+    """Retention goes on."""
+    return f"SYSTEM START TTL MERGES {table}"
+
+
+def copy(table: str, topic: str, ranges: Mapping[int, Range], columns: Sequence[str], more: str = "") -> str | None:
+    """Rows of a topic in the old table into the new one, by partition. None: there is nothing to copy. `more`: ends the condition."""
     some = [
         f"(_partition = {number} AND _offset < {of.end} AND _offset >= {of.first})" for number, of in sorted(ranges.items()) if of.offsets
     ]
     if not some:
         return None
-    where = f"_topic = {quoted(topic)} AND ({' OR '.join(some)})"
+    where = f"_topic = {quoted(topic)} AND ({' OR '.join(some)}){more}"
     names = listed(columns)
     return f"INSERT INTO {table}{SUFFIX} ({names}) SELECT {names} FROM {table} WHERE {where} SETTINGS max_execution_time = 0, {ALLOW_TIMES}"
 

@@ -20,6 +20,7 @@ from services.history.cluster import for_cluster
 from services.history.copying import columns_of
 from services.history.engine import is_unavailable, unavailable
 from services.history.ports import BlockRefused
+from services.history.retention import Retained
 from services.history.rows import Rows, by_month
 from services.history.store import History
 from services.history.tables import LOG_RECORDS
@@ -35,7 +36,9 @@ INSERTS_S = 60.0
 class RebuildTables:
     """The tables with these names, and the ones beside them that are to take their places."""
 
-    def __init__(self, history: History, tables: Sequence[str]) -> None:
+    def __init__(self, history: History, tables: Sequence[str], retained: Retained | None = None) -> None:
+        """`retained`: what is beyond retention is not copied."""
+        self._retained = retained or Retained()
         self.tables = tuple(tables)
         self.swapped = False
         self._cluster, self._embedded = history.settings.clickhouse_cluster, history.embedded
@@ -47,10 +50,13 @@ class RebuildTables:
         return self._names.physical(topic)
 
     async def create(self) -> None:
-        """Makes them, empty; what an earlier rebuild left is dropped."""
+        """Makes them, empty; what an earlier rebuild left is dropped. Until `close` retention drops nothing, in the old ones neither."""
         await self.drop()
         for table in self.tables:
             await self._command(sql.create(table))
+            if table in self._retained.since_ms:
+                for name in (table, table + sql.SUFFIX):
+                    await self._command(sql.drop_nothing(name))
 
     async def drop(self) -> None:
         """Drops everything that has the suffix."""
@@ -60,7 +66,7 @@ class RebuildTables:
     async def copy(self, topic: str, ranges: Mapping[int, Range]) -> None:
         """A topic's rows from the old tables, by partition. Not repeated when it fails: some of them may be there."""
         for table in self.tables:
-            statement = sql.copy(table, topic, ranges, await self._columns(table))
+            statement = sql.copy(table, topic, ranges, await self._columns(table), self._retained.condition(table))
             if statement is not None:
                 await self._tried(partial(_command, statement))
 
@@ -132,8 +138,13 @@ class RebuildTables:
         return [sql.kept_name(table, at) for table in self.tables]
 
     async def close(self) -> None:
-        """Ends the connection after what runs."""
-        await self._connections.close()
+        """Ends the connection after what runs; retention goes on."""
+        try:
+            for table in self.tables:
+                if table in self._retained.since_ms:
+                    await self._command(sql.drop_again(table))
+        finally:
+            await self._connections.close()
 
     async def _columns(self, table: str) -> list[str]:
         return [str(name) for (name,) in await self._rows(columns_of(table))]

@@ -12,6 +12,7 @@ from services.history import erase_log
 from services.history.blocks import Span
 from services.history.erasures import Building
 from services.history.pieces import Cutter
+from services.history.retention import Retained
 from services.history.rows import Raw, Rows, SeenIds, Source
 from services.history.store import History
 from services.history.verify_sums import Range
@@ -41,7 +42,9 @@ class Piece:
 class Replay:
     """Reads partitions (topics by their names on the broker), one at a time, over one connection."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, history: History) -> None:
+    def __init__(self, kafka: Kafka, codec: Codec, history: History, retained: Retained | None = None) -> None:
+        """`retained`: rows that are beyond retention are left out."""
+        self._retained = retained or Retained()
         self._kafka, self._codec, self._history = kafka, codec, history
         self._consumer: AIOKafkaConsumer | None = None
         self._build = Building(history.erasures, kafka.names)
@@ -80,6 +83,7 @@ class Replay:
         async for end, records in _pieces(self._consumer, tp, Range(first=first, end=of.end), ends):
             span = replace(span, first=span.end, end=end)
             rows = await asyncio.to_thread(self._build, span, records, source, self._codec, seen)
+            rows = self._retained.left(rows)
             yield Piece(span=replace(span, epoch_after=rows.epoch_after), records=records, rows=rows, source=source, seen=seen)
             seen.trim(end)
             span = replace(span, epoch_before=rows.epoch_after)
@@ -87,7 +91,8 @@ class Replay:
     async def strictly(self, piece: Piece) -> Rows:
         """The rows of a piece that ClickHouse could not read: every body is decoded here, and what is none becomes `log_records`."""
         piece.seen.forget_from(piece.span.first)
-        return await asyncio.to_thread(self._build, piece.span, piece.records, piece.source, self._codec, piece.seen, strict=True)
+        rows = await asyncio.to_thread(self._build, piece.span, piece.records, piece.source, self._codec, piece.seen, strict=True)
+        return self._retained.left(rows)
 
 
 async def _pieces(

@@ -9,7 +9,7 @@ from typing import Any, Self
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from services.history import rebuild_swap
+from services.history import rebuild_swap, retention
 from services.history.answers import Format
 from services.history.engine import Connections, is_unavailable, open_client, open_parser, unavailable
 from services.history.erasures import Erasures
@@ -38,7 +38,12 @@ class History:
         self.tables = Filling(settings, self._writers, self._keeper)  #: for the sink
 
     async def open(self) -> None:
-        """Opens the engine and brings the schema up to date. Raises `Unavailable` (`history.unavailable`), `Refused` (`history.locked`)."""
+        """Opens the engine and brings the schema up to date. Raises `Unavailable` (`history.unavailable`), `Refused` (`history.locked`,
+        `retention.too-short`), `InvalidInput` (`retention.invalid`).
+        """
+
+        wished = retention.parse(self.settings.history_retention)
+        retention.check(wished, retention.of_topics())
 
         def prepare() -> None:
             client = open_client(self.settings, database=None, session={})

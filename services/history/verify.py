@@ -19,8 +19,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.history import erase_log
+from services.history import erase_log, retention_tables
 from services.history.replay import Replay
+from services.history.retention import Retained
 from services.history.rows import Source
 from services.history.source import sunk
 from services.history.store import History
@@ -106,7 +107,9 @@ class Verifier:
         Raises `NotFound` (`topic.not-kept`), `Unavailable`, `Refused` (`history.topic-changed`).
         """
         began = time.monotonic()
-        tables, topics, close = open_sides(self._history, Replay(self._kafka, self._codec, self._history), suffix=suffix)
+        kept = await retention_tables.retained(self._history)
+        replay = Replay(self._kafka, self._codec, self._history, kept)
+        tables, topics, close = open_sides(self._history, replay, suffix=suffix, retained=kept)
         try:
             async with self._kafka.consumer() as consumer:
                 await erase_log.refresh(self._kafka, self._codec, self._history.erasures, consumer)
@@ -115,7 +118,7 @@ class Verifier:
                 reached = await self._reached({part.place: part.asked.end for part in parts}, ask.timeout_s)
                 for part in parts:
                     part.wait_for(reached.get(part.place, 0))
-                absent = await self._bounds(consumer, tables, parts, ask)
+                absent = await self._bounds(consumer, tables, parts, ask, kept)
             for part in parts:
                 part.report.erased = len(self._history.erasures.among(part.report.topic, part.report.partition, part.report.kept))
             if not ask.quick:
@@ -149,7 +152,9 @@ class Verifier:
             parts.append(_Part(place=(tp.topic, tp.partition), source=chosen[tp.topic], asked=asked, report=report))
         return parts
 
-    async def _bounds(self, consumer: AIOKafkaConsumer, tables: TableSide, parts: Sequence[_Part], ask: Ask) -> list[Absent]:
+    async def _bounds(
+        self, consumer: AIOKafkaConsumer, tables: TableSide, parts: Sequence[_Part], ask: Ask, kept: Retained
+    ) -> list[Absent]:
         """Where the history begins, which rows lie beyond the topics' ends of now, and what the broker does not have."""
         bounds = await tables.bounds()
         ends = await consumer.end_offsets([TopicPartition(*part.place) for part in parts])
@@ -158,6 +163,8 @@ class Verifier:
             here = bounds.pop((report.topic, report.partition), {})
             part.tables = frozenset(here)
             begun = min([report.topic_first, *(of.first for of, _ in here.values() if of.first >= 0)])
+            if (since_ms := kept.of(part.source)) is not None:
+                begun = await _beyond(consumer, tables, part, since_ms, begun)
             report.kept = Range(first=max(begun, part.asked.first), end=max(part.asked.end, begun, part.asked.first))
             part.compared = max(report.kept.first, min(report.topic_first, report.kept.end))
             end, last = int(ends[TopicPartition(*part.place)]), max((of.end for of, _ in here.values()), default=0)
@@ -242,7 +249,8 @@ class _Places:
         found = await self._tables.rows(report.topic, report.partition, of, list(all_tables()))
         compared = Range(first=max(of.first, part.compared), end=of.end)
         expected = {} if quick or not compared.offsets else await self._topics.rows(*part.place, part.source, compared)
-        said = judge(of, found, expected)
+        said = judge(of, found, expected, compared if expected else None)
+        report.expired += said.expired
         report.gone += said.gone
         report.not_decoded += said.not_decoded
         true_repeats = await self._tables.earlier(report.topic, report.partition, said.repeats)
@@ -256,6 +264,18 @@ class _Places:
         for (kind, detail), offsets in alike.items():
             for at in ranges(offsets):
                 report.differs(kind, at, detail)
+
+
+async def _beyond(consumer: AIOKafkaConsumer, tables: TableSide, part: _Part, since_ms: int, begun: int) -> int:
+    """Where what the history has to have begins, given where it begins at all: what is older may have been dropped."""
+    tp, report = TopicPartition(*part.place), part.report
+    at = (await consumer.offsets_for_times({tp: since_ms}))[tp]
+    first = part.asked.end if at is None else int(at.offset)
+    if first <= report.topic_first:
+        # All that the topic has is younger: of what it has lost only the tables know.
+        first = await tables.first_since(report.topic, report.partition, since_ms, report.topic_first)
+    report.expired = max(0, min(first, part.asked.end) - max(begun, part.asked.first))
+    return max(begun, first)
 
 
 def _absent(topic: str, partition: int, here: Mapping[str, tuple[Range, int]]) -> Absent:

@@ -36,16 +36,22 @@ class Judgement:
     differences: list[tuple[Kind, int, str]] = field(default_factory=list)  #: kind, offset, detail
     not_decoded: int = 0
     gone: int = 0
+    expired: int = 0
     repeats: dict[int, str] = field(default_factory=dict)  #: offset → id that must have a row at an earlier offset
 
 
-def judge(of: Range, found: Mapping[int, list[Row]], expected: Mapping[int, Row] | None) -> Judgement:
-    """Judges the offsets of a range. `expected`: None where the topic cannot be asked any more; else one row for each offset."""
+def judge(of: Range, found: Mapping[int, list[Row]], expected: Mapping[int, Row] | None, retained: Range | None = None) -> Judgement:
+    """Judges the offsets of a range. `expected`: None where the topic cannot be asked any more; else one row for each offset.
+
+    `retained`: offsets in it that nothing is expected of are beyond retention, whether their row is there still or not.
+    """
     said = Judgement()
     for offset in range(of.first, of.end):
         rows = found.get(offset, [])
         should = None if expected is None else expected.get(offset)
-        if not rows:
+        if should is None and len(rows) <= 1 and retained is not None and retained.first <= offset < retained.end:
+            said.expired += 1
+        elif not rows:
             said.differences.append((Kind.MISSING, offset, "" if should is None else f"belongs into {should.table}"))
         elif len(rows) > 1:
             said.differences.append((Kind.DUPLICATE, offset, f"{len(rows)} rows in {_names(row.table for row in rows)}"))

@@ -21,6 +21,7 @@ from services.history.engine import Connections, is_unavailable, unavailable
 from services.history.insert import texts_are_utf8
 from services.history.ports import BlockRefused
 from services.history.replay import Piece, Replay
+from services.history.retention import Retained
 from services.history.rows import Rows, Source
 from services.history.store import History
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS, Table, all_tables
@@ -30,6 +31,7 @@ from streams.errors import Defect
 
 T = TypeVar("T")
 Place = tuple[str, int]  #: topic (logical name), partition
+NOTHING_DROPPED = Retained()
 #: Of `verify_sql`: table, path of the container, its check, what refuses it.
 ContainerQuery = Callable[[Table, str, int, str], str]
 
@@ -37,8 +39,11 @@ ContainerQuery = Callable[[Table, str, int, str], str]
 class TableSide:
     """What is in the tables. `suffix`: of the names of tables that stand for them while they are made anew."""
 
-    def __init__(self, connections: Connections, *, tables: Sequence[str] = (), suffix: str = "") -> None:
-        """`tables`: only these; none: all."""
+    def __init__(
+        self, connections: Connections, *, tables: Sequence[str] = (), suffix: str = "", retained: Retained = NOTHING_DROPPED
+    ) -> None:
+        """`tables`: only these; none: all. `retained`: rows that are beyond retention are in no sum."""
+        self._retained = retained
         self._connections, self._suffix = connections, suffix
         self._tables = tuple(tables) or tuple(all_tables())
 
@@ -54,7 +59,9 @@ class TableSide:
         self, topic: str, table: str, ranges: Sequence[Range], compared: Sequence[int], *, quick: bool
     ) -> AsyncIterator[tuple[int, bool, int, Sum, int]]:
         """Of a topic's rows in a table: partition, whether it is compared, bucket, rows and digest of the offsets, digest of the rows."""
-        rows = await self._rows(sql.sums(table, ranges, compared, quick=quick, suffix=self._suffix), topic=topic)
+        rows = await self._rows(
+            sql.sums(table, ranges, compared, quick=quick, suffix=self._suffix, more=self._retained.condition(table)), topic=topic
+        )
         for partition, is_compared, bucket, count, offsets, digest in rows:
             yield int(partition), bool(is_compared), int(bucket), Sum(count=int(count), digest=int(offsets)), int(digest)
 
@@ -71,6 +78,11 @@ class TableSide:
         ):
             found[int(offset)].append(Row(table=str(table), digest=int(digest), kind=str(kind), id=str(id_), value_md5=str(md5)))
         return found
+
+    async def first_since(self, topic: str, partition: int, since_ms: int, default: int) -> int:
+        """The first offset with a row that is so young."""
+        rows = await self._rows(sql.first_since(self._tables, since_ms, self._suffix), topic=topic, partition=partition)
+        return int(rows[0][0]) if int(rows[0][1]) else default
 
     async def earlier(self, topic: str, partition: int, repeats: Mapping[int, str]) -> set[int]:
         """The offsets of repeats (offset → id) whose id has a row at an earlier offset."""
@@ -162,7 +174,9 @@ def kinds_of(rows: Rows) -> dict[int, str]:
     return {offset: body_id(bytes(5) + body).decode() for offset, _, body in rows.tables.get(LOG_RECORDS, ())}
 
 
-def open_sides(history: History, replay: Replay, *, suffix: str = "") -> tuple[TableSide, TopicSide, Callable[[], Any]]:
+def open_sides(
+    history: History, replay: Replay, *, suffix: str = "", retained: Retained = NOTHING_DROPPED
+) -> tuple[TableSide, TopicSide, Callable[[], Any]]:
     """Both sides with connections of their own, and what closes those and the replay's."""
     tables = history.connections("history-verify", size=1)
     local = history.local_connections("history-digest", size=1)
@@ -172,4 +186,4 @@ def open_sides(history: History, replay: Replay, *, suffix: str = "") -> tuple[T
         await local.close()
         await replay.close()
 
-    return TableSide(tables, suffix=suffix), TopicSide(replay, local), close
+    return TableSide(tables, suffix=suffix, retained=retained), TopicSide(replay, local), close

@@ -57,6 +57,7 @@ class PartitionReport:
     pending: int = 0  #: offsets at the end that the sink has not reached in time
     differences: list[Difference] = field(default_factory=list)  #: at most `PLACES_MAX`
     left_off: int = 0  #: differences, or ranges in which something differs, that are not named
+    expired: int = 0  #: offsets beyond the history's retention: their rows may have been dropped
     erased: int = 0  #: offsets whose payloads were erased: compared as rows without them
     not_decoded: int = 0  #: records that are kept as bytes in `log_records`, and that could be read today
     gone: int = 0  #: offsets that the topic had when they were sunk, and has no more (compaction, retention during the verification)
@@ -86,7 +87,7 @@ class PartitionReport:
         return {
             "partition": self.partition, "first": self.kept.first, "end": self.kept.end, "topic_first": self.topic_first,
             "offsets": self.kept.offsets, "rows": self.rows, "log_records": self.log_records, "compared": self.compared,
-            "pending": self.pending, "gone": self.gone, "erased": self.erased,
+            "pending": self.pending, "gone": self.gone, "erased": self.erased, "expired": self.expired,
             "not_decoded": self.not_decoded, **self.counts(), "exact": self.exact,
         }  # fmt: skip
 
@@ -153,4 +154,5 @@ def _totals(parts: Iterable[PartitionReport]) -> dict[str, int]:
         "offsets": sum(part.kept.offsets for part in parts), "rows": sum(part.rows for part in parts),
         "log_records": sum(part.log_records for part in parts), "compared": sum(part.compared for part in parts),
         "pending": sum(part.pending for part in parts), "erased": sum(part.erased for part in parts),
+        "expired": sum(part.expired for part in parts),
     }  # fmt: skip

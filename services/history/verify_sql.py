@@ -51,10 +51,11 @@ def bounds(table: str, suffix: str = "") -> str:
     return f"SELECT _topic, _partition, min(_offset), max(_offset), count() FROM {table}{suffix} GROUP BY _topic, _partition {SETTINGS}"
 
 
-def sums(table: str, ranges: Sequence[Range], compared: Sequence[int], *, quick: bool, suffix: str = "") -> str:
+def sums(table: str, ranges: Sequence[Range], compared: Sequence[int], *, quick: bool, suffix: str = "", more: str = "") -> str:
     """Sums of a topic's rows in a table: partition, whether it is compared with the topic, bucket, rows, of offsets, of digests.
 
-    `ranges` and `compared` by partition number: which offsets count, and from where on they are compared. `quick`: no digests.
+    `ranges` and `compared` by partition number: which offsets count, and from where on they are compared. `quick`: no digests. `more`
+    ends the condition.
     """
     firsts, ends = [each.first for each in ranges], [each.end for each in ranges]
     by_partition = "arrayElement({}, _partition + 1)".format
@@ -66,8 +67,15 @@ def sums(table: str, ranges: Sequence[Range], compared: Sequence[int], *, quick:
     return (
         f"SELECT _partition, _offset >= {by_partition(list(compared))} AS is_compared, intDiv(_offset, {BUCKET_OFFSETS}) AS bucket, "
         f"count(), sum(cityHash64(_offset)), {of_rows} "
-        f"FROM {table}{suffix} WHERE {where} GROUP BY _partition, is_compared, bucket {SETTINGS}"
+        f"FROM {table}{suffix} WHERE {where}{more} GROUP BY _partition, is_compared, bucket {SETTINGS}"
     )
+
+
+def first_since(tables: Sequence[str], since_ms: int, suffix: str = "") -> str:
+    """First offset, and count, of a topic's rows of a partition that are so young."""
+    where = f"_topic = {{topic:String}} AND _partition = {{partition:Int32}} AND _timestamp >= fromUnixTimestamp64Milli({since_ms}, 'UTC')"
+    parts = " UNION ALL ".join(f"SELECT min(_offset) AS first, count() AS n FROM {table}{suffix} WHERE {where}" for table in tables)
+    return f"SELECT minIf(first, n > 0), sum(n) FROM ({parts}) {SETTINGS}"
 
 
 def expected_offsets(of: Range) -> str:

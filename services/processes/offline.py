@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from services.history.export_files import held
     from services.modules.catalogue import OPERATIONS
     from services.modules.catalogue import describe as describe_module
     from services.modules.catalogue import summary as summary_of_module
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from services.orchestrator.view import fold
 
 _PLACES = {
+    "services.history.export_files": {"held": "held"},
     "services.modules.catalogue": {"OPERATIONS": "OPERATIONS", "describe_module": "describe", "summary_of_module": "summary"},
     "services.modules.registration": {"registered_modules": "registered_modules"},
     "services.orchestrator.coverage": {"coverage_text": "coverage_text"},
@@ -48,6 +50,7 @@ __all__ = [
     "describe_module",
     "draw",
     "fold",
+    "held",
     "measure",
     "parse",
     "parse_valid",

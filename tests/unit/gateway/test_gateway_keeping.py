@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import httpx
 import pytest
 
 from services.gateway.memory import Memory
 from services.gateway.ports_keeping import Erase
+from streams.errors import Unavailable
 from streams.records import WorkflowTransition
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,3 +61,42 @@ async def test_an_erasure_says_whose_and_why(http: httpx.AsyncClient, memory: Me
     answer = await http.post("/v1/history/erase", json=body)
     assert (answer.status_code // 100, answer.json()["code"]) == (4, "body.invalid")
     assert memory.keeping.asked == []
+
+
+async def test_days_and_files_of_an_export(http: httpx.AsyncClient, memory: Memory) -> None:
+    memory.keeping.files["system_events"] = {date(2026, 1, day): b"PAR1" * day for day in (1, 2, 3)}
+    assert (await http.get("/v1/history/export")).json() == {"tables": ["system_events"]}
+    answer = await http.get("/v1/history/export/system_events", params={"from": "2026-01-02", "to": "2026-01-03"})
+    assert answer.json() == {"table": "system_events", "behind": 0, "days": [{"day": "2026-01-02", "rows": 8}]}
+    answer = await http.get("/v1/history/export/system_events", params={"to": "2026-01-02", "inclusive": True})
+    assert [day["day"] for day in answer.json()["days"]] == ["2026-01-01", "2026-01-02"]
+    answer = await http.get("/v1/history/export/system_events/2026-01-03")
+    assert (answer.headers["content-type"], answer.content) == ("application/vnd.apache.parquet", b"PAR1" * 3)
+    assert memory.keeping.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("nothing", "table.unknown"), ("nothing/2026-01-01", "table.unknown"), ("system_events/soon", "parameter.invalid"),
+     ("system_events?from=soon", "parameter.invalid")],
+)  # fmt: skip
+async def test_what_cannot_be_exported(http: httpx.AsyncClient, memory: Memory, path: str, code: str) -> None:
+    memory.keeping.files["system_events"] = {}
+    answer = await http.get(f"/v1/history/export/{path}")
+    assert (answer.status_code // 100, answer.json()["code"]) == (4, code)
+
+
+async def test_a_file_that_fails_in_the_middle_breaks_off_and_is_given_up(http: httpx.AsyncClient, memory: Memory) -> None:
+    memory.keeping.files["system_events"] = {date(2026, 1, 1): b"PAR1" * 9}
+    memory.keeping.failure = Unavailable("history.unavailable", "away")
+    answer = await http.get("/v1/history/export/system_events/2026-01-01")  # a server breaks the connection here
+    assert answer.content == b"PAR1" * 4 + b"PA"
+    assert memory.keeping.closed == 1
+
+
+async def test_lifetimes_are_shown_and_tried(http: httpx.AsyncClient, memory: Memory) -> None:
+    memory.keeping.files["system_events"] = {}
+    answer = await http.get("/v1/history/retention")
+    assert answer.json() == {"tables": [{"table": "system_events", "wished": None, "in_force": None}]}
+    answer = await http.get("/v1/history/retention", params={"try": "system_events=1d"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "retention.too-short")
