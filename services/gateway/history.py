@@ -7,6 +7,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
@@ -15,6 +16,7 @@ from services.gateway.answers import Answer, json_bytes, ports_of
 from services.gateway.bodies import NDJSON_TYPES, body_of, describes
 from services.gateway.keys import Role, requires
 from services.gateway.ports import Rebuild, Verification
+from services.gateway.problems import of_error
 from services.gateway.waiting import while_connected
 from streams.bus.validate import parse_time
 from streams.errors import BackboneError, Defect
@@ -125,4 +127,4 @@ async def _lines(first: Mapping[str, Any], steps: AsyncGenerator[Mapping[str, An
             async for step in steps:
                 yield json_bytes(step) + b"\n"
         except BackboneError as error:
-            yield json_bytes({"problem": error.to_dict()}) + b"\n"
+            yield json_bytes({"problem": orjson.loads(bytes(of_error(error).body))}) + b"\n"

@@ -115,6 +115,13 @@ def check(wished: Mapping[str, int], bounds: Mapping[str, Bound]) -> None:
             )  # fmt: skip
 
 
+def check_setting(text: str) -> dict[str, int]:
+    """The lifetimes of the setting. Raises `InvalidInput` (`retention.invalid`), `Refused` (`retention.too-short`)."""
+    wished = parse(text)
+    check(wished, of_topics())
+    return wished
+
+
 def in_force(wished: Mapping[str, int], bounds: Mapping[str, Bound]) -> dict[str, int]:
     """The lifetimes (milliseconds) that tables get: as wished, but no shorter than needed."""
     return {table: max(lifetime_ms, bounds[table].ms if table in bounds else 0) for table, lifetime_ms in wished.items()}

@@ -42,8 +42,7 @@ class History:
         `retention.too-short`), `InvalidInput` (`retention.invalid`).
         """
 
-        wished = retention.parse(self.settings.history_retention)
-        retention.check(wished, retention.of_topics())
+        retention.check_setting(self.settings.history_retention)
 
         def prepare() -> None:
             client = open_client(self.settings, database=None, session={})

@@ -87,10 +87,14 @@ class Supervisor:
     async def run(self, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
         """Starts all, calls `on_ready` with the content of `run.json`, keeps all running until `stop`.
 
-        Raises `Refused` (`data.in-use`, `port.taken`, `disk.full`), `Unavailable` (`start.failed`, `kafka.failed`, `kafka.unreachable`,
-        `java.missing`, `jars.missing`) when it cannot be started; nothing is left running then.
+        Raises `Refused` (`data.in-use`, `port.taken`, `disk.full`, `retention.too-short`), `Unavailable` (`start.failed`, `kafka.failed`,
+        `kafka.unreachable`, `java.missing`, `jars.missing`) when it cannot be started; nothing is left running then.
         """
         loop = asyncio.get_running_loop()
+        if self._settings.history_retention:
+            from services.history.retention import check_setting  # only where there is something to check: it takes a moment to import
+
+            check_setting(self._settings.history_retention)
         self._lock.acquire()
         for number in SIGNALS:
             loop.add_signal_handler(number, self.stop)

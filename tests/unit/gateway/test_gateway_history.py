@@ -67,7 +67,8 @@ async def test_what_is_refused_at_once_is_a_problem(http: httpx.AsyncClient, mem
 async def test_what_fails_later_is_the_last_line(http: httpx.AsyncClient, memory: Memory) -> None:
     memory.upkeep.failure = NotFound("topic.not-kept", "No.")
     answer = await http.post("/v1/history/verify", json={}, headers=STREAM)
-    assert orjson.loads(answer.content.splitlines()[-1])["problem"]["code"] == "topic.not-kept"
+    problem = orjson.loads(answer.content.splitlines()[-1])["problem"]
+    assert (problem["code"], problem["status"], problem["detail"]) == ("topic.not-kept", 404, "No.")
 
 
 async def test_who_rebuilds(http: httpx.AsyncClient, memory: Memory) -> None:
