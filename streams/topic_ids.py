@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Mapping
 from io import BytesIO
@@ -98,11 +99,16 @@ async def topic_ids(client: AIOKafkaClient, topics: list[str] | None = None) -> 
 
     Empty where the broker has none: before Kafka 2.8, and products that speak an older protocol. Raises `KafkaError`.
     """
-    node = client.get_random_node()
-    if node is None:
-        raise KafkaError("No broker is known.")
-    try:
-        answer: Any = await client.send(node, _Metadata(topics))
-    except (IncompatibleBrokerVersion, RuntimeError):  # the second is how aiokafka says that a broker lacks the version
-        return {}
-    return {name: str(topic_id) for code, name, topic_id, *_ in answer.topics if not code and topic_id != _NONE}
+    failure: KafkaError = KafkaError("No broker is known.")
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(nodes)
+    for node in nodes:
+        try:
+            answer: Any = await client.send(node, _Metadata(topics))
+        except (IncompatibleBrokerVersion, RuntimeError):  # the second is how aiokafka says that a broker lacks the version
+            return {}
+        except KafkaError as error:  # this one may be down: the others know the topics, too
+            failure = error
+            continue
+        return {name: str(topic_id) for code, name, topic_id, *_ in answer.topics if not code and topic_id != _NONE}
+    raise failure

@@ -13,9 +13,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from services.history import incarnations
 from services.history import insert as inserts
 from services.history.blocks import Span, token
-from services.history.cluster import for_cluster
 from services.history.container import Row
 from services.history.engine import Connections, error_code, is_unavailable, unavailable
+from services.history.made import make
 from services.history.ports import BlockRefused, Incarnation, Kept, Place
 from services.history.rows import REPEAT_WINDOW_OFFSETS, by_month
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS, all_tables
@@ -45,7 +45,7 @@ class Filling:
         """Which history it is: drawn when the database is made, and the same for all who use it."""
 
         def work(client: Client) -> str:
-            client.command(for_cluster(_IDENTITY, self._settings.clickhouse_cluster))
+            make(client, _IDENTITY, self._settings.clickhouse_cluster)
             if not (found := client.query(_IDENTITY_OF).result_rows):
                 # The token is the same for everyone: of several who draw one at the same time, one comes first.
                 settings = "async_insert = 0, insert_deduplicate = 1, insert_deduplication_token = 'identity'"

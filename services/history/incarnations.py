@@ -13,6 +13,7 @@ from clickhouse_connect.driver.client import Client
 from services.history.cluster import for_cluster
 from services.history.copying import ALLOW_TIMES, columns_of, listed
 from services.history.insert import quoted
+from services.history.made import make
 from services.history.ports import Incarnation
 from services.history.tables import all_tables
 
@@ -27,7 +28,7 @@ _MOVE_SETTINGS = "async_insert = 0, insert_deduplicate = 0, max_execution_time =
 
 def create(client: Client, cluster: str) -> None:
     """Makes the table of them."""
-    client.command(for_cluster(_TABLE, cluster))
+    make(client, _TABLE, cluster)
 
 
 def read(client: Client, places: Collection[Place]) -> dict[Place, Incarnation]:

@@ -15,6 +15,7 @@ from typing import Literal
 from clickhouse_connect.driver.client import Client
 
 from services.history.cluster import for_cluster
+from services.history.made import make
 
 #: A file without a phase is of the time before there were two, and comes before new code.
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+(?:\.(pre|post))?\.sql$")
@@ -53,9 +54,9 @@ def migrate(client: Client, database: str, phases: Collection[Phase] = ("pre", "
 
     In the order of the numbers: a `post` that is left for later leaves no later `pre` behind it.
     """
-    client.command(for_cluster(f"CREATE DATABASE IF NOT EXISTS {database}", cluster))
+    make(client, f"CREATE DATABASE IF NOT EXISTS {database}", cluster)
     client.database = database
-    client.command(for_cluster(_RECORDED, cluster))
+    make(client, _RECORDED, cluster)
     done = {int(row[0]) for row in client.query("SELECT version FROM migrations").result_rows}
     applied = []
     for migration in migrations():

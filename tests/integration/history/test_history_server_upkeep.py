@@ -135,3 +135,17 @@ async def test_tls_and_a_user(kafka: Kafka, codec: Codec, settings: Settings, tm
             await history.close()
             assert isinstance(refused.value, Unavailable)
             assert "guess" not in str(refused.value)
+
+
+async def test_a_sink_begins_while_a_server_of_the_cluster_is_down(settings: Settings, tmp_path: Path) -> None:
+    """What is there already is not asked of the whole cluster: here of one that the server does not know any more."""
+    async with ClickHouseServer(tmp_path / "server", cluster="main") as server:
+        clustered = settings.model_copy(update={"clickhouse_url": server.url, "clickhouse_cluster": "main"})
+        async with History(clustered) as history:
+            identity = await history.tables.identity()
+            assert await history.tables.incarnations({("mplp.system.events", 0)}) == {}
+    async with ClickHouseServer(tmp_path / "server") as server:
+        clustered = clustered.model_copy(update={"clickhouse_url": server.url})
+        async with History(clustered) as history:
+            assert await history.tables.identity() == identity
+            assert await history.tables.incarnations({("mplp.system.events", 0)}) == {}
