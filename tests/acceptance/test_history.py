@@ -53,7 +53,7 @@ def test_it_is_looked_back_into_exported_and_erased(product: Product, tmp_path: 
     events = "".join(f'{{"type": "note.taken", "subject": "note-{n % 2}", "data": {{"text": "secret {n}"}}}}\n' for n in range(10))
     assert product.mplp("events", "produce", stdin=events).code == 0
     definition = tmp_path / "wait.json"
-    definition.write_text('{"id": "looked-back", "steps": [{"id": "go", "type": "signal", "name": "go"}]}')
+    definition.write_text('{"id": "looked-back", "name": "Looked back", "steps": [{"id": "go", "type": "signal", "name": "go"}]}')
     assert product.mplp("workflow", "run", str(definition), "--id", "back-1").code == 0
     now = product.mplp("history", "at", "now", "--execution", "back-1", "--json")
     state = product.mplp("workflow", "state", "back-1", "--at", now.json["at"], "--json")
