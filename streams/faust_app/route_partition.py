@@ -227,9 +227,10 @@ class RoutePartition:
                 runner.fall_behind()  # it has come to what was live a moment ago
 
     def _look(self, record: Record, live: Mapping[str, Runner], tasks: Tasks) -> None:
-        """Raises `InvalidInput` if nobody can read it."""
+        """Raises `InvalidInput` if nobody can read it: then it is nobody's task."""
         view = self._world.view(record.value)
         seen: Seen | None = None
+        found: list[tuple[Runner, Task | None]] = []
         for route_id in self._index.routes(view):
             runner = live.get(route_id)
             if runner is None:
@@ -238,10 +239,12 @@ class RoutePartition:
                 seen = self._seen(record, view)
             plan = runner.plan
             outcome = plan.made(view, seen.depth, seen.known)
-            if isinstance(outcome, Filtered):
+            found.append((runner, None if isinstance(outcome, Filtered) else Task(seen, plan, outcome)))
+        for runner, task in found:
+            if task is None:
                 runner.counts["filtered"] += 1
             else:
-                tasks[route_id].append(Task(seen, plan, outcome))
+                tasks[runner.plan.route.id].append(task)
 
     async def _look_again(self, record: Record, live: Mapping[str, Runner], tasks: Tasks, error: InvalidInput) -> None:
         """Perhaps its schema can be learned; else it is a dead letter."""

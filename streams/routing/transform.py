@@ -131,6 +131,8 @@ def _map(record: Mapping[str, Any], expression: Expression) -> Draft:
 def _at(record: Mapping[str, Any], path: Path) -> Any:
     """What lies at a path, null included; `MISSING` if it does not exist."""
     value = record.get(path.root, MISSING)
+    if path.child is not None:  # most are so
+        return value.get(path.child, MISSING) if type(value) is dict else MISSING
     for step in path.steps:
         if isinstance(step, str):
             value = value.get(step, MISSING) if isinstance(value, dict) else MISSING

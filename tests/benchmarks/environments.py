@@ -32,10 +32,13 @@ def restate(how: str, *counts: int) -> dict[str, Any]:
     return _run(_python("restate", RESTATE), SCRIPTS / "restate_three_steps.py", str(_restate_server()), how, *map(str, counts))
 
 
-def stream_peer(name: str) -> list[str]:
-    """The command of a peer of `rules.py`, without its arguments: `bytewax`, `quix`, or `faust` (plain, in our own environment)."""
+def stream_peer(name: str, work: str = "count") -> list[str]:
+    """The command of a peer of `rules.py` (`count`) or `routes.py` (`route`), without its arguments: `bytewax`, `quix`, or `faust`.
+
+    Faust is plain, in our own environment.
+    """
     python = {"bytewax": BYTEWAX, "quix": QUIX}.get(name)
-    return [str(sys.executable if python is None else _python(name, python)), str(SCRIPTS / f"{name}_count.py")]
+    return [str(sys.executable if python is None else _python(name, python)), str(SCRIPTS / f"{name}_{work}.py")]
 
 
 def _python(name: str, requirements: tuple[str, ...]) -> Path:
