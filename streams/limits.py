@@ -71,8 +71,9 @@ CHECKPOINT_INTERVAL_MS = 10_000
 #: States of a machine on one partition that stay in memory although nothing happens to them, bytes as they are written: in memory
 #: they take about five times that.
 LIVE_STATE_BYTES = 16 * 1024 * 1024
-#: Snapshots encoded before the event loop gets its turn.
-SNAPSHOT_SLICE = 32
+#: Snapshots encoded before the event loop gets its turn: some milliseconds. A loop that decides all the time comes back after its slices of
+#: inputs, so that few snapshots at a time would make a checkpoint under load take longer than it should be old.
+SNAPSHOT_SLICE = 128
 #: Bytes of snapshots written at a time.
 SNAPSHOT_WRITE_BYTES = 1024 * 1024
 #: How long an execution that ended still takes commands, and a repeated start is recognised: as long as commands are kept, milliseconds.

@@ -50,6 +50,6 @@ CONTRACT: Mapping[str, tuple[str, ...]] = {
     ),
     "hub": (
         "register", "unregister", "list", "get", "drain", "start", "stop", "coordinate", "send", "broadcast", "subscribe", "unsubscribe",
-        "subscriptions", "report", "checksum",
+        "subscriptions", "report", "checksum", "state", "rebuild",
     ),
 }  # fmt: skip

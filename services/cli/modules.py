@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import frame, modules_messages
+from services.cli import frame, modules_messages, modules_state
 from services.cli.parameters import object_of
 from services.processes.offline import OPERATIONS, describe_module, registered_modules, summary_of_module
 from streams import limits
@@ -21,6 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="List the modules, call their opera
 app.command()(modules_messages.send)
 app.command()(modules_messages.broadcast)
 app.command()(modules_messages.subscribe)
+app.command()(modules_state.state)
+app.command()(modules_state.checksum)
+app.command()(modules_state.rebuild)
 
 BUILT_IN = "built-in"
 REGISTERED = "registered"

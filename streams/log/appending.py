@@ -9,10 +9,10 @@ from streams import limits, topics
 from streams.causation import depth_headers, depth_of
 from streams.log.fold import Decided
 from streams.log.inputs import Arrived
-from streams.log.lanes import Lane, Ownership, Ports, Waiting
+from streams.log.lanes import Lane, Ownership, Ports, Refold, Waiting
 from streams.log.ports import Outgoing
 from streams.log.rule import POSITIONED
-from streams.log.types import Send
+from streams.log.types import REFOLD, Send
 from streams.records import InputPosition, LogEvent, Position, Record, derived_id, from_micros
 from streams.topics import home_of
 
@@ -51,6 +51,8 @@ class Appending:
                 await self._after(lane, waiting, acknowledged_us)
             lane.advance(lane.log.next_offset)
             self._owned.work.set()
+            if self._owned.refold:
+                raise Refold("the partition is to be folded from its logs")
 
     def _next_batch(self, lane: Lane) -> tuple[list[Waiting], list[Outgoing]]:
         batch: list[Waiting] = []
@@ -80,7 +82,9 @@ class Appending:
             self._ports.observer.decided(lane.machine.name, len(waiting.decided.entries), acknowledged_us - waiting.at_hand_us)
 
     async def _perform(self, send: Send, position: InputPosition | None, now_us: int) -> None:
-        if self._owned.is_local(send, self._ports.names):
+        if send.topic == REFOLD:
+            self._owned.refold = True
+        elif self._owned.is_local(send, self._ports.names):
             reader = self._owned.readers[self._ports.names.physical(send.topic)]
             self._hand_over(self._owned.lanes[reader], send.record, position, now_us, depth_of(send.headers))
         else:

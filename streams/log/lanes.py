@@ -140,6 +140,7 @@ class Ownership:
     inboxes: InboxPort | None = None
     ends: Mapping[str, int] = field(default_factory=dict)  #: ends of the inboxes seen at the takeover
     resumable: dict[str, Send] = field(default_factory=dict)  #: effects that the log did not show as answered
+    refold: bool = False  #: somebody wants it to be folded from the logs alone
     taken_us: int = 0  #: when it was taken, by the host's clock
     work: asyncio.Event = field(default_factory=asyncio.Event)  #: there may be something to decide
 

@@ -43,8 +43,10 @@ DECISIONS_AHEAD_MAX = 2000
 INBOX_BACKLOG_MAX = 5000
 #: How long appends in flight may take to end when a rebalance left us the partition.
 RESUME_TIMEOUT_S = 5.0
-#: Inputs decided before the event loop gets its turn.
+#: Inputs decided, and microseconds passed, before the event loop gets its turn: what else runs in it (appends, checkpoints, the group)
+#: needs several turns for each thing that it does, and waits for the slices of all partitions in each of them.
 SLICE_INPUTS = 64
+SLICE_US = 5_000
 #: Longest pause before a partition that was lost is claimed again.
 RECLAIM_PAUSE_S_MAX = 5.0
 
@@ -179,7 +181,7 @@ class PartitionRunner:
     async def _decide(self) -> None:
         owned = self._owned
         inputs, lanes = owned.inputs, owned.lanes.values()
-        slice_left = SLICE_INPUTS
+        slice_left, slice_end_us = SLICE_INPUTS, 0
         while True:
             await self._active.wait()
             if any(not lane.log.held for lane in lanes):
@@ -205,7 +207,9 @@ class PartitionRunner:
                 slice_left = SLICE_INPUTS
                 continue
             slice_left -= 1
-            if slice_left <= 0:
+            if slice_left == SLICE_INPUTS - 1:
+                slice_end_us = now_us + SLICE_US
+            elif slice_left <= 0 or now_us >= slice_end_us:
                 slice_left = SLICE_INPUTS
                 await asyncio.sleep(0)
             while any(len(lane.waiting) > DECISIONS_AHEAD_MAX for lane in lanes):

@@ -75,6 +75,10 @@ class Send:
 
 Effect: TypeAlias = Send
 
+#: `Send.topic` of an effect on the owner itself: when what was decided with it is performed, it throws away what it has in memory of the
+#: partition, and folds its logs anew without looking at checkpoints. The record says who wants it.
+REFOLD = "owner/refold"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:

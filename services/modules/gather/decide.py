@@ -68,7 +68,11 @@ def begin(view: View[Any], operation: Operation, parameters: Parameters, request
     )
     state = evolve(None, event, gathering_id, request.time_us)
     assert state is not None
-    return Pending(aggregate_id=gathering_id, events=(Decided(aggregate_id=gathering_id, event=event),), effects=tuple(outstanding(state)))
+    return Pending(
+        aggregate_id=gathering_id,
+        events=(*own.events, Decided(aggregate_id=gathering_id, event=event)),
+        effects=(*outstanding(state), *own.effects),
+    )
 
 
 def outstanding(state: Gathering) -> Iterator[Send]:

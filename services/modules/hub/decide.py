@@ -6,7 +6,7 @@ from typing import Any
 
 from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.hub import broadcasting, exchanging, registry
-from services.modules.hub.checksums import checksum
+from services.modules.hub.checksums import checksum, rebuild, state
 from services.modules.hub.evolve import evolve
 from services.modules.hub.operations import (
     BroadcastParameters,
@@ -21,12 +21,16 @@ from services.modules.hub.operations import (
     ModuleList,
     ModuleResult,
     Move,
+    Rebuild,
+    RebuildList,
     Register,
     Registered,
     Report,
     ReportResult,
     Send,
     SentResult,
+    StateList,
+    StateOf,
     Subscribe,
     SubscriptionList,
     SubscriptionResult,
@@ -79,6 +83,8 @@ MODULE = BuiltIn(
         "subscriptions": Operation(parameters=Subscriptions, result=SubscriptionList, decide=registry.subscriptions),
         "report": Operation(parameters=Report, result=ReportResult, decide=report),
         "checksum": Operation(parameters=Checksum, result=ChecksumList, decide=checksum, gathers=True),
+        "state": Operation(parameters=StateOf, result=StateList, decide=state, gathers=True),
+        "rebuild": Operation(parameters=Rebuild, result=RebuildList, decide=rebuild, gathers=True),
     },
     events=EVENTS,
     evolve=evolve,

@@ -192,6 +192,21 @@ class Checksum(Page):
     module: Name | None = Field(None, description="Only this module.")
 
 
+class StateOf(Page):
+    """Parameters of state."""
+
+    TARGETS: ClassVar[tuple[str, ...]] = ("id",)
+
+    id: Identifier | None = Field(None, description="Only this aggregate.")
+    module: Name | None = Field(None, description="Only aggregates of this module.")
+
+
+class Rebuild(Page):
+    """Parameters of rebuild."""
+
+    reason: Text = ""
+
+
 class Registered(Result):
     """What register answers."""
 
@@ -365,7 +380,9 @@ class ChecksumResult(Result):
     partition: int
     module: str
     aggregates: int
-    checksum: str = Field(description="SHA-256 of all aggregates, hexadecimal; what is listed no more does not count.")
+    checksum: str = Field(
+        description="Sum of the SHA-256 of all aggregates, hexadecimal; of what has ended more than a day ago nothing counts."
+    )
 
 
 class ChecksumList(Listing):
@@ -375,3 +392,37 @@ class ChecksumList(Listing):
     KEY: ClassVar[str] = "place"
 
     checksums: list[ChecksumResult]
+
+
+class StateResult(Result):
+    """What the owner of its partition knows of an aggregate."""
+
+    id: str
+    module: str
+    kind: str = Field(description="What sort of aggregate it is.")
+    state: Json = Field(description="Its state as snapshots have it: fields that differ from their defaults, times in microseconds.")
+
+
+class StateList(Listing):
+    """States in order of the aggregates' ids."""
+
+    ENTRIES: ClassVar[str] = "aggregates"
+    KEY: ClassVar[str] = "id"
+
+    aggregates: list[StateResult]
+
+
+class RebuildResult(Result):
+    """A partition whose owner folds it anew."""
+
+    place: str = Field(description="The partition.")
+    partition: int
+
+
+class RebuildList(Listing):
+    """Partitions that are folded anew."""
+
+    ENTRIES: ClassVar[str] = "partitions"
+    KEY: ClassVar[str] = "place"
+
+    partitions: list[RebuildResult]

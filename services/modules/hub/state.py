@@ -353,11 +353,21 @@ class BroadcastEnded:
     missing: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildAsked:
+    """The owner of a partition is to fold it anew from its log."""
+
+    TYPE: ClassVar[str] = "hub.rebuild-asked"
+    partition: int
+    by: str
+    reason: str = ""
+
+
 HubEvent: TypeAlias = (
-    ModuleRegistered | LeaseRenewed | InstanceGone | ModuleUnregistered | WishChanged | Subscribed | Unsubscribed
+    RebuildAsked | ModuleRegistered | LeaseRenewed | InstanceGone | ModuleUnregistered | WishChanged | Subscribed | Unsubscribed
     | ExchangeBegun | CallMoved | AnsweredLate | ExchangeMoved | BroadcastBegun | MessageReceived | BroadcastEnded
 )  # fmt: skip
 EVENTS = (
-    ModuleRegistered, LeaseRenewed, InstanceGone, ModuleUnregistered, WishChanged, Subscribed, Unsubscribed,
+    RebuildAsked, ModuleRegistered, LeaseRenewed, InstanceGone, ModuleUnregistered, WishChanged, Subscribed, Unsubscribed,
     ExchangeBegun, CallMoved, AnsweredLate, ExchangeMoved, BroadcastBegun, MessageReceived, BroadcastEnded,
 )  # fmt: skip

@@ -74,3 +74,11 @@ async def test_what_rests_is_listed_changed_and_found_as_ever(kafka: Kafka, code
         assert await all_pages(bus, "list-contexts") == [each for each in contexts if each != contexts[8]]
         assert await bus.call_module("hub", "checksum", {"module": "context"}) == left
         assert (await bus.call_module("context", "get-context", {"contextId": contexts[7]}))["name"] == "hall"
+        # and so does one that is told to forget it, and to fold the log
+        asked = await bus.call_module("hub", "rebuild", {"reason": "to be sure"})
+        assert (asked["complete"], [each["partition"] for each in asked["partitions"]]) == (True, [0, 1, 2, 3])
+        async with asyncio.timeout(PATIENCE_S):
+            while not (again := await bus.call_module("hub", "checksum", {"module": "context"}))["complete"]:
+                await asyncio.sleep(0.1)
+        assert again == left
+        assert in_memory(host) == COUNT - 1

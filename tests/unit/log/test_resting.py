@@ -16,7 +16,7 @@ from streams.log.lanes import Lane
 from streams.log.partition import Checkpointing, PartitionRunner
 from streams.log.ports import Kept
 from streams.log.snapshot import PARKED, RESTED
-from streams.log.types import Decision, Due, Entry, Input, View
+from streams.log.types import REFOLD, Decision, Due, Entry, Input, Send, View
 from streams.records import ModuleMessage, derived_id, from_micros
 from streams.testing.memory_log import Fault
 from streams.testing.toys import EchoMachine
@@ -45,9 +45,10 @@ class Counts(EchoMachine):
         told = ModuleMessage(
             type=f"count.{asked.operation}", source="test", subject=asked.id, time=from_micros(input.time_us), kind="response",
             source_module="count", operation=asked.operation, status="success", data=value,
-            aggregate_id=f"{asked.subject}/{'asked' if asked.operation in ('census', 'get') else 'count'}",
+            aggregate_id=f"{asked.subject}/{'count' if asked.operation in ('add', 'end') else 'asked'}",
         )  # fmt: skip
-        return Decision(events=(told,))
+        refold = (Send(topic=REFOLD, key=asked.subject, record=asked),) if asked.operation == "refold" else ()
+        return Decision(events=(told,), effects=refold)
 
     def evolve(self, state: int | None, entry: Entry) -> int | None:
         """See `Machine.evolve`."""
@@ -243,6 +244,21 @@ async def test_where_a_block_is_gone_the_log_is_folded(operation: str) -> None:
     await until(lambda: told(world, operation))
     assert told(world, operation) == [{"get": [1], "census": [20, 20]}[operation]]
     assert lane(runner).checkpoint_offset == 0, "it began with nothing"
+    await world.kill()
+
+
+async def test_a_partition_is_folded_anew_when_somebody_asks_for_it() -> None:
+    world, runner = await counted()
+    epoch = lane(runner).log.epoch
+    ask(world, "home-1", "refold", 1)
+    await until(lambda: runner.serving.is_set() and lane(runner).log.epoch > epoch)
+    assert lane(runner).checkpoint_offset == 0, "it began with nothing"
+    assert len(in_memory(runner)) == 20
+    ask(world, "home-1", "census", 1)
+    ask(world, "home-1", "refold", 1)  # a repeat does nothing
+    await settled(runner, world)
+    assert told(world, "census") == [[20, 20]]
+    assert lane(runner).log.epoch == epoch + 1
     await world.kill()
 
 

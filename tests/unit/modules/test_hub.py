@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from streams.topics import home_of
 from tests.unit.modules.world import Refused, World
 
 CONTEXT = {"id": "room", "module": "context", "operation": "create-context", "parameters": {"name": "x"}}
@@ -209,3 +210,29 @@ def test_checksums_tell_owners_that_know_the_same_from_those_that_do_not() -> No
     assert len(one) >= 2
     worlds[0].call("context", "create-context", name="more", home="h0")
     assert [each["checksum"] for each in worlds[0].call("hub", "checksum", module="context")["checksums"]] != other
+
+
+def test_the_state_of_a_module_is_read_page_by_page_or_by_its_id() -> None:
+    world = World(partitions=3)
+    made = sorted(world.call("context", "create-context", name=f"n{number}", home=f"h{number}")["contextId"] for number in range(5))
+    world.call("dialog", "facilitate-communication", participants=["ada", "bob"])
+    first = world.call("hub", "state", module="context", limit=3)
+    second = world.call("hub", "state", module="context", limit=3, after=first["next"])
+    assert [each["id"] for page in (first, second) for each in page["aggregates"]] == made
+    assert (first["total"], first["complete"], second["next"]) == (5, True, None)
+    one = world.call("hub", "state", id=made[2])["aggregates"]
+    assert [(each["module"], each["kind"], each["state"]["context_id"]) for each in one] == [("context", "Context", made[2])]
+    assert {each["module"] for each in world.call("hub", "state")["aggregates"]} == {"context", "dialog"}
+    with pytest.raises(Refused) as refused:
+        world.call("hub", "state", id="h1/context-none")
+    assert (refused.value.code, refused.value.pointer) == ("not-found", "/id")
+
+
+def test_a_rebuild_reaches_the_owner_of_every_partition_once_and_is_on_record() -> None:
+    world = World(partitions=3)
+    asked = world.ask("hub", "rebuild", {"reason": "to be sure"})
+    assert [each["partition"] for each in world.answer_of(asked)["partitions"]] == [0, 1, 2]
+    told = world.events("hub.rebuild-asked")
+    assert sorted(send.key for send in world.refolds) == sorted(home_of(event.aggregate_id or "") for event in told)
+    assert sorted(event.data["partition"] for event in told) == [0, 1, 2]
+    assert {event.data["reason"] for event in told} == {"to be sure"}

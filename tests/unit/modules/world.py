@@ -16,7 +16,7 @@ from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.state import Execution
 from services.orchestrator.store import DefinitionStore
 from streams.errors import InvalidDocument
-from streams.log.types import Decision, Send
+from streams.log.types import REFOLD, Decision, Send
 from streams.records import MessageError, ModuleMessage, Record, SystemEvent, derived_id, from_micros
 from streams.testing.machine_runner import MachineRunner
 from streams.topics import COMMANDS, MESSAGES, REQUESTS, RESPONSES, TRANSITIONS, home_of, partition_of
@@ -47,6 +47,7 @@ class World:
     responses: dict[str, ModuleMessage] = field(default_factory=dict)  #: of callers, by request id
     elsewhere: list[ModuleMessage] = field(default_factory=list)  #: what lies in inboxes of modules that run elsewhere
     broadcasts: list[ModuleMessage] = field(default_factory=list)  #: what lies at addresses of subscribers
+    refolds: list[Send] = field(default_factory=list)  #: wishes that owners fold their partitions anew
     away: set[int] = field(default_factory=set)  #: partitions that nobody owns
     calls: int = 0
 
@@ -137,6 +138,8 @@ class World:
 
     def _deliver(self, send: Send, by_topic: bool) -> None:
         record = send.record
+        if send.topic == REFOLD:
+            self.refolds.append(send)
         if send.topic not in INBOXES:
             if send.topic.startswith(f"{REQUESTS}.") and isinstance(record, ModuleMessage):
                 self.elsewhere.append(record)
