@@ -69,8 +69,8 @@ CHECKPOINT_RECORDS = 10_000
 #: Time after which it writes one if anything changed, milliseconds.
 CHECKPOINT_INTERVAL_MS = 10_000
 #: States of a machine on one partition that stay in memory although nothing happens to them, bytes as they are written: in memory
-#: they take about five times that.
-LIVE_STATE_BYTES = 16 * 1024 * 1024
+#: they take about five times that, and a takeover reads them all.
+LIVE_STATE_BYTES = 4 * 1024 * 1024
 #: Snapshots encoded before the event loop gets its turn: some milliseconds. A loop that decides all the time comes back after its slices of
 #: inputs, so that few snapshots at a time would make a checkpoint under load take longer than it should be old.
 SNAPSHOT_SLICE = 128

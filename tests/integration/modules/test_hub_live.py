@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from services.modules import Module, OperationFailed
+from services.modules.answers import response_event, response_id
 from streams.bus import Bus
 from streams.codec.avro import Codec
 from streams.errors import BackboneError, NotFound
 from streams.kafka import Kafka
-from streams.records import SystemEvent
+from streams.records import ModuleMessage, SystemEvent, now, to_micros
 from streams.settings import Settings
-from streams.topics import MESSAGES
+from streams.topics import MESSAGES, RESPONSES, module_requests
 from tests.integration.orchestrator.cores import core
 
 pytestmark = pytest.mark.broker
@@ -46,7 +48,6 @@ class Shop:
     def __init__(self) -> None:
         self.module = Module("shop")
         self.refunded: list[str] = []
-        self.gate = asyncio.Event()
 
         @self.module.operation("sell")
         def sell(parameters: Item) -> Item:
@@ -62,12 +63,6 @@ class Shop:
         def break_(parameters: Item) -> None:
             """Fails."""
             raise OperationFailed("vase.broken", f"The {parameters.item} fell.")
-
-        @self.module.operation("think")
-        async def think(parameters: Item) -> Item:
-            """Answers when its gate opens."""
-            await self.gate.wait()
-            return parameters
 
 
 @asynccontextmanager
@@ -126,25 +121,24 @@ async def test_three_modules_coordinated_with_one_failing(kafka: Kafka, codec: C
 async def test_a_reply_that_is_missing_times_out_and_one_that_comes_late_is_recorded_and_ignored(
     kafka: Kafka, codec: Codec, bus: Bus
 ) -> None:  # fmt: skip
-    shop = Shop()
     async with core(kafka, codec, "core-1"):
-        async with open_shop(shop, kafka.settings):
+        async with open_shop(Shop(), kafka.settings):
             await until_offered(bus, "shop")
-            # a reply that comes when nobody waits any more
-            with pytest.raises(BackboneError) as silent:
-                await bus.send_message("shop", "think", {"item": "late"}, timeout=1)
-            assert silent.value.code == "module.silent"
-            shop.gate.set()
-            async with asyncio.timeout(PATIENCE_S):
-                while not (late := [event async for event in events(bus, "hub.answered-late")]):
-                    await asyncio.sleep(0.05)
+        # nobody is there: the message says so when its time is over
+        with pytest.raises(BackboneError) as silent:
+            await bus.send_message("shop", "sell", {"item": "tea"}, timeout=1)
+        assert silent.value.code == "module.silent"
+        # a reply that comes when nobody waits any more
+        inbox = [delivered.record async for delivered in bus.read(module_requests("shop"), until_end=True)]
+        asked = next(record for record in inbox if isinstance(record, ModuleMessage) and record.source_module == "hub")
+        answer = replace(response_event(asked, {"item": "tea"}, None, to_micros(now())), id=response_id(asked.id))
+        await bus.send(RESPONSES, asked.reply_to or "", answer)
+        async with asyncio.timeout(PATIENCE_S):
+            while not (late := [event async for event in events(bus, "hub.answered-late")]):
+                await asyncio.sleep(0.05)
         assert [event.data["status"] for event in late] == ["success"]
         report = (await bus.call_module("hub", "report", {"id": late[0].aggregate_id}))["coordination"]
-        assert (report["status"], statuses(report)) == ("failed", {"shop.think": ("timed_out", "module.silent")})
-        # nobody is there: the message says so when its time is over
-        with pytest.raises(BackboneError) as missing:
-            await bus.send_message("shop", "sell", {"item": "tea"}, timeout=0.5)
-        assert missing.value.code == "module.silent"
+        assert (report["status"], statuses(report)) == ("failed", {"shop.sell": ("timed_out", "module.silent")})
         # who comes within the time answers
         waiting = asyncio.create_task(bus.send_message("shop", "sell", {"item": "tea"}, timeout=PATIENCE_S))
         async with open_shop(Shop(), kafka.settings):

@@ -81,7 +81,7 @@ async def test_a_trace_collects_an_execution_and_core_is_a_module(kafka: Kafka, 
                 await asyncio.sleep(0.05)
         assert ("hold", "completion") in names
         analysis = await bus.call_module("trace", "analyze-trace", {"traceId": trace})
-        assert analysis["recordCount"] == len(names)
+        assert analysis["records"] >= len(names)
         other = (await bus.call_module("core", "execute-workflow", {"workflowId": kept}))["executionId"]
         assert (await until(bus, "core", "cancel", {"executionId": other, "reason": "no need"}, "cancelled"))["executionId"] == other
 
