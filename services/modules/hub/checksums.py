@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.modules.built_in import Aggregate
-from services.modules.hub.operations import (
+from services.modules.hub.owner_operations import (
     Checksum,
     ChecksumList,
     ChecksumResult,

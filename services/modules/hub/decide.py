@@ -11,8 +11,6 @@ from services.modules.hub.evolve import evolve
 from services.modules.hub.operations import (
     BroadcastParameters,
     BroadcastResult,
-    Checksum,
-    ChecksumList,
     Coordinate,
     CoordinationResult,
     GetModule,
@@ -21,16 +19,12 @@ from services.modules.hub.operations import (
     ModuleList,
     ModuleResult,
     Move,
-    Rebuild,
-    RebuildList,
     Register,
     Registered,
     Report,
     ReportResult,
     Send,
     SentResult,
-    StateList,
-    StateOf,
     Subscribe,
     SubscriptionList,
     SubscriptionResult,
@@ -38,6 +32,7 @@ from services.modules.hub.operations import (
     Unregister,
     Unsubscribe,
 )
+from services.modules.hub.owner_operations import Checksum, ChecksumList, Rebuild, RebuildList, StateList, StateOf
 from services.modules.hub.state import CALL_LIFECYCLE, EVENTS, EXCHANGE_LIFECYCLE, LIFECYCLE, Broadcast, Exchange, Registry
 from services.modules.operation import Done, Follow, Operation, Outcome, Request, not_found
 from streams.log.types import View
