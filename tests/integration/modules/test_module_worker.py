@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -267,3 +268,45 @@ async def test_a_caller_may_give_up_a_request_that_runs(settings: Settings, bus:
 async def test_a_call_of_a_module_that_never_started_is_refused(bus: Bus) -> None:
     with pytest.raises(NotFound, match=r"module\.unknown"):
         await bus.call_module("ghost", "walk", {})
+
+
+async def test_a_plain_function_that_was_given_up_keeps_its_place_until_it_returns(settings: Settings, bus: Bus) -> None:
+    module, gate, begun = Module("slots"), threading.Event(), threading.Event()
+    told: list[str] = []
+
+    @module.operation("block")
+    def block(call: Call) -> str:
+        begun.set()
+        gate.wait(PATIENCE_S)
+        told.append(f"cancelled {call.is_cancelled}")
+        return "late"
+
+    @module.operation("quick")
+    def quick() -> str:
+        told.append("quick")
+        return "done"
+
+    def asked(operation: str, **more: Any) -> ModuleMessage:
+        return replace(request(operation, **more), target_module="slots", data={})
+
+    ready = asyncio.Event()
+    task = asyncio.create_task(module.run(settings.model_copy(update={"module_concurrency": 1, "module_drain_ms": 100}), ready=ready.set))
+    try:
+        await asyncio.wait_for(ready.wait(), PATIENCE_S)
+        late, other = asked("block", deadline=now() + timedelta(seconds=0.5)), asked("quick")
+        for each in (late, other):
+            await bus.send(module_requests("slots"), "h", each)
+        assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            async for event in bus.subscribe(SYSTEM_EVENTS, since="beginning", type="request.expired"):
+                assert event.causation_id == late.id
+                break
+        assert told == [], "there is one place, and it is not free"
+        gate.set()
+        found = await answers_to(bus, other.id)
+        assert [each.data for each in found] == ["done"], "the late one is not answered: nobody waits"
+        assert told == ["cancelled True", "quick"]
+    finally:
+        gate.set()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
