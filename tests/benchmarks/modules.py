@@ -9,6 +9,7 @@ is killed (-9) and started again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from streams import topics
 from streams.bus import connect
 from streams.codec.avro import Codec, headers_of
 from streams.codec.registry import connect_codec
+from streams.errors import InvalidInput
 from streams.kafka import Kafka
 from streams.log.host import Host
 from streams.records import ModuleMessage, derived_id
@@ -160,6 +162,15 @@ async def answered_s(settings: Settings, load: Load) -> dict[str, float]:
     return {"first_answer_s": round(first, 3), "list_s": round(seconds, 3), "listed_of_all": round(listed["total"] / load.stories, 3)}
 
 
+async def _codec(kafka: Kafka) -> Codec:
+    """A broker that has just begun may not show at once what was registered."""
+    for _ in range(20):
+        with contextlib.suppress(InvalidInput):
+            return await connect_codec(kafka)
+        await asyncio.sleep(PAUSE_S)
+    return await connect_codec(kafka)
+
+
 async def measure(sizes: tuple[int, ...]) -> dict[str, Any]:
     """All sizes on one broker, one after the other."""
     figures: dict[str, Any] = {}
@@ -167,7 +178,7 @@ async def measure(sizes: tuple[int, ...]) -> dict[str, Any]:
         async with EmbeddedKafka(Path(folder)) as broker:
             kafka = Kafka(Settings(kafka_bootstrap=broker.bootstrap))
             await apply_topics(kafka)
-            load = Load(kafka, await connect_codec(kafka))
+            load = Load(kafka, await _codec(kafka))
             owner = await Owner.start(broker.bootstrap)
             for events in sizes:
                 began, used, before = time.perf_counter(), owner.processor_s(), load.stories
