@@ -23,7 +23,7 @@ from services.modules.hub.owner_operations import (
 )
 from services.modules.hub.state import NAME, RebuildAsked
 from services.modules.lookup import listing
-from services.modules.operation import Decided, Done, Outcome, Request, not_found
+from services.modules.operation import Decided, Done, Outcome, Refusal, Request, not_found
 from services.modules.settling import is_listed
 from streams.log.types import REFOLD, Send, View
 from streams.records import SystemEvent, derived_id, from_micros
@@ -31,6 +31,9 @@ from streams.records import SystemEvent, derived_id, from_micros
 
 def checksum(view: View[Any], parameters: Checksum, request: Request) -> Outcome:
     """Checksums of what the owners of all partitions know, by module."""
+    unknown = _unknown(parameters.module)
+    if unknown is not None:
+        return unknown
     found = checksums(view.partition, view.states(), request.time_us, parameters.module)
     return listing(view, parameters, ChecksumList, found, lambda each: each.place, lambda each: each)
 
@@ -56,6 +59,9 @@ def checksums(partition: int, states: Iterable[tuple[str, Any]], time_us: int, m
 
 def state(view: View[Any], parameters: StateOf, request: Request) -> Outcome:
     """What the owners know of aggregates, as their snapshots have it."""
+    unknown = _unknown(parameters.module)
+    if unknown is not None:
+        return unknown
     if parameters.id is None:
         owned = _owned(view.states(), request.time_us, parameters.module)
     else:
@@ -86,6 +92,14 @@ def rebuild(view: View[Any], parameters: Rebuild, request: Request) -> Outcome:
         events=(Decided(aggregate_id=aggregate_id, event=event),),
         effects=(Send(topic=REFOLD, key=request.home, record=wish),),
     )
+
+
+def _unknown(module: str | None) -> Refusal | None:
+    from services.modules.catalogue import MODULES  # the catalogue knows the hub
+
+    if module is None or module in MODULES:
+        return None
+    return Refusal(code="module.unknown", message=f"There is no built-in module {module!r}.", pointer="/module")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,6 +228,13 @@ def test_the_state_of_a_module_is_read_page_by_page_or_by_its_id() -> None:
     assert (refused.value.code, refused.value.pointer) == ("not-found", "/id")
 
 
+@pytest.mark.parametrize("operation", ["state", "checksum"])
+def test_what_owners_know_of_an_unknown_module_is_an_error(operation: str) -> None:
+    with pytest.raises(Refused) as refused:
+        World(partitions=3).call("hub", operation, module="ghost")
+    assert (refused.value.code, refused.value.pointer) == ("module.unknown", "/module")
+
+
 def test_a_rebuild_reaches_the_owner_of_every_partition_once_and_is_on_record() -> None:
     world = World(partitions=3)
     asked = world.ask("hub", "rebuild", {"reason": "to be sure"})
