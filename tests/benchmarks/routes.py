@@ -41,7 +41,7 @@ from tests.benchmarks.rules import Processor, running, settings_of, worker
 EVENTS = 60_000
 TIMEOUT_S = 180.0
 #: A peer is given so long.
-SLOW_S = 25.0
+SLOW_S = 60.0
 LATENCY_EVENTS, LATENCY_PER_S = 1000, 100
 SOURCE = "bench-routed"
 DESTINATIONS = ("bench-billing", "bench-audit", "bench-search")
