@@ -232,7 +232,8 @@ async def send_partition(
 
     `indices` are the partition's among `records`. Raises what the client raises.
     """
-    if len(indices) <= SHARED_RECORDS_MAX:
+    # The client's own `send` refuses a record with neither key nor value, which is one all the same: a dead letter may be.
+    if len(indices) <= SHARED_RECORDS_MAX and all((records[index].key, records[index].value) != (None, None) for index in indices):
         await _send_shared(producer, physical, partition, records, indices, offsets)
         return
     sent: list[tuple[asyncio.Future[Any], list[int]]] = []
