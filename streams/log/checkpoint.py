@@ -104,23 +104,27 @@ class Checkpointer:
         """While a long log is replayed: everything that may leave memory does, as at a checkpoint that is never written."""
         lane, fold = self._lane, self._lane.fold
         captured = fold.view.capture()
-        changed = await self._sort(captured)
-        await self._archive.park(changed.leaving, before=offset)
-        await self._archive.index_facts(captured.facts, before=offset)
-        for each in changed.leaving:
-            lane.kept.drop(each.aggregate_id)
-            fold.evict(each.aggregate_id, each.frozen.sequence, offset)
-        fold.view.forget_facts(captured.facts)
-        for number, (aggregate_id, frozen) in enumerate(changed.live, 1):
-            lane.kept.sizes.pop(aggregate_id, None)
-            lane.kept.sizes[aggregate_id] = len(dump_state(fold.machine.states, frozen))
-            if number % limits.SNAPSHOT_SLICE == 0:
-                await asyncio.sleep(0)
-        for aggregate_id, sequence in (await self._rest(offset)).items():
-            lane.kept.drop(aggregate_id)
-            fold.evict(aggregate_id, sequence, offset)
-        # What stays has no snapshot yet: the first checkpoint writes it.
-        fold.view.changed.update((aggregate_id, None) for aggregate_id, _ in changed.live if aggregate_id in fold.view.sequences)
+        try:
+            changed = await self._sort(captured)
+            await self._archive.park(changed.leaving, before=offset)
+            await self._archive.index_facts(captured.facts, before=offset)
+            for each in changed.leaving:
+                lane.kept.drop(each.aggregate_id)
+                fold.evict(each.aggregate_id, each.frozen.sequence, offset)
+            fold.view.forget_facts(captured.facts)
+            for number, (aggregate_id, frozen) in enumerate(changed.live, 1):
+                lane.kept.sizes.pop(aggregate_id, None)
+                lane.kept.sizes[aggregate_id] = len(dump_state(fold.machine.states, frozen))
+                if number % limits.SNAPSHOT_SLICE == 0:
+                    await asyncio.sleep(0)
+            for aggregate_id, sequence in (await self._rest(offset)).items():
+                lane.kept.drop(aggregate_id)
+                fold.evict(aggregate_id, sequence, offset)
+            # What stays has no snapshot yet: the first checkpoint writes it.
+            fold.view.changed.update((aggregate_id, None) for aggregate_id, _ in changed.live if aggregate_id in fold.view.sequences)
+        except BaseException:
+            fold.view.restore(captured)
+            raise
 
     async def _rest(self, offset: int) -> dict[str, int]:
         """Aggregates that leave memory though they live, with their sequences."""

@@ -17,7 +17,7 @@ import structlog
 
 from streams import limits
 from streams.causation import depth_of
-from streams.errors import InvalidInput
+from streams.errors import InvalidInput, Unavailable
 from streams.log.archive import Archive
 from streams.log.checkpoint import Checkpointer
 from streams.log.fenced import LogRecord
@@ -167,7 +167,10 @@ class _Recovery:
             self._offer(event, record)
         self._folded += 1
         if self._folded % (ROOM_ROUNDS * self._ports.checkpointing.records) == 0:
-            await Checkpointer(lane, self._owned, self._ports).make_room(record.offset + 1)
+            try:
+                await Checkpointer(lane, self._owned, self._ports).make_room(record.offset + 1)
+            except (OSError, TimeoutError, Unavailable) as error:  # then there is less room until the next time
+                _log.warning("takeover.no-room", log=lane.fold.log, partition=self._owned.partition, reason=str(error))
 
     def _offer(self, event: LogEvent, record: LogRecord) -> None:
         """Gives an event to the machines that read this log and have not decided on it."""
