@@ -10,6 +10,7 @@ import pytest
 
 from streams.log import fold
 from streams.log.appending import Appending
+from streams.log.archive import Archive, Leaving
 from streams.log.checkpoint import Checkpointer
 from streams.log.fenced import FencedLog
 from streams.log.fold import LogFold
@@ -19,6 +20,7 @@ from streams.log.inputs import Inputs
 from streams.log.lanes import Lane
 from streams.log.memory import Memory
 from streams.log.ports import Kept
+from streams.log.resting import Resting
 from streams.log.rule import FENCED, POSITIONED, ReadersRule, Verdict
 from streams.log.snapshot import Checkpoint
 from streams.log.types import Entry, Input, Received
@@ -170,6 +172,26 @@ def what_was_looked_for_in_vain_stays_absent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Memory, "forget_facts", forget_facts)
 
 
+def what_rests_is_not_found(patch: pytest.MonkeyPatch) -> None:
+    """Whoever names an aggregate that rests finds none."""
+    patch.setattr(Archive, "_awake", lambda *_: False)
+
+
+def what_changes_meanwhile_rests(patch: pytest.MonkeyPatch) -> None:
+    """An aggregate leaves memory although it has changed since the round of checkpoints began."""
+
+    def choose(self: Resting, live_bytes: int) -> list[Leaving]:
+        view = self._lane.fold.view
+        changed, view.changed = view.changed, {}
+        try:
+            return chosen(self, live_bytes)
+        finally:
+            view.changed = changed
+
+    chosen = Resting.choose
+    patch.setattr(Resting, "choose", choose)
+
+
 #: Each with the invariant that must have caught it.
 MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
     mutation.__name__: (mutation, invariant)
@@ -188,5 +210,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
         (a_doubt_after_a_rebalance_stops_the_process, "no-defect"),
         (refusals_of_one_moment_share_an_id, "decided-once"),
         (what_was_looked_for_in_vain_stays_absent, "as-the-oracle"),
+        (what_rests_is_not_found, "as-the-oracle"),
+        (what_changes_meanwhile_rests, "as-the-oracle"),
     )
 }

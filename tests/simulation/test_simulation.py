@@ -25,6 +25,7 @@ def test_nothing_is_lost_or_repeated(first: int) -> None:
     assert block.totals["void"] > 0
     assert block.totals["repeat"] > 0
     assert block.totals["fence"] > 5 * BLOCK * 4
+    assert block.totals["resting"] > 0
 
 
 def test_a_seed_gives_one_history_whatever_the_order_of_hashes() -> None:

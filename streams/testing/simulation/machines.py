@@ -2,7 +2,8 @@
 
 Flows: commands, refusals, steps that ask a counter here, a counter at another home (mostly another partition), somebody
 outside (attempts with time-outs), waits; signals that must count exactly once, notes that may come twice or to the wrong
-partition. Counters: requests that must count once, repeats answered from memory, timers, aggregates that vanish.
+partition. Counters: requests that must count once, repeats answered from memory, timers, aggregates that vanish, and some that
+stay for ever and rest.
 """
 
 from __future__ import annotations
@@ -208,16 +209,25 @@ def _event(
     )  # fmt: skip
 
 
+def stays_for_ever(aggregate_id: str) -> bool:
+    """Whether a counter is one of those that do not vanish, where some do not."""
+    return sum(aggregate_id.encode()) % 2 == 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """A counter: its total, and when it was last added to."""
+    """A counter: its total, when it was last added to, and whether it stays."""
 
     total: int
     since_us: int
+    stays: bool = False
 
 
 class CounterMachine:
-    """Adds what is asked and answers with the total; a counter that rests for `FADES_AFTER_US` vanishes."""
+    """Adds what is asked and answers with the total; a counter to which nothing is added for `FADES_AFTER_US` vanishes.
+
+    With `resting` that holds for every second counter; the others stay, and may leave memory at any time.
+    """
 
     name = "modules"
     log = topics.MESSAGES
@@ -225,6 +235,9 @@ class CounterMachine:
     inboxes = (topics.REQUESTS,)
     source_logs = ()
     states = StateFormat(Counter)
+
+    def __init__(self, *, resting: bool = False) -> None:
+        self._resting = resting
 
     def decide(self, view: View[Counter], input: Input) -> Decision:
         """See `Machine.decide`."""
@@ -257,11 +270,12 @@ class CounterMachine:
         event = entry.event
         if event.type == "counter.faded":
             return None
-        return Counter(total=event.data["value"], since_us=to_micros(event.time))
+        stays = self._resting and stays_for_ever(event.aggregate_id or "")
+        return Counter(total=event.data["value"], since_us=to_micros(event.time), stays=stays)
 
     def due(self, state: Counter) -> int | None:
         """See `Machine.due`."""
-        return state.since_us + FADES_AFTER_US
+        return None if state.stays else state.since_us + FADES_AFTER_US
 
     def outstanding(self, state: Counter) -> Iterable[Send]:
         """See `Machine.outstanding`: who got no answer asks again."""
@@ -272,8 +286,8 @@ class CounterMachine:
         return None
 
     def rests(self, state: Counter, time_us: int) -> bool:
-        """See `Machine.rests`: it has a timer."""
-        return False
+        """See `Machine.rests`: the others have a timer."""
+        return state.stays
 
     def remember(self, entry: Entry) -> Iterable[Remembered]:
         """See `Machine.remember`."""

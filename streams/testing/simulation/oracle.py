@@ -47,7 +47,7 @@ class Lane:
 class Oracle:
     """Judges a run. `violate(invariant, message)` is called with whatever is wrong."""
 
-    def __init__(self, codec: Codec, partitions: int, violate: Violate) -> None:
+    def __init__(self, codec: Codec, partitions: int, violate: Violate, *, resting: bool = False) -> None:
         self._codec = codec
         self._partitions = partitions
         self.violate = violate
@@ -58,7 +58,7 @@ class Oracle:
         self.lanes: dict[tuple[str, int], Lane] = {}
         for partition in range(partitions):
             flows = FlowModel(self._is_local(partition))
-            counters = CounterModel(self._is_local(partition))
+            counters = CounterModel(self._is_local(partition), resting=resting)
             self.lanes[TRANSITIONS, partition] = Lane(TRANSITIONS, partition, flows, (COMMANDS, RESPONSES, MESSAGES))
             self.lanes[MESSAGES, partition] = Lane(MESSAGES, partition, counters, (REQUESTS,))
         for lane in self.lanes.values():

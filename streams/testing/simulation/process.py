@@ -65,7 +65,7 @@ class Process:
 
     def __init__(
         self, name: str, *, broker: SimulatedBroker, group: SimulatedGroup, codec: Codec, partitions: int, watch: Watch, skew_us: int,
-        prepares: bool = False, checkpointing: Checkpointing | None = None,
+        prepares: bool = False, resting: bool = False, checkpointing: Checkpointing | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.loop = ProcessLoop(broker.scheduler, name)  # type: ignore[abstract]  # it has what the kernel uses
@@ -75,6 +75,7 @@ class Process:
         self._broker, self._group, self._codec, self._partitions, self._watch = broker, group, codec, partitions, watch
         self._clock = SkewedClock(self.loop, skew_us)
         self._prepares = prepares
+        self._resting = resting
         self._checkpointing = checkpointing or Checkpointing()
         self._logs: dict[int, dict[str, FencedLog]] = {}
         self._main: asyncio.Task[None] = self.loop.create_task(self._run())
@@ -143,7 +144,7 @@ class Process:
             prepare=self._prepare if self._prepares else None,
             checkpointing=self._checkpointing,
         )
-        machines: list[Any] = [FlowMachine(), CounterMachine()]
+        machines: list[Any] = [FlowMachine(), CounterMachine(resting=self._resting)]
         return self.runner_class(machines, ports, partition=partition, partitions=self._partitions)
 
     def _time(self) -> datetime:

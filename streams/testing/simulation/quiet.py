@@ -40,7 +40,8 @@ def unfinished(world: World) -> list[str]:
             plan, step, status = state[0], state[1], state[-1]
             if status == "running" and not plan[step - 1].startswith("silent"):
                 found.append(f"{flow_id} runs step {step} of {plan}")
-        if world.oracle.lanes[MESSAGES, partition].model.shown():
+        counters = world.oracle.lanes[MESSAGES, partition].model
+        if not all(counters.has_ended(aggregate_id) for aggregate_id in counters.shown()):
             found.append(f"counters of {partition} have not faded")
     known = [
         flow_id for partition in range(world.scenario.partitions) for flow_id in world.oracle.lanes[LOG_TOPICS[0], partition].model.shown()
@@ -85,7 +86,7 @@ def fold_differs(world: World, fold: LogFold) -> Iterator[tuple[str, str]]:
     live = {aggregate: shown_state(state) for aggregate, state in fold.view.aggregates.items()}
     where = f"{fold.log}/{partition}"
     for key in sorted(live.keys() | expected.keys()):
-        # What ended may be parked: then it is in memory no more, and what comes for it is decided as if it were.
+        # What ended may be parked, what stays may rest: then it is in memory no more, and what comes for it is decided as if it were.
         if live.get(key) != expected.get(key) and (key in live or lane.model.due(key) is not None or not lane.model.has_ended(key)):
             yield "fold-equals-live", f"{where}: {key} is {live.get(key)}, by the log {expected.get(key)}"
     for key in sorted(fold.view.sequences):

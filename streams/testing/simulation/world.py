@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streams import topics
@@ -22,7 +22,7 @@ from streams.testing.simulation.machines import answer
 from streams.testing.simulation.oracle import Oracle
 from streams.testing.simulation.ports import MemoryCodec
 from streams.testing.simulation.process import LOG_TOPICS, Process, Watch
-from streams.testing.simulation.quiet import differences, fold_differs, unfinished
+from streams.testing.simulation.quiet import differences, fold_differs, owners_of, unfinished
 
 START_US = 1_767_225_600_000_000
 #: How long everything may take to come to its end once all is calm: time-outs of appends, sessions, retries.
@@ -47,6 +47,7 @@ class Scenario:
     retention: bool  #: inboxes lose what was handled
     prepares: bool
     checkpointing: Checkpointing
+    resting: bool = False  #: some counters stay for ever, and leave memory
     codec: Callable[[], Codec] = MemoryCodec
 
     @classmethod
@@ -56,13 +57,19 @@ class Scenario:
         def rate(most: float, share: float = 0.5) -> float:
             return most * random() if random() < share else 0.0
 
-        return cls(
+        drawn = cls(
             partitions=1 + int(random() * random() * 4), processes=1 + int(random() * 3), flows=2 + int(random() * 5),
             storm_us=int(2_000_000 + random() * 14_000_000), weather=stormy(random),
             crashes=rate(0.9, 0.6), stops=rate(0.4), terminations=rate(0.2, 0.3), rebalances=rate(0.6, 0.4), doubles=rate(0.8, 0.3),
             retention=random() < 0.3, prepares=random() < 0.2,
             checkpointing=Checkpointing(records=int(2 + 60 * random() ** 2), interval_ms=int(100 + 6000 * random())),
         )  # fmt: skip
+        return drawn.with_some_at_rest() if drawn.checkpointing.interval_ms % 3 == 0 else drawn
+
+    def with_some_at_rest(self) -> Scenario:
+        """The same, with counters that stay; there is room in memory for none of them, or a few, and it is made often."""
+        often = replace(self.checkpointing, records=2, interval_ms=50 + self.checkpointing.interval_ms % 300)
+        return replace(self, resting=True, checkpointing=replace(often, live_bytes=self.checkpointing.interval_ms % 200))
 
 
 @dataclass(slots=True)
@@ -99,7 +106,7 @@ class World(Watch):
         self.broker = SimulatedBroker(
             self.scheduler, self.scenario.weather, append_time=(topics.COMMANDS, topics.REQUESTS, topics.RESPONSES)
         )
-        self.oracle = Oracle(self.codec, self.scenario.partitions, self.violate)
+        self.oracle = Oracle(self.codec, self.scenario.partitions, self.violate, resting=self.scenario.resting)
         self.broker.on_stored = self._stored
         if trace is not None:
             self.broker.trace = self.tell
@@ -169,7 +176,7 @@ class World(Watch):
         process = Process(
             name, broker=self.broker, group=self.group, codec=self.codec, partitions=scenario.partitions, watch=self,
             skew_us=int((self.random() - 0.5) * 100_000), prepares=scenario.prepares,
-            checkpointing=scenario.checkpointing,
+            checkpointing=scenario.checkpointing, resting=scenario.resting,
         )  # fmt: skip
         self.processes[name] = process
         self.all.append(process)
@@ -315,7 +322,9 @@ class World(Watch):
         lanes = self.oracle.lanes.values()
         verdicts = [verdict for lane in lanes for verdict in lane.verdicts]
         found = {verdict: verdicts.count(verdict) for verdict in ("valid", "void", "fence", "ignored", "repeat", "position")}
-        return found | {"processes": len(self.all), "effects": self.oracle.performances}
+        owners = [owner for partition in range(self.scenario.partitions) for owner in owners_of(self, partition)]
+        resting = sum(len(lane.fold.view.resting) for owner in owners for lane in owner._owned.lanes.values())
+        return found | {"processes": len(self.all), "effects": self.oracle.performances, "resting": resting}
 
 
 def run_seed(seed: int, **options: Any) -> Outcome:
