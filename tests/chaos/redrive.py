@@ -50,7 +50,10 @@ async def bury(bus: Bus, count: int) -> None:
         for number in range(first, min(first + _BATCH, count)):
             event = SystemEvent(type="chaos.lost", source="chaos", subject=f"k{number % KEYS}", data={"number": number})
             made = event_outgoing(bus.codec, fields_of(event), kafka.settings.partitions)
-            raw = Stored(kafka.names.physical(SYSTEM_EVENTS), made.partition, number, 0, made.key, made.value, tuple(made.headers))
+            raw = Stored(
+                topic=kafka.names.physical(SYSTEM_EVENTS), partition=made.partition, offset=number, timestamp_ms=0, key=made.key,
+                value=made.value, headers=tuple(made.headers),
+            )  # fmt: skip
             errors = error_headers(raw, route="again", stage="deliver", attempts=4, first_time=now(), error=refused)
             letters.append(Outgoing(made.partition, made.key, made.value, [*made.headers, *errors]))
         await bus.publisher.send(topic, letters)

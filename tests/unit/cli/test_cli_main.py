@@ -40,7 +40,7 @@ def test_every_name_leads_to_a_command_with_help(name: str) -> None:
 
 
 def test_no_noun_is_forgotten() -> None:
-    shared = {"__init__", "__main__", "main", "documents", "frame", "parameters", "records", "reference"}
+    shared = {"__init__", "__main__", "main", "documents", "frame", "moments", "parameters", "records", "reference"}
     # `workflow_files` belongs to `workflow`.
     files = {path.stem.partition("_")[0] for path in Path(services.cli.__file__).parent.glob("*.py") if path.stem not in shared}
     assert files == {entry.module.rpartition(".")[2] for entry in ENTRIES.values()}
