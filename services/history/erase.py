@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from services.history.erasures import Erasure, Places
 from services.history.store import History
 from services.history.verify import Progress, Tell
 from streams.codec.avro import Codec
+from streams.concurrency import to_the_end
 from streams.errors import NotFound, Refused, TooLarge, Unavailable
 from streams.kafka import Kafka
 from streams.records import SystemEvent, derived_id, iso, new_id, now
@@ -109,7 +110,7 @@ class Eraser:
                 erasure = Erasure(
                     id=new_id(), subject=ask.subject, who=ask.who, why=ask.why, time=now(), places=tuple(places_of(found)),
                 )  # fmt: skip
-                await _to_the_end(self._carry_out(tables, erasure, tell))
+                await to_the_end(self._carry_out(tables, erasure, tell))
         finally:
             await asyncio.shield(tables.close())
         by_table = dict(sorted(Counter(each.table for each in found).items()))
@@ -216,13 +217,3 @@ def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Items in groups of `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """From here on there is only forward: who does not want it any more waits for its end."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

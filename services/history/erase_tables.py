@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from services.history import erase_sql as sql
 from services.history.cluster import for_cluster
 from services.history.engine import Connections, is_unavailable, open_client, unavailable
 from services.history.erase_sql import Hit
-from services.history.erasures import Erasure, Places
+from services.history.erasures import Erasure, portions
 from services.history.insert import quoted
 from services.history.store import History
 from services.history.tables import all_tables
@@ -54,7 +54,7 @@ class ErasedTables:
         Raises `Defect` (`history.erase`) if ClickHouse cannot do it, `Unavailable`.
         """
         count = 0
-        for some in _statements(erasure.places):
+        for some in portions(erasure.places, OFFSETS_PER_STATEMENT):
             where = sql.at_places(some)
             for table, name in await self._tables():
                 await self._erase(table, name, where)
@@ -116,20 +116,3 @@ class ErasedTables:
             return await self._connections.run(work)
         except ClickHouseError as error:
             raise unavailable(error) if is_unavailable(error) else Defect("history.erase", str(error)[:500]) from error
-
-
-def _statements(places: Sequence[Places]) -> Iterator[list[Places]]:
-    """Places in groups that one statement names."""
-    group: list[Places] = []
-    room = OFFSETS_PER_STATEMENT
-    for each in places:
-        rest = each.offsets
-        while rest:
-            taken, rest = rest[:room], rest[room:]
-            group.append(Places(topic=each.topic, partition=each.partition, offsets=taken, until_ms=each.until_ms))
-            room -= len(taken)
-            if not room:
-                yield group
-                group, room = [], OFFSETS_PER_STATEMENT
-    if group:
-        yield group

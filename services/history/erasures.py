@@ -61,7 +61,7 @@ class Erasure:
 
 def records_of(erasure: Erasure) -> list[SystemEvent]:
     """The records that keep an erasure for ever; it counts when all of them are there."""
-    parts = list(_parts(erasure.places))
+    parts = list(portions(erasure.places, PLACES_PER_RECORD))
     return [
         SystemEvent(
             id=derived_id("erasure", erasure.id, number), type=ERASED, source="mplp/history", subject=erasure.subject, time=erasure.time,
@@ -83,20 +83,21 @@ def key_of(record: SystemEvent) -> str:
     return f"{record.data['erasure']}/{record.data['part']}"
 
 
-def _parts(places: Iterable[Places]) -> Iterator[list[Places]]:
-    part: list[Places] = []
-    room = PLACES_PER_RECORD
+def portions(places: Iterable[Places], most: int) -> Iterator[list[Places]]:
+    """The same places in groups of at most `most` offsets."""
+    portion: list[Places] = []
+    room = most
     for each in places:
         rest = each.offsets
         while rest:
             taken, rest = rest[:room], rest[room:]
-            part.append(Places(topic=each.topic, partition=each.partition, offsets=taken, until_ms=each.until_ms))
+            portion.append(Places(topic=each.topic, partition=each.partition, offsets=taken, until_ms=each.until_ms))
             room -= len(taken)
             if not room:
-                yield part
-                part, room = [], PLACES_PER_RECORD
-    if part:
-        yield part
+                yield portion
+                portion, room = [], most
+    if portion:
+        yield portion
 
 
 def erasures_in(records: Iterable[SystemEvent]) -> list[Erasure]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,7 @@ from services.history.verify import Progress as Told
 from services.history.verify_reads import TableSide, open_sides
 from services.history.verify_sums import Range
 from streams.codec.avro import Codec
+from streams.concurrency import to_the_end
 from streams.errors import NotFound, Refused
 from streams.kafka import Kafka
 from streams.records import now
@@ -119,7 +120,7 @@ class Rebuilder:
             new = TableSide(new_connections, tables=tables.tables, suffix=SUFFIX, retained=retained)
             work = _Work(tables, Filler(tables, replay, old, new, topics), parts, old, new, tell)
             await work.fill({place: min(end, reached.get(place, 0)) for place, end in ends.items()})
-            paused_s, kept = await _to_the_end(self._swap(work, ask, erasures))
+            paused_s, kept = await to_the_end(self._swap(work, ask, erasures))
         except BaseException:
             if tables is not None and not tables.swapped:
                 await asyncio.shield(tables.drop())
@@ -267,13 +268,3 @@ class _Work:
     def _moved(self, part: Filled, offsets: int) -> None:
         self.done += offsets
         self._tell(Told(phase="topics", topic=part.topic, done=self.done, of=max(self._of, self.done)))
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work that is not to be cut off: a cancellation comes after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

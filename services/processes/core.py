@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from services.modules.catalogue import OPERATIONS
@@ -14,6 +13,7 @@ from services.orchestrator.machine import OrchestratorMachine
 from services.orchestrator.shell import DefinitionKeeper
 from services.processes.runtime import Alive, connected, process_name, run_process, say_ready, send_heartbeats
 from streams import topics
+from streams.concurrency import side_by_side
 from streams.log.host import Host
 from streams.log.types import Machine
 from streams.settings import Settings
@@ -38,15 +38,9 @@ async def serve(settings: Settings) -> None:
         say_ready()
         await send_heartbeats(kafka, codec, name, state)
 
-    tasks = [asyncio.create_task(host.run()), asyncio.create_task(tell_ready()), asyncio.create_task(keeper.run())]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await side_by_side(host.run(), tell_ready(), keeper.run())
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await keeper.stop()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -41,19 +41,6 @@ async def rule_spans(bus: Bus) -> dict[str, int]:
         rule = parse_rule(stored.document)
         spans[rule.id] = -(-(rule.kept_us + rule.grace_us) // 1000)
     return spans
-
-
-async def running_together(*works: Coroutine[Any, Any, None]) -> None:
-    """Runs all until one ends; the others are ended with it. Raises what it raises."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class HistoryKeeping:

@@ -21,7 +21,7 @@ from services.history.store import History
 from services.orchestrator import definitions, view
 from services.orchestrator.store import AnyModule
 from services.processes.gateway_history import HistoryUpkeep, Pausable
-from services.processes.gateway_keeping import HistoryKeeping, running_together
+from services.processes.gateway_keeping import HistoryKeeping
 from services.processes.gateway_lags import RouteLags
 from services.processes.gateway_modules import BusModules
 from services.processes.gateway_promote import HistoryPromotions
@@ -31,6 +31,7 @@ from streams import topics
 from streams.bus.bus import Bus
 from streams.bus.validate import parse_event
 from streams.codec.avro import to_json
+from streams.concurrency import side_by_side
 from streams.correlation import control
 from streams.correlation.explaining import explain
 from streams.correlation.rule_changes import Stored
@@ -139,7 +140,7 @@ class SunkHistory:
                 self._fault = error.message
                 _log.warning("history.waiting", code=error.code, message=error.message)
                 await asyncio.sleep(RETRY_S)
-        await running_together(self._sinking.run(), *(keeping.run() for keeping in self._keepings))
+        await side_by_side(self._sinking.run(), *(keeping.run() for keeping in self._keepings))
 
     async def query(self, sql: str, parameters: Mapping[str, Any]) -> QueryResult:
         """See `ports.History`."""

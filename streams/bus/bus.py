@@ -14,7 +14,7 @@ from streams.bus.executions import Executions
 from streams.bus.group import GroupSource
 from streams.bus.handling import DeadLetters, Handler, handle
 from streams.bus.history import EVENT_TOPICS, HistoryPage, page
-from streams.bus.keyed import Keyed, side_by_side, when_there
+from streams.bus.keyed import Keyed, when_there
 from streams.bus.messages import Messaging
 from streams.bus.outgoing import Headers
 from streams.bus.publisher import Published, Publisher
@@ -25,6 +25,7 @@ from streams.bus.subscription import Decoder, Delivered, Subscription
 from streams.bus.validate import parse_time
 from streams.codec.avro import Codec
 from streams.codec.registry import connect_codec
+from streams.concurrency import side_by_side
 from streams.errors import InvalidInput
 from streams.kafka import Kafka
 from streams.records import Json, Record, WorkflowTransition

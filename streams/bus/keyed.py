@@ -23,6 +23,7 @@ from streams.bus.outgoing import Headers
 from streams.bus.publisher import Publisher, translated
 from streams.bus.selection import Selection
 from streams.bus.subscription import Decoder
+from streams.concurrency import side_by_side
 from streams.errors import BackboneError, InvalidInput, NotFound
 from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range, stored_of
@@ -266,19 +267,6 @@ class Keyed:
             await asyncio.sleep(COMMIT_INTERVAL_S)
             self._note()
             await self._source.commit()
-
-
-async def side_by_side(*works: Coroutine[Any, Any, None]) -> None:
-    """Runs them together until one ends or fails; then the others are cancelled."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def when_there(publisher: Publisher, topic: str, work: Callable[[], Awaitable[None]]) -> None:
