@@ -1,17 +1,24 @@
-"""`POST /v1/events`: one event, an array, or NDJSON. The good ones are kept, the others named with place, code and message."""
+"""`/v1/events`: takes one event, an array, or NDJSON (the good ones are kept, the others named), and gives pages of what has been."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 
-from services.gateway import bodies, problems
+from services.gateway import bodies, cursors, problems
 from services.gateway.answers import Answer, ports_of
 from services.gateway.keys import Role, requires
+from services.gateway.ports import LookBack
+from services.gateway.stream import check_room, open_stream
+from services.gateway.waiting import while_connected
+from streams import limits
+from streams.bus.validate import parse_time
 from streams.errors import BackboneError, InvalidInput
 from streams.records import SystemEvent
 
@@ -75,6 +82,50 @@ async def publish(request: Request) -> Response:
     if events:
         await ports_of(request).publish(events)
     return _answer(request, len(events), rejected)
+
+
+_TEXT = limits.NAME_CHARACTERS_MAX
+_Topic = Annotated[str, Field(min_length=1, max_length=249)]
+
+
+@router.get(
+    "/v1/events",
+    response_class=Answer,
+    summary="Look back",
+    dependencies=[Depends(requires(Role.READER))],
+    description="Records that match, oldest first by their `time`, read from the topics themselves: nothing that was accepted is missing. "
+    "Without `topic` those of all topics of events (system events, composites, transitions, module messages). A record that arrives "
+    "later with an earlier time than the end of a page is on none of the following.",
+)
+async def look_back(
+    request: Request,
+    type: Annotated[str | None, Query(max_length=_TEXT, description="Glob over the type: order.*, **.failed.")] = None,
+    source: Annotated[str | None, Query(max_length=_TEXT, description="Glob over the source.")] = None,
+    subject: Annotated[str | None, Query(max_length=_TEXT, description="Exactly this subject.")] = None,
+    correlation_id: Annotated[str | None, Query(max_length=_TEXT, description="Exactly this story.")] = None,
+    since: Annotated[str | None, Query(max_length=64, description="At this time (RFC 3339) or later.")] = None,
+    until: Annotated[str | None, Query(max_length=64, description="Before this time (RFC 3339).")] = None,
+    filter: Annotated[
+        str | None, Query(max_length=limits.EXPRESSION_CHARACTERS_MAX, description="CEL over the record; only records for which it holds.")
+    ] = None,
+    topic: Annotated[list[_Topic] | None, Query(max_length=20, description="Logical name; may be repeated.")] = None,
+    limit: cursors.Limit = cursors.PAGE,
+    cursor: cursors.Cursor = None,
+) -> Response:
+    """A page of records."""
+    asked = LookBack(
+        topics=tuple(topic or ()), type=type, source=source, subject=subject, correlation_id=correlation_id,
+        since=_time(since), until=_time(until), where=filter, limit=limit,
+        after=None if cursor is None else cursors.decode(cursor, str)[0],
+    )  # fmt: skip
+    check_room(request)
+    with open_stream(request):  # it has a connection to Kafka of its own, as a stream has
+        found, after = await while_connected(request, ports_of(request).live.page(asked))
+    return Answer(cursors.page(found, None if after is None else cursors.encode(after)))
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else parse_time(text)
 
 
 async def _parse(

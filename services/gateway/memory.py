@@ -14,7 +14,7 @@ from services.gateway.memory_keeping import MemoryKeeping
 from services.gateway.memory_modules import MemoryModules
 from services.gateway.memory_promote import MemoryPromotions
 from services.gateway.memory_routes import MemoryLetters, MemoryRoutes
-from services.gateway.ports import Item, Ports, Rebuild, Start, Verification
+from services.gateway.ports import Item, LookBack, Ports, Rebuild, Start, Verification
 from streams.bus.validate import parse_event
 from streams.errors import InvalidInput, NotFound, Refused, Violation
 from streams.records import Json, SystemEvent, WorkflowTransition, derived_id
@@ -84,6 +84,7 @@ class MemoryLive:
     items: list[Item] = field(default_factory=list)
     closed: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
+    looked: list[LookBack] = field(default_factory=list)
 
     async def follow(
         self, topic: str, *, since: str, where: str | None, type: str | None, source: str | None
@@ -93,6 +94,13 @@ class MemoryLive:
         if not topic.startswith("mplp."):
             raise NotFound("topic.unknown", f"There is no topic {topic}.")
         return self._items()
+
+    async def page(self, asked: LookBack) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """See `ports.Live`; pages of the same list, whatever is asked for."""
+        self.looked.append(asked)
+        begin = int(asked.after or 0)
+        end = begin + asked.limit
+        return [item.record for item in self.items[begin:end]], str(end) if end < len(self.items) else None
 
     async def _items(self) -> AsyncGenerator[Item, None]:
         try:

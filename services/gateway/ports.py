@@ -78,8 +78,30 @@ class Item:
     record: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookBack:
+    """Which records are asked for, and from where on. None: no condition."""
+
+    topics: tuple[str, ...] = ()  #: logical names; empty: all topics of events
+    type: str | None = None  #: glob
+    source: str | None = None  #: glob
+    subject: str | None = None
+    correlation_id: str | None = None
+    since: datetime | None = None  #: inclusive; the record's time, as `until`
+    until: datetime | None = None  #: exclusive
+    where: str | None = None  #: CEL
+    limit: int = 100
+    after: str | None = None  #: where the page before ended
+
+
 class Live(Protocol):
-    """Live streams."""
+    """Live streams, and pages of what has been."""
+
+    async def page(self, asked: LookBack) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """Records that match, oldest first, read from the topics; and what to give as `after` for those behind them (None: there are none).
+
+        Raises `InvalidInput` (`cursor.invalid`, `expression.invalid`), `NotFound` (`topic.unknown`).
+        """
 
     async def follow(
         self, topic: str, *, since: str, where: str | None, type: str | None, source: str | None

@@ -6,8 +6,8 @@ read at all for half a minute is dropped.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -55,27 +55,41 @@ async def stream(
     if filter is not None:
         compiled(filter)
     check_since(since)
+    check_room(request)
     metrics = request.app.state.metrics
-    if request.app.state.streams_open >= STREAMS_MAX:
-        raise TooMany("streams.too-many", f"{STREAMS_MAX} streams are open; no more are allowed.")
     items = await ports_of(request).live.follow(topic, since=since, where=filter, type=type, source=source)
 
     async def messages() -> AsyncIterator[ServerSentEvent]:
-        request.app.state.streams_open += 1
-        metrics.streams_open.inc()
-        try:
-            yield ServerSentEvent(comment="open")
-            async with aclosing(items):
-                async for item in items:
-                    metrics.stream_records.inc()
-                    yield message_of(item)
-        except BackboneError as error:
-            yield ServerSentEvent(event="problem", data=json_bytes(error.to_dict()).decode())
-        finally:
-            request.app.state.streams_open -= 1
-            metrics.streams_open.dec()
+        with open_stream(request):
+            try:
+                yield ServerSentEvent(comment="open")
+                async with aclosing(items):
+                    async for item in items:
+                        metrics.stream_records.inc()
+                        yield message_of(item)
+            except BackboneError as error:
+                yield ServerSentEvent(event="problem", data=json_bytes(error.to_dict()).decode())
 
     return EventSourceResponse(messages(), ping=HEARTBEAT_S, send_timeout=SEND_TIMEOUT_S)
+
+
+def check_room(request: Request) -> None:
+    """Raises `TooMany` (`streams.too-many`) if no more streams may be opened."""
+    if request.app.state.streams_open >= STREAMS_MAX:
+        raise TooMany("streams.too-many", f"{STREAMS_MAX} streams are open; no more are allowed.")
+
+
+@contextmanager
+def open_stream(request: Request) -> Iterator[None]:
+    """Counts as an open stream, until the end of the block."""
+    state = request.app.state
+    state.streams_open += 1
+    state.metrics.streams_open.inc()
+    try:
+        yield
+    finally:
+        state.streams_open -= 1
+        state.metrics.streams_open.dec()
 
 
 def message_of(item: Item) -> ServerSentEvent:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import structlog
 
 from services.gateway import registry
-from services.gateway.ports import Check, Item, Ports, Start
+from services.gateway.ports import Check, Ports, Start
 from services.history.answers import Format as QueryFormat
 from services.history.queries import Answer as QueryAnswer
 from services.history.query import QueryResult
@@ -23,6 +23,7 @@ from services.orchestrator.store import AnyModule
 from services.processes.gateway_history import HistoryUpkeep, Pausable
 from services.processes.gateway_keeping import HistoryKeeping
 from services.processes.gateway_lags import RouteLags
+from services.processes.gateway_live import BusLive
 from services.processes.gateway_modules import BusModules
 from services.processes.gateway_promote import HistoryPromotions
 from services.processes.gateway_routes import BusLetters, ControlRoutes
@@ -30,7 +31,6 @@ from services.processes.runtime import ENDED
 from streams import topics
 from streams.bus.bus import Bus
 from streams.bus.validate import parse_event
-from streams.codec.avro import to_json
 from streams.concurrency import side_by_side
 from streams.correlation import control
 from streams.correlation.explaining import explain
@@ -94,30 +94,6 @@ class BusExecutions:
     ) -> AsyncIterator[WorkflowTransition]:
         """See `ports.Executions`."""
         return self._bus.transitions(execution_id, follow=follow, until=until, sequence=sequence)
-
-
-class BusLive:
-    """`ports.Live` over the bus: a reader, and a connection to Kafka, for every stream."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-
-    async def follow(
-        self, topic: str, *, since: str, where: str | None, type: str | None, source: str | None
-    ) -> AsyncGenerator[Item, None]:
-        """See `ports.Live`."""
-        subscription = self._bus.read(topic, since=since, where=where, type=type, source=source)
-        await subscription.start()
-
-        async def items() -> AsyncGenerator[Item, None]:
-            try:
-                async for delivered in subscription:
-                    place = f"{delivered.topic}/{delivered.partition}/{delivered.offset}"
-                    yield Item(id=place, record=to_json(delivered.record))
-            finally:
-                await subscription.aclose()
-
-        return items()
 
 
 class SunkHistory:

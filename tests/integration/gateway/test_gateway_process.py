@@ -137,6 +137,15 @@ async def test_events_come_back_from_the_stream_and_from_sql(settings: Settings,
         assert asked.headers["x-mplp-behind"] == "0"
         assert sorted(row["subject"] for row in asked.json()) == sorted(f"o{n}" for n in range(2000))
 
+        numbers, wanted = list[int](), {"type": "order.*", "filter": "data.n % 7 == 0", "limit": 100}
+        while wanted.get("cursor", "") is not None:
+            page = (await http.get("/v1/events", params=wanted)).json()
+            numbers += [item["data"]["n"] for item in page["items"]]
+            wanted["cursor"] = page["next"]
+        assert sorted(numbers) == list(range(0, 2000, 7))
+        unknown = await http.get("/v1/events", params={"topic": "mplp.nowhere"})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "topic.unknown")
+
         seen: dict[str, int] = {}
         async with (
             asyncio.timeout(PATIENCE_S),
