@@ -45,6 +45,7 @@ def new_app(settings: Settings, *, group: str, instance: str | None = None, offs
         broker_session_timeout=session_s,
         broker_heartbeat_interval=max(0.3, session_s / 4),
         broker_request_timeout=max(30.0, session_s + 1),
+        broker_rebalance_timeout=max(60.0, 2 * session_s),  # see `streams.faust_app.consumer_thread.shows_membership`
         broker_commit_interval=COMMIT_INTERVAL_S,
         broker_max_poll_records=limits.CHUNK_RECORDS_MAX * limits.CHUNK_BACKLOG_MAX,
         stream_buffer_maxsize=2 * limits.CHUNK_RECORDS_MAX * limits.CHUNK_BACKLOG_MAX,  # never full: the consumer counts what is under way

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, NoError, RebalanceInProgressError
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -30,6 +32,14 @@ def state_of(assignment: Any, partition: TP) -> Any:
     return assignment.state_value(place) if assignment is not None and place in assignment.tps else None
 
 
+def shows_membership(request: Any, response: Any) -> bool:
+    """Whether the group knows who has sent this: its clock of the session began anew when the request arrived."""
+    if isinstance(request, SyncGroupRequest):
+        return bool(response.error_code == NoError.errno)
+    # Also while the group shares its partitions anew: it waits for those that it knows, far longer than a session lasts.
+    return isinstance(request, HeartbeatRequest) and response.error_code in (NoError.errno, RebalanceInProgressError.errno)
+
+
 def _settle(promise: asyncio.Future[Any], fetch: asyncio.Task[Any]) -> None:
     if promise.done():
         return  # whoever waited has gone
@@ -44,11 +54,27 @@ def _settle(promise: asyncio.Future[Any], fetch: asyncio.Task[Any]) -> None:
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's thread of the client. Records stay as its parser made them: copying each into a `ConsumerRecord` costs twice the parsing."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, heard: Callable[[float], None], **kwargs: Any) -> None:
+        self._heard = heard  # see `streams.faust_app.transport.Consumer`
         self.unhurried: frozenset[TP] = frozenset()  #: see `streams.faust_app.feed.Subscription`
         self._fetches: set[asyncio.Task[Any]] = set()
         self._paused = False
         super().__init__(*args, **kwargs)
+
+    async def on_start(self) -> None:
+        """Faust's hook, before anything is subscribed to."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        send = coordinator._send_req
+
+        async def told(request: Any) -> Any:
+            sent_s = monotonic()
+            response = await send(request)
+            if shows_membership(request, response):
+                self._heard(sent_s)
+            return response
+
+        coordinator._send_req = told
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Faust's hook. What nobody has committed is no record: of what is put back from the dead letters, or of a user's transactions."""

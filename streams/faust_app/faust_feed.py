@@ -27,12 +27,11 @@ class FaustFeed:
         for topic, (name, handle) in subscription.handlers.items():
             add_agent(self._app, [topic], handle, subscription.failed, name)
 
-        tenure = subscription.tenure
+        tenure = self._tenure = subscription.tenure
 
         async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
             if tenure is not None:
-                consumer_of(self._app).tell_heartbeats(tenure.heard)
-                tenure.begin()
+                tenure.begin(consumer_of(self._app).group_generation)
             await subscription.assigned({(tp.topic, tp.partition) for tp in assigned})
 
         async def revoked(_app: Any, _revoked: set[TP], **_: Any) -> None:
@@ -47,6 +46,8 @@ class FaustFeed:
 
     async def start(self) -> None:
         """See `Feed.start`."""
+        if self._tenure is not None:
+            consumer_of(self._app).heard = self._tenure.heard
         consumer_of(self._app).unhurried = lambda: {TP(topic, partition) for topic, partition in self._unhurried()}
         await self._app.start()
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from streams.faust_app.route_stage import RouteStage
 
 _CATCH_UP_S = 10.0
+#: How long what is under way may take when the worker ends, seconds.
+_RETIRE_S = 2.0
 
 _log = structlog.get_logger("routes")
 
@@ -81,20 +83,25 @@ class RoutePart:
     def assigned(self, held: set[tuple[str, int]]) -> None:
         """After a rebalance: the source partitions held. Taking them goes on beside the group."""
         if self.stage is not None:
-            task = asyncio.create_task(self._take(self.stage, held))
+            task = asyncio.create_task(self._take(self.stage, held, self.tenure.generation))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _take(self, stage: RouteStage, held: set[tuple[str, int]]) -> None:
+    async def _take(self, stage: RouteStage, held: set[tuple[str, int]], generation: int) -> None:
         try:
             try:
                 # We may have slept: nothing is delivered by routes that were changed before the partitions became ours.
                 await asyncio.wait_for(self._reader.catch_up(), _CATCH_UP_S)
             except TimeoutError:
                 _log.warning("routes.not-caught-up", offset=self._reader.offset)
-            await stage.assigned(held)
+            await stage.assigned(held, generation)
         except (BackboneError, KafkaError, OSError) as error:
             self._failed(error)
+
+    async def retire(self) -> None:
+        """This worker is about to leave the group."""
+        await self.tenure.end(_RETIRE_S)
+        await self.revoked()
 
     def offer(self, chunk: Chunk) -> None:
         """What Faust has fetched; never waits."""
@@ -102,7 +109,7 @@ class RoutePart:
             self.stage.offer(chunk)
 
     async def close(self) -> None:
-        """Stops everything; positions are written down if Kafka is there."""
+        """Stops everything."""
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
             task.cancel()

@@ -53,7 +53,9 @@ class RouteStage:
         self._codec = codec
         self._reader = reader
         self._failed = failed
-        self._publisher = Publisher(kafka, codec)
+        self._tenure = tenure
+        self._writing = 0  # the generation in which states are being written
+        self._publisher = Publisher(kafka, codec, lambda: tenure.check(self._writing))
         self._world = KafkaWorld(kafka, codec, tenure, failed)
         self._partitions: dict[Place, RoutePartition] = {}
         self._matched: frozenset[str] = frozenset()
@@ -83,7 +85,7 @@ class RouteStage:
         self._task.add_done_callback(self._ended)
 
     async def close(self) -> None:
-        """Stops everything, and writes down where a successor goes on if Kafka is there."""
+        """Stops everything. Where a successor goes on was written down when the partitions were given back."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -103,33 +105,48 @@ class RouteStage:
         if partition is not None:
             partition.offer(chunk)
 
-    async def assigned(self, held: set[Place]) -> None:
-        """These source partitions are this worker's now. Raises `BackboneError`."""
+    async def assigned(self, held: set[Place], generation: int) -> None:
+        """These source partitions are this worker's, in this generation of its tenure. Raises `BackboneError`."""
         async with self._changing:
-            await self._drop([place for place in self._partitions if place not in held])
-            fresh = sorted(place for place in held if place not in self._partitions)
-            if not fresh:
-                return
-            self._world.forget_routed()
-            states = await self._load(fresh)
-            wanted: list[tuple[str, int, int | None]] = [(topic, partition, None) for topic, partition in fresh]
-            begins = [(place, active) for place in fresh for active in self._of(place[0]) if (place, active.id) not in states]
-            wanted += [(topic, partition, active.since_ms) for (topic, partition), active in begins]
-            offsets = await self._world.lookup(wanted)
-            ends = dict(zip(fresh, offsets, strict=False))
-            for ((topic, partition), active), offset in zip(begins, offsets[len(fresh) :], strict=True):
-                # Somebody may have had the partition before, and written nothing down yet.
-                states[(topic, partition), active.id] = State(position=offset, since_ms=active.since_ms)
-            for place in fresh:
-                routes = self._of(place[0])
-                made = RoutePartition(self._world, *place, failed=self._failed, buries=self._buries(place[0]))
-                self._partitions[place] = made
-                made.start(routes, {active.id: states[place, active.id] for active in routes}, ends[place])
-            _log.info("routes.taken", partitions=len(fresh))
+            if generation != self._tenure.generation:
+                return  # a later assignment is on its way
+            await self._drop([place for place in self._partitions if place not in held or self._tenure.broken])
+            if not self._partitions:
+                self._tenure.renew()
+            if self._tenure.serve(generation):
+                await self._take(sorted(held - self._partitions.keys()), generation)
+
+    async def _take(self, fresh: Sequence[Place], generation: int) -> None:
+        if not fresh:
+            return
+        self._world.forget_routed()
+        states = await self._load(fresh)
+        wanted: list[tuple[str, int, int | None]] = [(topic, partition, None) for topic, partition in fresh]
+        begins = [(place, active) for place in fresh for active in self._of(place[0]) if (place, active.id) not in states]
+        wanted += [(topic, partition, active.since_ms) for (topic, partition), active in begins]
+        offsets = await self._world.lookup(wanted)
+        if generation != self._tenure.generation:
+            return  # read too early: whoever has them now may be further
+        ends = dict(zip(fresh, offsets, strict=False))
+        for ((topic, partition), active), offset in zip(begins, offsets[len(fresh) :], strict=True):
+            # Somebody may have had the partition before, and written nothing down yet.
+            states[(topic, partition), active.id] = State(position=offset, since_ms=active.since_ms)
+        for place in fresh:
+            routes = self._of(place[0])
+            made = RoutePartition(self._world, *place, failed=self._failed, buries=self._buries(place[0]))
+            self._partitions[place] = made
+            made.start(routes, {active.id: states[place, active.id] for active in routes}, ends[place])
+        _log.info("routes.taken", partitions=len(fresh))
 
     async def revoked(self) -> None:
-        """The partitions may be somebody else's in a moment: writes down how far they are."""
-        await self._save_at_last(self._dumps(self._partitions.values()))
+        """The partitions may be somebody else's in a moment: writes down how far they are. Later that would hide what the other writes."""
+        if not self._tenure.leased:
+            return
+        try:
+            async with asyncio.timeout(_LAST_SAVE_S):
+                await self._save(self._tenure.generation)
+        except (BackboneError, TimeoutError) as error:
+            _log.warning("routes.not-saved", reason=str(error))  # a successor repeats a little more
 
     async def use(self, changes: Sequence[RouteChange]) -> None:
         """Routes have changed. Raises `BackboneError`."""
@@ -160,8 +177,7 @@ class RouteStage:
         if runner is None:
             return
         dump = runner.dump()
-        self._saved.pop(_key(place, route_id), None)
-        await self._persistently(lambda: self._write({_key(place, route_id): None}))
+        await self._forget(place, route_id)
         if dump["keys"]:
             offsets = {bytes.fromhex(key)[1:].decode(errors="replace"): entry[0] for key, entry in dump["keys"].items()}
             told = dict(sorted(offsets.items(), key=lambda each: each[1])[:100])
@@ -191,10 +207,7 @@ class RouteStage:
                 ends = await consumer.end_offsets(tps)
                 for tp in tps:
                     async for stored in read_range(consumer, physical, tp.partition, 0, int(ends[tp])):
-                        key = (stored.key or b"").decode(errors="replace")
-                        text, _, route = key.rpartition("/")
-                        topic, _, number = text.rpartition("/")
-                        place = (topic, int(number) if number.isdigit() else -1)
+                        place, route = _place((stored.key or b"").decode(errors="replace"))
                         if place not in wanted:
                             continue
                         found.pop((place, route), None)
@@ -212,12 +225,10 @@ class RouteStage:
         return active is not None and saved_ms >= active.since_ms
 
     async def _drop(self, places: Sequence[Place]) -> None:
-        """These source partitions are no longer ours: writes down how far they are. A successor may be further already: nothing is lost."""
+        """These source partitions are no longer ours."""
         gone = [self._partitions.pop(place) for place in places]
         await asyncio.gather(*(partition.close() for partition in gone))
-        dumps = self._dumps(gone)
-        await self._save_at_last(dumps)
-        for key in dumps:
+        for key in self._dumps(gone):
             self._saved.pop(key, None)
 
     def _dumps(self, partitions: Iterable[RoutePartition]) -> dict[str, Json]:
@@ -227,19 +238,15 @@ class RouteStage:
             for name, runner in partition.runners.items()
         }
 
-    async def _save_at_last(self, dumps: Mapping[str, Json]) -> None:
-        try:
-            async with asyncio.timeout(_LAST_SAVE_S):
-                await self._save(dumps)
-        except (BackboneError, TimeoutError) as error:
-            _log.warning("routes.not-saved", reason=str(error))  # a successor repeats a little more
-
     async def _save_on(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_INTERVAL_S)
-            async with self._saving:
-                dumps = self._dumps(self._partitions.values())
-                await self._persistently(lambda dumps=dumps: self._save(dumps))  # type: ignore[misc]
+            if self._tenure.holds:
+                try:
+                    await self._save(self._tenure.generation)
+                except BackboneError as error:
+                    _log.warning("routes.waiting", code=error.code, message=error.message)
+                    await asyncio.sleep(_AGAIN_S)
             await self._report_late()
 
     async def _report_late(self) -> None:
@@ -256,38 +263,51 @@ class RouteStage:
                 runner.told_late = False
                 await runner.report("route.caught-up", "info", {})
 
-    async def _save(self, dumps: Mapping[str, Json]) -> None:
-        """Writes down what has changed; what was told of it before has reached Kafka first."""
-        changed = {key: dump for key, dump in dumps.items() if self._saved.get(key) != dump}
-        if not changed:
-            return
-        await self._world.flush()
-        await self._write(changed)
-        self._saved |= changed
+    async def _save(self, generation: int) -> None:
+        """Writes down what has changed; what was told of it before has reached Kafka first. Raises `BackboneError`."""
+        async with self._saving:
+            dumps = self._dumps(self._partitions.values())
+            changed = {key: dump for key, dump in dumps.items() if self._saved.get(key) != dump}
+            if not changed:
+                return
+            await self._world.flush()
+            await self._write(changed, generation)
+            self._saved |= changed
 
-    async def _write(self, states: Mapping[str, Json]) -> None:
-        records = []
-        for key, state in states.items():
-            place, _, route = key.rpartition("/")
-            topic, _, partition = place.rpartition("/")
-            record = record_of(RouteState(route=route, topic=topic, partition=int(partition), state=state or {"position": 0, "keys": {}}))
-            made = outgoing(self._codec, record, self._states_in, key=key)
-            number = partition_of(place, self._states_in)
-            records.append(made._replace(partition=number, value=None if state is None else made.value))
-        await self._publisher.send(ROUTE_STATES, records)
-
-    async def _persistently(self, act: Callable[[], object]) -> None:
-        while True:
+    async def _forget(self, place: Place, route_id: str) -> None:
+        """Nobody goes on from there any more; what the next owner finds of a route that is gone does not count either."""
+        key, generation = _key(place, route_id), self._tenure.generation
+        while generation == self._tenure.generation:
             try:
-                await act()  # type: ignore[misc]
+                async with self._saving:
+                    self._saved.pop(key, None)
+                    await self._write({key: None}, generation)
                 return
             except BackboneError as error:
                 _log.warning("routes.waiting", code=error.code, message=error.message)
                 await asyncio.sleep(_AGAIN_S)
 
+    async def _write(self, states: Mapping[str, Json], generation: int) -> None:
+        records = []
+        for key, state in states.items():
+            (topic, partition), route = _place(key)
+            record = record_of(RouteState(route=route, topic=topic, partition=partition, state=state or {"position": 0, "keys": {}}))
+            made = outgoing(self._codec, record, self._states_in, key=key)
+            number = partition_of(place_key(topic, partition), self._states_in)
+            records.append(made._replace(partition=number, value=None if state is None else made.value))
+        self._writing = generation
+        await self._publisher.send(ROUTE_STATES, records)
+
 
 def _key(place: Place, route: str) -> str:
     return f"{place_key(*place)}/{route}"
+
+
+def _place(key: str) -> tuple[Place, str]:
+    """Of a key of a state: its source partition (-1: none), its route."""
+    text, _, route = key.rpartition("/")
+    topic, _, number = text.rpartition("/")
+    return (topic, int(number) if number.isdigit() else -1), route
 
 
 def _source(topic: str) -> str:

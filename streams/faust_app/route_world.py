@@ -68,6 +68,7 @@ class KafkaWorld:
         self._codec = codec
         self._publisher = Publisher(kafka, codec)
         self._sending: tuple[int, Publisher] | None = None  # of a generation, to destinations
+        self._endings: set[asyncio.Task[None]] = set()  # of those of former generations
         self._reports = Publisher(kafka, codec)
         self._deliveries = Teller(self._reports, DELIVERIES, failed)
         self._events = Teller(self._reports, SYSTEM_EVENTS, failed)
@@ -101,6 +102,7 @@ class KafkaWorld:
         await self._publisher.close()
         if self._sending is not None:
             await self._sending[1].close()
+        await self.settle_down()
 
     def now(self) -> datetime:
         """See `World.now`."""
@@ -172,8 +174,8 @@ class KafkaWorld:
 
     async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int) -> frozenset[int]:
         """See `World.already`."""
-        await self._routed.read(topic, since_ms, await self._publisher.partitions(topic))
-        return self._routed.offsets(topic, f"{route}/{source}/{partition}")
+        partitions = await self._publisher.partitions(topic)
+        return await self._routed.written(topic, f"{route}/{source}/{partition}", since_ms, partitions)
 
     def forget_routed(self) -> None:
         """What destinations have is to be read anew."""
@@ -201,11 +203,15 @@ class KafkaWorld:
             former = self._sending
             self._sending = generation, Publisher(self._kafka, self._codec, partial(self._tenure.check, generation))
             if former is not None:
-                await former[1].close()
+                ending = asyncio.create_task(former[1].close())
+                self._endings.add(ending)
+                ending.add_done_callback(self._endings.discard)
         return self._sending[1]
 
     async def settle_down(self) -> None:
         """See `World.settle_down`."""
+        if self._endings:
+            await asyncio.wait(self._endings)
         if self._sending is not None:
             await self._sending[1].settle_down()
 
@@ -304,12 +310,15 @@ class Routed:
         self._read_to: dict[tuple[str, int], int] = {}
         self._offsets: dict[tuple[str, str], set[int]] = {}
 
-    def offsets(self, topic: str, prefix: str) -> frozenset[int]:
-        """Offsets of the source partition of which the topic has what the route made (`prefix`: route/source/partition)."""
+    async def written(self, topic: str, prefix: str, since_ms: int, partitions: int) -> frozenset[int]:
+        """Offsets of the source partition of which the topic has what the route made (`prefix`: route/source/partition).
+
+        Of what was written since then (Unix time, milliseconds), up to the present end of the topic. Raises `BackboneError`.
+        """
+        await self._read(topic, since_ms, partitions)
         return frozenset(self._offsets.get((topic, prefix), ()))
 
-    async def read(self, topic: str, since_ms: int, partitions: int) -> None:
-        """Reads the topic from this moment on (Unix time) to its present end. Raises `BackboneError`."""
+    async def _read(self, topic: str, since_ms: int, partitions: int) -> None:
         physical = self._kafka.names.physical(topic)
         places = [TopicPartition(physical, number) for number in range(partitions)]
         async with self._reading:

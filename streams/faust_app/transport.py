@@ -37,6 +37,10 @@ _FETCH_TIMEOUT_S = 1.0
 _FRESH_MS = 4000
 
 
+def _nobody(_: float) -> None:
+    """Nobody wants to know."""
+
+
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer with chunks for messages."""
 
@@ -48,6 +52,9 @@ class Consumer(driver.Consumer):
         self._pacing = Pacing()
         self._less_to_do = asyncio.Event()  # a chunk was acknowledged, or is no longer ours
         self.unhurried: Callable[[], Collection[TP]] = frozenset  #: see `streams.faust_app.feed.Subscription`
+        #: Called in the client's thread with the time (`monotonic`) at which something was sent whose answer shows that we are a member.
+        self.heard: Callable[[float], None] = _nobody
+        self.group_generation = -1  #: the group's own number of the assignment that is in force
         super().__init__(*args, **kwargs)
 
     @property
@@ -57,26 +64,11 @@ class Consumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> Any:
         """Faust's hook: the thread of the client, on the fast event loop."""
-        thread = ConsumerThread(self, loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop())
+        thread = ConsumerThread(
+            self, heard=lambda sent_s: self.heard(sent_s), loop=self.loop, beacon=self.beacon, thread_loop=uvloop.new_event_loop()
+        )
         thread._close_thread_loop_on_stop = True  # as for a loop that it made itself
         return thread
-
-    def tell_heartbeats(self, heard: Callable[[float], None]) -> None:
-        """From now on `heard` is called, in the client's thread, with the time (`monotonic`) at which an answered heartbeat was sent."""
-        coordinator = self._thread._ensure_consumer()._coordinator
-        if getattr(coordinator, "_mplp_heard", None) is heard:
-            return
-        beat = coordinator._do_heartbeat
-
-        async def told() -> bool:
-            sent_s = monotonic()
-            answered: bool = await beat()
-            if answered:
-                heard(sent_s)
-            return answered
-
-        coordinator._mplp_heard = heard
-        coordinator._do_heartbeat = told
 
     def acknowledge(self, chunk: Chunk) -> bool:
         """The chunk's output is acknowledged. False: it is of an earlier session and will be fetched again."""
@@ -133,6 +125,7 @@ class Consumer(driver.Consumer):
             self.prefix.forget(partition)
         for partition in assigned:
             self._begin(partition)
+        self.group_generation = generation_id
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:

@@ -161,6 +161,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             failed = self._failure.done()
+            await self._routes.retire()
             if self._feed is not None:
                 await self._feed.stop()
             await handover.close()
