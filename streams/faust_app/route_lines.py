@@ -14,7 +14,8 @@ from streams.faust_app.route_ports import World
 from streams.faust_app.route_runner import Place, Runner, Source
 from streams.records import Json, derived_id
 from streams.routing.breaker import Breaker
-from streams.routing.line import UNDER_WAY_MAX, Failure, Item, Line, line_key
+from streams.routing.line import UNDER_WAY_MAX, Failure, Item, Line
+from streams.routing.orders import Orders
 from streams.routing.plan import Plan
 from streams.routing.recipes import Rejected
 from streams.routing.routes import ToModule, ToTopic, ToWebhook
@@ -35,6 +36,7 @@ class LineRunner(Runner):
     ) -> None:
         super().__init__(world, plan, place, source, failed)
         self.line: Line[Task] = Line(position, state)
+        self._orders = Orders(plan.route.order, self.line.position, None if state is None else state.get("orders"))
         self.breaker = Breaker()
         self._wake = asyncio.Event()
 
@@ -62,11 +64,13 @@ class LineRunner(Runner):
 
     def dump(self) -> Json:
         """See `Runner.dump`."""
-        return self.line.dump()
+        dump = self.line.dump()
+        return dump | {"orders": self._orders.dump(self.line.oldest())} if dump["keys"] else dump
 
     def use(self, plan: Plan) -> None:
         """See `Runner.use`. What is not under way is looked at again, as the new version sees it."""
         self.line.spill()
+        self._orders.turn(plan.route.order, self.line.position)
         super().use(plan)
         self._wake.set()
 
@@ -87,10 +91,7 @@ class LineRunner(Runner):
 
     def _item(self, task: Task) -> Item[Task]:
         seen = task.seen
-        return Item(seen.offset, self._key(seen.key, seen.offset), seen.timestamp_ms, task.size, task)
-
-    def _key(self, key: bytes | None, offset: int) -> bytes:
-        return line_key(key, offset, ordered=self.plan.route.order == "key")
+        return Item(seen.offset, self._orders.key(seen.key, seen.offset), seen.timestamp_ms, task.size, task)
 
     # --- attempts ---
 
@@ -125,7 +126,7 @@ class LineRunner(Runner):
             self.line.settle(item.key)
         elif self.plan.route.retry.allows(outcome.code, outcome.retryable, attempts):
             now_ms = self._world.now_ms()
-            await self._report_breaker(self.breaker.failed(now_ms), "route.destination-down")
+            await self._report_breaker(self.breaker.failed(now_ms, item.key), "route.destination-down")
             self.counts["retried"] += 1
             self.last_error = f"{outcome.code}: {outcome.message}"
             seed = f"{self.plan.route.id}/{self.place}/{item.offset}"
@@ -141,7 +142,7 @@ class LineRunner(Runner):
             )  # fmt: skip
         else:
             if outcome.retryable:
-                await self._report_breaker(self.breaker.failed(self._world.now_ms()), "route.destination-down")
+                await self._report_breaker(self.breaker.failed(self._world.now_ms(), item.key), "route.destination-down")
             await self.give_up(
                 task, stage=stage, code=outcome.code, message=outcome.message, attempts=attempts, first_ms=first_ms,
                 latency_ms=self.age_ms(task),
@@ -179,6 +180,10 @@ class LineRunner(Runner):
 
     # --- sweeps ---
 
+    def hungry(self) -> bool:
+        """See `Runner.hungry`."""
+        return bool(self.line.hungry())
+
     async def sweep(self) -> bool:
         """See `Runner.sweep`."""
         start = self.line.sweep_from()
@@ -196,12 +201,15 @@ class LineRunner(Runner):
 
     async def _sweep_to(self, start: int, end: int) -> int:
         """The offset to which it has come."""
+        plan = self.plan
         async with aclosing(self._source.scan(start, end)) as records:
             async for stored in records:
-                key = self._key(stored.key, stored.offset)
+                key = self._orders.key(stored.key, stored.offset)
                 if not self.line.wants(stored.offset, key):
                     continue
-                task = await self._source.task(stored, self.plan)
+                task = await self._source.task(stored, plan)
+                if self.plan is not plan:
+                    return stored.offset  # it is to be looked at as the new version sees it
                 if task is None or not self.line.wants(stored.offset, key):
                     continue
                 if self.line.refill(self._item(task)):

@@ -103,9 +103,10 @@ class RoutePart:
         await self.tenure.end(_RETIRE_S)
         await self.revoked()
 
-    def offer(self, chunk: Chunk) -> None:
-        """What Faust has fetched; never waits."""
+    async def take(self, chunk: Chunk) -> None:
+        """What Faust has fetched; waits a little where there is no room for it."""
         if self.stage is not None:
+            await self.stage.room(chunk)
             self.stage.offer(chunk)
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """One source partition: looks at every record once for all routes that are live, and hands them what is their business.
 
-What Faust brings is offered, never waited for: where it comes faster than it can be handled, or begins behind what was handled last, the
-partition reads the log itself until it has come to what is live. So no Faust agent waits for a route, and nothing is left out.
+What Faust brings is offered; where it comes faster than it can be handled, or begins behind what was handled last, the partition reads the
+log itself until it has come to what is live. So no Faust agent waits for a route longer than a moment (`room`), and nothing is left out.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,7 +39,9 @@ Record: TypeAlias = Stored | Fetched
 Tasks: TypeAlias = dict[str, list[Task]]  #: route → what it has to do
 
 #: Chunks that wait; what comes beyond them is read from the log.
-_INBOX_MAX = 8
+INBOX_MAX = 8
+#: How long Faust waits for room for one more, seconds: reading it anew costs more, but others want to see it, too.
+_PATIENCE_S = 0.2
 #: Records of a batch that is read from the log.
 _BATCH_MAX = 1000
 _AGAIN_S = 1.0
@@ -53,7 +55,7 @@ class State:
 
     position: int
     state: Json = None  #: as `Runner.dump` gave it
-    since_ms: int | None = None  #: when that was, Unix time
+    since_ms: int | None = None  #: since when something that is not settled in it may have been delivered to a topic, Unix time
 
 
 class RoutePartition:
@@ -74,6 +76,7 @@ class RoutePartition:
         self._physical = topic  # name on the broker
         self._inbox: deque[Chunk] = deque()
         self._wake = asyncio.Event()
+        self._roomy = asyncio.Event()  # a chunk has left the inbox
         self._task: asyncio.Task[None] | None = None
 
     # --- life ---
@@ -144,15 +147,23 @@ class RoutePartition:
     def offer(self, chunk: Chunk) -> None:
         """What Faust has fetched."""
         self.end = max(self.end, chunk.end)
-        if self.runners and len(self._inbox) < _INBOX_MAX:
+        if self.runners and len(self._inbox) < INBOX_MAX:
             self._inbox.append(chunk)
         self._wake.set()
+
+    async def room(self) -> None:
+        """Returns when there is room for what is live, or after a short while."""
+        if self.runners and len(self._inbox) >= INBOX_MAX:
+            self._roomy.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._roomy.wait(), _PATIENCE_S)
 
     async def _run(self) -> None:
         while True:
             self._wake.clear()
             while self._inbox and self._inbox[0].end <= self.position:
                 self._inbox.popleft()
+                self._roomy.set()
             if not self.runners:
                 self._inbox.clear()
                 self.position = self.end
@@ -160,6 +171,7 @@ class RoutePartition:
                 await self._wake.wait()
             elif self._inbox and self._inbox[0].start <= self.position:
                 chunk = self._inbox.popleft()
+                self._roomy.set()
                 self._physical = chunk.topic
                 records = chunk.records
                 if records and records[0].offset < self.position:
@@ -204,6 +216,7 @@ class RoutePartition:
     async def _handle(self, records: Sequence[Record], end: int) -> None:
         """All records from the position to `end`."""
         live = {name: runner for name, runner in self.runners.items() if not runner.behind}
+        plans = {name: runner.plan for name, runner in live.items()}
         tasks: Tasks = {name: [] for name in live}
         slices = Slices(asyncio.get_running_loop().time)
         slices.begin()
@@ -221,10 +234,10 @@ class RoutePartition:
         await asyncio.gather(*(runner.room(tasks[name]) for name, runner in live.items() if not runner.behind))
         self.position = end
         for name, runner in self.runners.items():
-            if live.get(name) is runner:
+            if live.get(name) is runner and runner.plan is plans[name]:
                 runner.offer(tasks[name], end)
             elif not runner.behind and runner.position < end:
-                runner.fall_behind()  # it has come to what was live a moment ago
+                runner.fall_behind()  # it has come to what was live a moment ago, or has a new version
 
     def _look(self, record: Record, live: Mapping[str, Runner], tasks: Tasks) -> None:
         """Raises `InvalidInput` if nobody can read it: then it is nobody's task."""

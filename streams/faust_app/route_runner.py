@@ -23,8 +23,10 @@ _log = structlog.get_logger("routes")
 
 #: Pause before something is tried again that Kafka did not take or give, seconds.
 _AGAIN_S = 1.0
-#: Tasks that a runner that is behind takes at a time; how long, and how often, it waits for room before it lets go of what it reads.
+#: Tasks that a runner that is behind takes at a time, and before others get a turn; how long, and how often, it waits for room before it
+#: lets go of what it reads.
 _CATCH_UP_TASKS = 200
+_CATCH_UP_TURN = 5000
 _ROOM_S = 0.1
 _PATIENCE = 20
 
@@ -101,6 +103,10 @@ class Runner(ABC):
     def oldest(self) -> int:
         """The first offset that is not settled."""
 
+    def hungry(self) -> bool:
+        """Whether something that was left in the log is to be read again."""
+        return False
+
     async def sweep(self) -> bool:
         """Reads again what was left in the log; whether there was anything to read."""
         return False
@@ -146,34 +152,39 @@ class Runner(ABC):
             self._wake_reader.clear()
             if self.held:
                 await self._wake_reader.wait()
-            elif await self.persistently(self.sweep):
                 continue
-            elif self.behind and self.has_room():
+            # In turn: keys that fail all the time hold up nobody who is behind, nor those who are behind a key that is due.
+            swept = await self.persistently(self.sweep)
+            if self.behind and self.has_room():
                 if self.position >= self._source.position:
                     self.behind = False
                 else:
                     await self.persistently(self._catch_up)
-            else:
+            elif not swept:
                 await self._wake_reader.wait()
 
     async def _catch_up(self) -> None:
-        """Reads on until it has come to what is live, or has no room."""
+        """Reads on until it has come to what is live, has no room, or has read for a while and something else is to be read."""
         found: list[Task] = []
+        plan, left = self.plan, _CATCH_UP_TURN
         end = self._source.position
         async with aclosing(self._source.scan(self.position, end)) as records:
             async for stored in records:
-                if (task := await self._source.task(stored, self.plan)) is not None:
+                if (task := await self._source.task(stored, plan)) is not None:
                     found.append(task)
                 if len(found) >= _CATCH_UP_TASKS:
-                    if not await self._taken(found, stored.offset + 1):
+                    left -= len(found)
+                    if not await self._taken(found, stored.offset + 1, plan) or (left <= 0 and self.hungry()):
                         return
                     found = []
-        await self._taken(found, end)
+        await self._taken(found, end, plan)
 
-    async def _taken(self, tasks: Sequence[Task], end: int) -> bool:
+    async def _taken(self, tasks: Sequence[Task], end: int, plan: Plan) -> bool:
         """Waits a little for room where there is none: to begin reading anew costs more."""
         for _ in range(_PATIENCE):
             await self.room(tasks)
+            if self.plan is not plan:
+                return False  # they are to be looked at as the new version sees them
             if self.take(tasks, end):
                 return True
             await self._some_room()

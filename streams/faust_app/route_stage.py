@@ -17,7 +17,7 @@ from streams.bus.publisher import Publisher, translated
 from streams.codec.avro import Codec
 from streams.errors import BackboneError
 from streams.faust_app.prefix import Chunk
-from streams.faust_app.route_partition import RoutePartition, State
+from streams.faust_app.route_partition import INBOX_MAX, RoutePartition, State
 from streams.faust_app.route_reader import RouteChange, RoutesReader
 from streams.faust_app.route_runner import Runner
 from streams.faust_app.route_world import KafkaWorld
@@ -58,6 +58,7 @@ class RouteStage:
         self._publisher = Publisher(kafka, codec, lambda: tenure.check(self._writing))
         self._world = KafkaWorld(kafka, codec, tenure, failed)
         self._partitions: dict[Place, RoutePartition] = {}
+        self._early: dict[Place, list[Chunk]] = {}  # what came before its partition was taken
         self._matched: frozenset[str] = frozenset()
         self._saved: dict[str, Json] = {}  # key → state, as it was written last
         self._states_in = 1  # partitions of the topic of states
@@ -101,9 +102,18 @@ class RouteStage:
 
     def offer(self, chunk: Chunk) -> None:
         """What Faust has fetched of a source partition; never waits."""
-        partition = self._partitions.get((self._kafka.names.logical(chunk.topic), chunk.partition))
+        place = self._kafka.names.logical(chunk.topic), chunk.partition
+        partition = self._partitions.get(place)
         if partition is not None:
             partition.offer(chunk)
+        elif len(early := self._early.setdefault(place, [])) < INBOX_MAX:
+            early.append(chunk)
+
+    async def room(self, chunk: Chunk) -> None:
+        """Returns when there is room for a chunk, or after a short while."""
+        partition = self._partitions.get((self._kafka.names.logical(chunk.topic), chunk.partition))
+        if partition is not None:
+            await partition.room()
 
     async def assigned(self, held: set[Place], generation: int) -> None:
         """These source partitions are this worker's, in this generation of its tenure. Raises `BackboneError`."""
@@ -136,6 +146,9 @@ class RouteStage:
             made = RoutePartition(self._world, *place, failed=self._failed, buries=self._buries(place[0]))
             self._partitions[place] = made
             made.start(routes, {active.id: states[place, active.id] for active in routes}, ends[place])
+            for chunk in self._early.pop(place, ()):
+                made.offer(chunk)
+        self._early.clear()
         _log.info("routes.taken", partitions=len(fresh))
 
     async def revoked(self) -> None:
@@ -214,7 +227,7 @@ class RouteStage:
                         snapshot = None if stored.value is None else self._codec.decode(stored.value)
                         if isinstance(snapshot, Snapshot) and self._counts(route, stored.timestamp_ms):
                             state = state_of(snapshot, stored.timestamp_ms)
-                            found[place, route] = State(position=int(state.state["position"]), state=state.state, since_ms=state.saved_ms)
+                            found[place, route] = State(position=int(state.state["position"]), state=state.state, since_ms=state.since_ms)
         except (KafkaError, OSError) as error:
             raise translated(error, ROUTE_STATES) from error
         return found

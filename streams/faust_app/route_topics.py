@@ -18,7 +18,7 @@ from streams.errors import BackboneError, Fault, NotFound, TooLarge
 from streams.faust_app.route_ports import World
 from streams.faust_app.route_runner import Place, Runner, Source
 from streams.records import Json, to_micros
-from streams.routing.line import line_key
+from streams.routing.orders import Orders
 from streams.routing.plan import Plan
 from streams.routing.recipes import Made, Rejected
 from streams.routing.routes import ToTopic
@@ -39,7 +39,8 @@ _log = structlog.get_logger("routes")
 
 
 class TopicRunner(Runner):
-    """See the module. `state` as `dump` left it (also one of another kind of runner), `since_ms`: when that was, Unix time."""
+    """See the module. `state` as `dump` left it (also one of another kind of runner), `since_ms`: from when on the
+    destination may have something that is not settled in it, Unix time (None: it has nothing)."""
 
     def __init__(
         self, world: World, plan: Plan, place: Place, source: Source, failed: Callable[[BaseException], None], *,
@@ -54,6 +55,7 @@ class TopicRunner(Runner):
             self._left = {bytes.fromhex(key): int(entry[0]) for key, entry in state["keys"].items()}
             self._left_to = position if self._left else 0
             position = min([position, *self._left.values()])
+        self._orders = Orders(plan.route.order, max(position, self._left_to), None if state is None else state.get("orders"))
         self._position = self._settled = position
         self._since_ms = since_ms
         self._batches: deque[tuple[Sequence[Task], int]] = deque()
@@ -61,6 +63,9 @@ class TopicRunner(Runner):
         self._wake = asyncio.Event()
         self._events = world.events(plan.route.id, str(place))
         self._there: frozenset[int] = frozenset()  # offsets of which the destination has what was made of them
+        self._there_to = 0  # behind the last of them
+        self._looked = since_ms is None  # whether it was looked what the destination has of former owners
+        self._began_ms: int | None = None  # when what is under way was begun
 
     def start(self) -> None:
         """See `Runner.start`."""
@@ -86,10 +91,22 @@ class TopicRunner(Runner):
 
     def dump(self) -> Json:
         """See `Runner.dump`."""
+        sending_ms = self._sending_ms()
+        began: Json = {} if sending_ms is None else {"sending_ms": sending_ms}
         if self._settled >= self._left_to:
-            return {"position": self._settled, "keys": {}}
+            return {"position": self._settled, "keys": {}, **began}
         keys = {key.hex(): [max(offset, self._settled), 1] for key, offset in self._left.items()}
-        return {"position": self._left_to, "keys": keys}
+        return {"position": self._left_to, "keys": keys, "orders": self._orders.dump(self._settled), **began}
+
+    def _sending_ms(self) -> int | None:
+        """Since when what is not settled may be at the destination, Unix time; None: none of it is."""
+        former_ms = self._since_ms if self._settled < self._there_to or not self._looked else None
+        return min((each for each in (former_ms, self._began_ms) if each is not None), default=None)
+
+    def use(self, plan: Plan) -> None:
+        """See `Runner.use`."""
+        self._orders.turn(plan.route.order, max(self._position, self._left_to))
+        super().use(plan)
 
     def take(self, tasks: Sequence[Task], end: int) -> bool:
         """See `Runner.take`."""
@@ -110,7 +127,7 @@ class TopicRunner(Runner):
         seen = task.seen
         if seen.offset >= self._left_to:
             return False
-        key = line_key(seen.key, seen.offset, ordered=self.plan.route.order == "key")
+        key = self._orders.key(seen.key, seen.offset)
         return seen.offset < self._left.get(key, self._left_to)
 
     async def room(self, tasks: Sequence[Task]) -> None:
@@ -121,6 +138,7 @@ class TopicRunner(Runner):
     async def _work(self) -> None:
         if self._since_ms is not None:
             await self._pass_over(self._since_ms - _SKEW_MS)
+            self._looked = True
         while True:
             if not self._batches:
                 self._wake.clear()
@@ -129,12 +147,15 @@ class TopicRunner(Runner):
             # What has gathered meanwhile goes together.
             batches = list(self._batches)
             tasks = [task for each, _ in batches for task in each]
+            self._began_ms = self._world.now_ms()
             await self._deliver(tasks)
             for _ in batches:
                 self._batches.popleft()
             self._queued -= len(tasks)
             self._queued_bytes -= sum(task.seen.bytes for task in tasks)
-            self._settled = batches[-1][1]
+            self._settled, self._began_ms = batches[-1][1], None
+            if self._settled >= self._there_to:
+                self._there = frozenset()
             self._room.set()
             if self.behind:
                 self._wake_reader.set()
@@ -144,7 +165,15 @@ class TopicRunner(Runner):
         destination = self.plan.route.destination
         assert isinstance(destination, ToTopic)
         topic, route = destination.topic, self.plan.route.id
-        self._there = await self.persistently(lambda: self._world.already(topic, route, self.place.topic, self.place.partition, since_ms))
+
+        async def there() -> frozenset[int]:
+            try:
+                return await self._world.already(topic, route, self.place.topic, self.place.partition, since_ms)
+            except NotFound:
+                return frozenset()  # a topic that is not there has nothing
+
+        self._there = await self.persistently(there)
+        self._there_to = max(self._there, default=-1) + 1
 
     async def _deliver(self, tasks: Sequence[Task]) -> None:
         destination = self.plan.route.destination

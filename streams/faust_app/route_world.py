@@ -26,6 +26,7 @@ from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.errors import BackboneError, Fault, InvalidInput
 from streams.faust_app.route_teller import Teller
+from streams.faust_app.slices import Slices
 from streams.faust_app.tenure import Tenure
 from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
@@ -321,6 +322,7 @@ class Routed:
     async def _read(self, topic: str, since_ms: int, partitions: int) -> None:
         physical = self._kafka.names.physical(topic)
         places = [TopicPartition(physical, number) for number in range(partitions)]
+        slices = Slices(asyncio.get_running_loop().time)
         async with self._reading:
             try:
                 async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
@@ -335,6 +337,9 @@ class Routed:
                         start = self._read_to.get((topic, tp.partition), 0)
                         async for stored in read_range(consumer, physical, tp.partition, start, int(ends[tp])):
                             self._take(topic, stored.headers)
+                            if slices.over():
+                                await asyncio.sleep(0)
+                                slices.begin()
                         self._read_to[topic, tp.partition] = max(start, int(ends[tp]))
             except (KafkaError, OSError) as error:
                 raise translated(error, topic) from error

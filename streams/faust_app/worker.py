@@ -201,7 +201,7 @@ class Worker:
         async def match(chunk: Chunk) -> None:
             await self._caught_up.wait()
             if is_current(chunk):
-                self._routes.offer(chunk)
+                await self._routes.take(chunk)
                 if names.logical(chunk.topic) in self._matched:
                     await handover.room()
                     await stage.handle(chunk)

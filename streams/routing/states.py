@@ -21,13 +21,18 @@ class RouteState:
     route: str
     topic: str  #: logical name
     partition: int
-    state: Json  #: `position`, `keys`
+    state: Json  #: `position`, `keys`; of keys `orders`, and to topics `sending_ms`
     saved_ms: int = 0  #: Unix time, Kafka's
 
     @property
     def key(self) -> str:
         """Of the record."""
         return state_key(self.topic, self.partition, self.route)
+
+    @property
+    def since_ms(self) -> int:
+        """Since when something that is not settled in it may have been delivered to a topic, Unix time."""
+        return min(self.saved_ms, int(self.state.get("sending_ms", self.saved_ms)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from streams.codec.avro import Codec, SchemaIds
 from streams.errors import BackboneError
 from streams.log.ports import Stored
 from streams.records import SystemEvent
-from streams.routing.breaker import FAILURES_MAX, PAUSE_MS, Breaker
 from streams.routing.letters import HISTORY, Letter, letter_of, redrive_headers, redriven_of, resolved_by
 from streams.routing.selection import LetterSelection
 from streams.topics import TopicNames
@@ -80,13 +79,3 @@ def test_letters_are_selected(wanted: dict[str, object], meant: bool) -> None:
 
 def test_what_cannot_be_read_is_selected_by_what_is_known_of_the_letter() -> None:
     assert LetterSelection(where='letter.code == "a.b"').wants(letter(b"\xff"), CODEC)
-
-
-def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_through() -> None:
-    breaker = Breaker()
-    assert [breaker.failed(0) for _ in range(FAILURES_MAX)] == [False] * (FAILURES_MAX - 1) + [True]
-    assert (breaker.most(PAUSE_MS - 1, 8), breaker.most(PAUSE_MS, 8)) == (0, 1)
-    assert not breaker.failed(PAUSE_MS)
-    assert (breaker.most(3 * PAUSE_MS - 1, 8), breaker.most(3 * PAUSE_MS, 8)) == (0, 1)
-    assert breaker.succeeded()
-    assert breaker.most(0, 8) == 8

@@ -47,7 +47,11 @@ class World:
 
     def offer(self) -> None:
         if self.line.position < len(self.keys):
-            self.line.offer(item(self.line.position, self.keys[self.line.position]))
+            self.line.offer(item(self.line.position, self.name(self.line.position)))
+
+    def name(self, offset: int) -> bytes:
+        """The key under which a record stands in line."""
+        return self.keys[offset]
 
     def begin(self) -> None:
         begun = self.line.begin(self.now, most=5)
@@ -83,11 +87,11 @@ class World:
                 self.line.end_sweep(self.sweep)
                 self.sweep = None
                 return
-            if self.line.wants(self.sweep, self.keys[self.sweep]):
+            if self.line.wants(self.sweep, self.name(self.sweep)):
                 if not self.looking and self.random.random() < 0.3:
                     self.looking = True  # what it has to do with the record is being found out
                     return
-                self.line.refill(item(self.sweep, self.keys[self.sweep]))
+                self.line.refill(item(self.sweep, self.name(self.sweep)))
             self.looking = False
             self.sweep += 1
 
@@ -158,16 +162,16 @@ def test_a_key_that_is_due_while_a_sweep_for_another_has_gone_past_it_waits_for_
     assert line.sweep_from() == 1
 
 
-def test_a_million_records_behind_one_that_fails_take_no_memory_and_come_in_order() -> None:
+def test_any_number_of_records_behind_one_that_fails_take_no_memory_and_come_in_order() -> None:
     line: Line[int] = Line(0)
     line.offer(item(0, b"a"))
     begun = line.begin(0)
     assert begun is not None
     line.fail(b"a", Failure(attempts=1, first_ms=0, due_ms=100, code="x", message=""))
-    for offset in range(1, 1_000_000):
+    for offset in range(1, 200_000):
         assert line.offer(item(offset, b"a"))
 
-    assert (line._records, len(line), line.waiting(), line.position) == (1, 1, 1_000_000, 1_000_000)
+    assert (line._records, len(line), line.waiting(), line.position) == (1, 1, 200_000, 200_000)
     assert len(str(line.dump())) < 200
     assert line.begin(99) is None
     assert line.begin(100) is not None
