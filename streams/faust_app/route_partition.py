@@ -189,6 +189,8 @@ class RoutePartition:
                     if len(batch) == _BATCH_MAX:
                         await self._handle(batch, stored.offset + 1)
                         batch = []
+                        if self._inbox and self._inbox[0].start <= self.position < self._inbox[-1].end:
+                            return  # from here on it is at hand
             await self._handle(batch, end)
         except BackboneError as error:
             _log.warning("route.waiting", place=str(self.place), code=error.code, message=error.message)
