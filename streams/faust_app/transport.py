@@ -70,6 +70,12 @@ class Consumer(driver.Consumer):
         thread._close_thread_loop_on_stop = True  # as for a loop that it made itself
         return thread
 
+    async def verify_all_partitions_active(self) -> None:
+        """Faust's hook: nothing. It would only log, from what the client's thread is changing: a partition without a position yet crashes it.
+
+        What is stuck the worker finds by itself (`waiting_s`).
+        """
+
     def acknowledge(self, chunk: Chunk) -> bool:
         """The chunk's output is acknowledged. False: it is of an earlier session and will be fetched again."""
         counts = self.prefix.acknowledge(TP(chunk.topic, chunk.partition), chunk)

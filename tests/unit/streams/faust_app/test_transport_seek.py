@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
+from faust.types import TP
 
 from streams.faust_app.transport import Consumer
 
@@ -30,3 +31,21 @@ async def test_a_seek_that_a_rebalance_overtakes_is_left_to_the_next_assignment(
 async def test_any_other_failure_ends_the_worker() -> None:
     with pytest.raises(KafkaConnectionError):
         await Seeking(KafkaConnectionError("away")).seek_again()
+
+
+class Looking(Consumer):
+    """A consumer of a partition that was just assigned: it has no position yet."""
+
+    def __init__(self) -> None:
+        pass
+
+    def assignment(self) -> set[TP]:
+        return {TP("topic", 0)}
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        raise AssertionError
+
+
+async def test_a_partition_without_a_position_crashes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Looking, "should_stop", False)
+    await Looking().verify_all_partitions_active()
