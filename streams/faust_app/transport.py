@@ -71,7 +71,7 @@ class Consumer(driver.Consumer):
         return thread
 
     async def verify_all_partitions_active(self) -> None:
-        """Faust's hook: nothing. It would only log, from what the client's thread is changing: a partition without a position yet crashes it.
+        """Faust's hook: nothing. It would only log, from what the client's thread is changing; a partition without a position crashes it.
 
         What is stuck the worker finds by itself (`waiting_s`).
         """
