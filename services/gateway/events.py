@@ -115,7 +115,7 @@ async def look_back(
     """A page of records."""
     asked = LookBack(
         topics=tuple(topic or ()), type=type, source=source, subject=subject, correlation_id=correlation_id,
-        since=_time(since), until=_time(until), where=filter, limit=limit,
+        since=_time("since", since), until=_time("until", until), where=filter, limit=limit,
         after=None if cursor is None else cursors.decode(cursor, str)[0],
     )  # fmt: skip
     check_room(request)
@@ -124,8 +124,11 @@ async def look_back(
     return Answer(cursors.page(found, None if after is None else cursors.encode(after)))
 
 
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else parse_time(text)
+def _time(name: str, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_time(text)
+    except InvalidInput as error:
+        raise InvalidInput(error.code, f"`{name}` is a time such as 2026-01-31T12:00:00Z.", pointer=f"/{name}") from error
 
 
 async def _parse(
