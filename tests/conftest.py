@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
 from streams.codec.avro import Codec
 from streams.kafka import Kafka
 from streams.settings import Settings
+from streams.tracebacks import plain_processors
 
 if TYPE_CHECKING:
     from streams.topics_apply import AppliedTopics
@@ -25,6 +29,13 @@ BROKER_VARIABLE = "MPLP_TEST_KAFKA"
 BROKER_OVERRIDES = {"file.delete.delay.ms": "1000", "log.segment.bytes": str(16 * 2**20), "log.index.size.max.bytes": "65536"}
 
 TESTS = Path(__file__).parent
+
+# How long an example takes says how busy the machine is. A failure shows the line that brings it back.
+hypothesis_settings.register_profile("mplp", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("mplp")
+
+# Left to itself, structlog draws every exception with all the variables of all its frames: seconds each.
+structlog.configure(processors=plain_processors(colors=False))
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own hook

@@ -19,6 +19,7 @@ import typer
 
 from streams.errors import BackboneError
 from streams.records import iso
+from streams.tracebacks import plain_processors
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -97,7 +98,9 @@ def command(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
         # What the client library tries before it gives up is told by our own error, in one sentence.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         # Nothing but results on stdout: a warning must not stand in the middle of somebody's JSON.
-        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+        structlog.configure(
+            processors=plain_processors(colors=sys.stderr.isatty()), logger_factory=lambda *_: structlog.PrintLogger(sys.stderr)
+        )
         try:
             return asyncio.run(function(*args, **kwargs))
         except BackboneError as error:

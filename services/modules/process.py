@@ -13,6 +13,7 @@ import structlog
 
 from services.modules.user_module import Module
 from streams.errors import BackboneError
+from streams.tracebacks import plain_processors
 
 #: How the threads of plain functions are called.
 THREADS = "module-"
@@ -20,7 +21,11 @@ THREADS = "module-"
 
 def serve_process(module: Module) -> None:
     """The body of a module's process. See `Module.main`. Stdout has the line `ready` alone, the log goes to stderr."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr), cache_logger_on_first_use=False)
+    structlog.configure(
+        processors=plain_processors(colors=sys.stderr.isatty()),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
     try:
         asyncio.run(serve_until_signalled(module))
     except BackboneError as error:

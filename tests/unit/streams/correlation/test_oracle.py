@@ -22,7 +22,7 @@ from tests.unit.streams.correlation.strategies import (
     standing,
 )
 
-COMMON = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+COMMON = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
