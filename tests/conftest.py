@@ -1,4 +1,4 @@
-"""Fixtures that everything shares: one real broker per test process, and for each test its own topic prefix on it."""
+"""Fixtures that everything shares: one real broker per run, and for each test its own topic prefix on it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: A broker to use instead of starting one, host:port.
 BROKER_VARIABLE = "MPLP_TEST_KAFKA"
-#: Many short-lived topics: give their disk back at once.
-BROKER_OVERRIDES = {"file.delete.delay.ms": "1000", "log.segment.bytes": str(16 * 2**20), "log.index.size.max.bytes": "65536"}
 
 TESTS = Path(__file__).parent
 
@@ -53,14 +51,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Address of a real broker, started when the first test asks for it and stopped after the last."""
+    """Address of a real broker, started when the first test of a run asks for it and stopped after the last."""
     if existing := os.environ.get(BROKER_VARIABLE):
         yield existing
         return
-    from infra.kafka import EmbeddedKafka
+    from tests.shared_broker import shared_broker
 
-    async with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), overrides=BROKER_OVERRIDES) as kafka:
-        yield kafka.bootstrap
+    several = "PYTEST_XDIST_WORKER" in os.environ  # then there is a folder above that of each process
+    base = tmp_path_factory.getbasetemp()
+    with shared_broker((base.parent if several else base) / "broker") as bootstrap:
+        yield bootstrap
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def test_down_leaves_no_process(tmp_path: Path) -> None:
     assert second.code == 1
     assert "data.in-use" in second.err
     assert other.mplp("down").code == 0
-    _, alive = psutil.wait_procs(below, timeout=10)
+    _, alive = psutil.wait_procs(below, timeout=60)
     assert alive == []
     stopped = other.mplp("status", "--json")
     assert stopped.code == 3

@@ -95,7 +95,7 @@ async def test_hosts_share_partitions_come_and_go_and_nothing_is_lost_or_repeate
     await send(kafka, codec, range(100, 200))
     await two.ready()
     await one.ready()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(one.host.partitions) != 2 or len(two.host.partitions) != 2:
             await asyncio.sleep(0.05)
     await send(kafka, codec, range(200, 300))

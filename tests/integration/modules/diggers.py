@@ -35,7 +35,7 @@ class Dug(BaseModel):
 
 
 @module.operation("dig", heartbeat_timeout=20)
-@module.operation("dig-closely-watched", heartbeat_timeout=1.5)
+@module.operation("dig-closely-watched", heartbeat_timeout=4)
 async def dig(parameters: Dig, call: Call) -> Dug:
     """Digs row after row, and goes on where an earlier attempt was."""
     before: Any = call.details or {"row": 0}

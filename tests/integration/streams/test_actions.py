@@ -141,7 +141,7 @@ async def test_receivers_that_fail_are_tried_again_and_dead_ones_end_among_the_d
         rule: found[0] for rule, found in codes.items() if rule != "flaky"
     }
     async with kafka.consumer(kafka.names.physical(f"{COMPOSITES}.dlq")) as consumer:
-        letters = [dict((await asyncio.wait_for(consumer.getone(), 10)).headers) for _ in range(4)]
+        letters = [dict((await asyncio.wait_for(consumer.getone(), 60)).headers) for _ in range(4)]
     assert {letter["mplp.errors.route"].decode(): letter["__streams.errors.exception"].decode() for letter in letters} == {
         f"{rule}/0": found[0] for rule, found in codes.items() if rule != "flaky"
     }

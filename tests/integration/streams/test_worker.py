@@ -132,7 +132,7 @@ async def test_garbage_goes_to_the_dead_letters_and_stops_nothing(settings: Sett
         await bus.publish([failed("ann", "k")])
         await wait_for_composites(bus, 1)
         async with kafka.consumer(kafka.names.physical(f"{SYSTEM_EVENTS}.dlq")) as consumer:
-            letters = [await asyncio.wait_for(consumer.getone(), 10) for _ in range(4)]
+            letters = [await asyncio.wait_for(consumer.getone(), 60) for _ in range(4)]
     assert sorted((letter.value or b"") for letter in letters) == [b"", b"", b"\0\0\0\xff\xff\x01", b"no avro"]
     assert all(dict(letter.headers)["mplp.errors.stage"] == b"match" for letter in letters)
 
