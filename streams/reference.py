@@ -86,7 +86,8 @@ of a topic that is routed or handled, with the original key and bytes.
 ## Schemas
 
 Values are Avro in Confluent's wire format: a zero byte, the schema id in 4 bytes (big endian), the body. Schemas lie in the compacted
-topic `{SCHEMAS}` (not prefixed, one partition, Confluent's own record layout), compatibility `FULL_TRANSITIVE`; the gateway serves
+topic `{SCHEMAS}` (`MPLP_SCHEMAS_TOPIC` names another one; not prefixed, one partition, Confluent's own record layout), compatibility
+`FULL_TRANSITIVE`; the gateway serves
 them over Confluent's REST calls at its root (`/subjects`, `/schemas/ids/{{id}}`, `/compatibility/…`, `/config`). With
 `MPLP_SCHEMA_REGISTRY_URL` another Confluent-compatible registry is used instead. Programs that write `{SCHEMAS}` themselves must hold the
 transactional id `_schemas-writer` while they do; a registry of Confluent's does not, so when one serves the topic, set its URL.

@@ -56,6 +56,7 @@ CONTROL_RULES = "mplp.control.rules"
 CONTROL_ROUTES = "mplp.control.routes"
 CONTROL_WORKFLOWS = "mplp.control.workflows"
 ERASURES = "mplp.control.erasures"
+#: Where schemas lie unless the settings say another topic.
 SCHEMAS = "_schemas"
 
 RETRY_SUFFIX = ".retry"

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, for_code
 from streams.codec.registry import register_schemas
 from streams.errors import Unavailable
 from streams.kafka import Kafka
-from streams.topics import CATALOGUE, DAY_MS, FOREVER, PARKED, SCHEMAS, Topic
+from streams.topics import CATALOGUE, DAY_MS, FOREVER, PARKED, Topic
 
 _EXISTS = 36
 _TIMEOUT_S = 30.0
@@ -74,7 +74,7 @@ class WantedTopic:
 
 
 def wanted_topics(kafka: Kafka, catalogue: tuple[Topic, ...] = CATALOGUE) -> list[WantedTopic]:
-    """The catalogue under the configured prefix, and `_schemas` unless a registry elsewhere keeps the schemas."""
+    """The catalogue under the configured prefix, and the schemas' topic unless a registry elsewhere keeps the schemas."""
     settings = kafka.settings
     wanted = [
         WantedTopic(
@@ -87,7 +87,9 @@ def wanted_topics(kafka: Kafka, catalogue: tuple[Topic, ...] = CATALOGUE) -> lis
     ]
     if not settings.schema_registry_url:
         wanted.append(
-            WantedTopic(name=SCHEMAS, partitions=1, replication=settings.replication_factor, config={"cleanup.policy": "compact"})
+            WantedTopic(
+                name=settings.schemas_topic, partitions=1, replication=settings.replication_factor, config={"cleanup.policy": "compact"}
+            )
         )
     return wanted
 

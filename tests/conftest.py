@@ -64,9 +64,15 @@ async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
 
 
 @pytest.fixture
-def settings(broker: str, tmp_path: Path) -> Settings:
-    """Settings with a topic prefix and a data folder of this test's own, 4 partitions."""
-    return Settings(kafka_bootstrap=broker, topic_prefix=f"t{uuid.uuid4().hex[:8]}", partitions=4, data_dir=tmp_path / ".mplp", http_port=0)
+def settings(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with a topic prefix, a topic of schemas and a data folder of this test's own, 4 partitions.
+
+    All who look at schemas read their topic from its beginning: with one for all tests, each would read what all before it wrote.
+    Processes that the test starts get its name from the environment.
+    """
+    prefix = f"t{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("MPLP_SCHEMAS_TOPIC", f"_schemas-{prefix}")
+    return Settings(kafka_bootstrap=broker, topic_prefix=prefix, partitions=4, data_dir=tmp_path / ".mplp", http_port=0)
 
 
 @pytest.fixture
@@ -75,7 +81,9 @@ async def kafka(settings: Settings) -> AsyncIterator[Kafka]:
     kafka = Kafka(settings)
     yield kafka
     async with kafka.admin() as admin:
-        mine = [topic for topic in await admin.list_topics() if topic.startswith(f"{settings.topic_prefix}.")]
+        mine = [
+            topic for topic in await admin.list_topics() if topic.startswith(f"{settings.topic_prefix}.") or topic == settings.schemas_topic
+        ]
         if mine:
             await admin.delete_topics(mine)
 

@@ -79,7 +79,7 @@ class RegistryRoute(APIRoute):
 
 
 def router(kafka: Kafka) -> APIRouter:
-    """The registry's routes over the topic `_schemas`, or redirections to the registry that the settings name."""
+    """The registry's routes over the topic of the schemas, or redirections to the registry that the settings name."""
     url = kafka.settings.schema_registry_url
     return _elsewhere(url) if url else _Routes(kafka).router()
 

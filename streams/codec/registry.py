@@ -1,7 +1,8 @@
-"""The schema registry: the topic `_schemas` in Confluent's record layout, or any Confluent-compatible registry by URL.
+"""The schema registry: a topic in Confluent's record layout (`_schemas`, unless the settings name another one), or any
+Confluent-compatible registry by URL.
 
 Writers of the topic exclude each other with the broker's help: whoever wants to write initialises the transactional id
-`_schemas-writer`, which fences every earlier holder, then reads the topic to its end and writes what is missing in one transaction.
+`<topic>-writer`, which fences every earlier holder, then reads the topic to its end and writes what is missing in one transaction.
 A writer that was overtaken cannot commit; it begins again and finds what the other wrote. So no id is ever given twice and no version
 is overwritten. A registry of Confluent's own does not know this protocol: when one serves the topic, set its URL and write through it.
 """
@@ -24,12 +25,9 @@ from streams.codec.store import FULL_TRANSITIVE, SchemaStore, SchemaVersion, con
 from streams.codec.subjects import registrations
 from streams.errors import InvalidInput, Refused, TooLarge, Unavailable
 from streams.kafka import Kafka, observe_fencing, start
-from streams.topics import SCHEMAS
 
 T = TypeVar("T")
 
-#: Holding it is the right to write `_schemas`; not prefixed, since the topic is not.
-WRITER_ID = "_schemas-writer"
 _ATTEMPTS = 20
 _READ_TIMEOUT_S = 30.0
 
@@ -37,7 +35,7 @@ Writes = Sequence[tuple[bytes, bytes | None]]
 
 
 async def read_store(kafka: Kafka) -> SchemaStore:
-    """The whole topic `_schemas`; empty if there is none. Raises `Unavailable` (`kafka.unreachable`, `schema.unreadable`)."""
+    """The whole topic of the schemas; empty if there is none. Raises `Unavailable` (`kafka.unreachable`, `schema.unreadable`)."""
     async with closing_follower(kafka) as follower:
         return await follower.current()
 
@@ -47,6 +45,7 @@ class SchemaFollower:
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
+        self._topic = kafka.settings.schemas_topic
         self._store = SchemaStore()
         self._consumer: AIOKafkaConsumer | None = None
         self._turn = asyncio.Lock()
@@ -60,7 +59,7 @@ class SchemaFollower:
             except TimeoutError as error:
                 await self.close()
                 raise Unavailable(
-                    "schema.unreadable", f"The topic {SCHEMAS} could not be read to its end in {_READ_TIMEOUT_S:.0f} s."
+                    "schema.unreadable", f"The topic {self._topic} could not be read to its end in {_READ_TIMEOUT_S:.0f} s."
                 ) from error
             except KafkaError as error:
                 await self.close()
@@ -71,13 +70,13 @@ class SchemaFollower:
             return self._store
 
     async def _read_on(self) -> None:
-        partition = TopicPartition(SCHEMAS, 0)
+        partition = TopicPartition(self._topic, 0)
         if self._consumer is None:
             consumer = self._kafka.new_consumer(isolation_level="read_committed", fetch_max_wait_ms=20)
             await start(consumer)
             self._consumer, self._store = consumer, SchemaStore()
             # A consumer that asks for a topic which is not there would make the broker create it, with its own defaults.
-            if SCHEMAS not in await consumer.topics():
+            if self._topic not in await consumer.topics():
                 await self.close()
                 return
             consumer.assign([partition])
@@ -117,28 +116,29 @@ async def change_store(kafka: Kafka, decide: Callable[[SchemaStore], tuple[Write
     Raises `Unavailable` (`schema.busy` if that happens too often, `schema.not-written` without the rights).
     """
     overtaken: KafkaError | None = None
+    topic = kafka.settings.schemas_topic
     for attempt in range(_ATTEMPTS):
         writes, result = decide(await read_store(kafka))
         if not writes:  # nobody is disturbed for nothing
             return result
         try:
-            async with kafka.producer(transactional_id=WRITER_ID) as producer:
+            async with kafka.producer(transactional_id=f"{topic}-writer") as producer:  # holding it is the right to write the topic
                 writes, result = decide(await read_store(kafka))
-                written = await _write(producer, writes)
-            await kafka.until_visible(SCHEMAS, 0, written)
+                written = await _write(producer, topic, writes)
+            await kafka.until_visible(topic, 0, written)
             return result
         except (TransactionalIdAuthorizationFailed, TopicAuthorizationFailedError) as error:
-            raise Unavailable("schema.not-written", f"The topic {SCHEMAS} cannot be written: {error}") from error
+            raise Unavailable("schema.not-written", f"The topic {topic} cannot be written: {error}") from error
         except KafkaError as error:
             # Fenced, or one of the many names that a broker has for it while another writer's transaction ends. Whatever became
             # of the write, the next round reads what is there before it writes. The waits differ, or contenders would overtake
             # each other for ever.
             overtaken = error
             await asyncio.sleep(random.uniform(0, min(4.0, 0.2 * 2**attempt)))
-    raise Unavailable("schema.busy", f"The topic {SCHEMAS} could not be written: {overtaken}", advice="Try again.") from overtaken
+    raise Unavailable("schema.busy", f"The topic {topic} could not be written: {overtaken}", advice="Try again.") from overtaken
 
 
-async def _write(producer: AIOKafkaProducer, writes: Writes) -> int:
+async def _write(producer: AIOKafkaProducer, topic: str, writes: Writes) -> int:
     """All of it in one transaction, in as few batches as it fits in; the greatest offset, -1 if there is nothing to write."""
     if not writes:
         return -1
@@ -152,7 +152,7 @@ async def _write(producer: AIOKafkaProducer, writes: Writes) -> int:
             if not batch.record_count():
                 raise TooLarge("schema.too-large", "The schema does not fit into a record.")
             batch.close()
-            sent = await producer.send_batch(batch, SCHEMAS, partition=0)
+            sent = await producer.send_batch(batch, topic, partition=0)
             observe_fencing(producer)
             written = max(written, int((await sent).offset))
     return written

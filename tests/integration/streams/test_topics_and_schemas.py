@@ -14,7 +14,7 @@ from streams.errors import InvalidInput, Unavailable
 from streams.kafka import Kafka
 from streams.settings import Settings
 from streams.testing.controls import FULL
-from streams.topics import BY_NAME, CONTROL_RULES, DELIVERIES, SCHEMAS, SYSTEM_EVENTS
+from streams.topics import BY_NAME, CONTROL_RULES, DELIVERIES, SYSTEM_EVENTS
 from streams.topics_apply import AppliedTopics, apply_topics, create_topics, read_configs, wanted_topics
 
 pytestmark = pytest.mark.broker
@@ -33,8 +33,8 @@ async def test_apply_creates_the_catalogue_as_it_says_and_a_second_time_nothing(
         name = kafka.names.physical(topic.name)
         assert len(described[name]["partitions"]) == (1 if topic.single_partition else 4)
         assert {setting: configs[name][setting].value for setting in topic.config()} == topic.config()
-    assert len(described[SCHEMAS]["partitions"]) == 1
-    assert configs[SCHEMAS]["cleanup.policy"].value == "compact"
+    assert len(described[kafka.settings.schemas_topic]["partitions"]) == 1
+    assert configs[kafka.settings.schemas_topic]["cleanup.policy"].value == "compact"
 
 
 async def until_config(admin: AIOKafkaAdminClient, topic: str, setting: str, value: str) -> None:
@@ -128,8 +128,7 @@ async def test_a_topic_that_the_broker_refuses_is_said_so(kafka: Kafka) -> None:
     assert caught.value.code == "topic.not-created"
 
 
-async def test_before_topics_apply_there_is_advice(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.codec.registry.SCHEMAS", f"{kafka.settings.topic_prefix}.no-schemas")
+async def test_before_topics_apply_there_is_advice(kafka: Kafka) -> None:
     with pytest.raises(InvalidInput) as caught:
         await connect_codec(kafka)
     assert caught.value.code == "schema.unregistered"
