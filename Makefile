@@ -33,9 +33,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# Four processes at once, the long ones first: more than half of the time of these tests is waiting.
+# Three processes at once, the long ones first: half of the time of these tests is waiting.
 tests: setup
-	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),4) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder
 
 simulate: setup ## Run the log kernel under SEEDS=1000 seeds, FROM=0 on, in JOBS=2 processes
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0) $(if $(JOBS),--jobs $(JOBS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -10,10 +10,21 @@ from streams.testing.simulation.world import run_seed
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.test_simulation import SEEDS
 
+#: Where the first seed that catches a mutation is late: the one of the last search, tried first. Then all are, as a change of the kernel
+#: or of its simulation may have moved it (look for it again, if this test has become slow).
+CAUGHT_LAST = {
+    "fence_is_not_read_back": 344,
+    "epochs_are_not_judged": 237,
+    "checkpoints_are_dated_when_they_are_written": 62,
+    "refusals_of_one_moment_share_an_id": 344,
+    "what_was_looked_for_in_vain_stays_absent": 161,
+    "what_rests_is_not_found": 32,
+}
 
-def violated(seeds: int) -> Iterator[tuple[int, str]]:
-    """Seeds that fail, each with the invariant that was violated first."""
-    for seed in range(seeds):
+
+def violated(seeds: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """Those of the seeds that fail, each with the invariant that was violated first."""
+    for seed in seeds:
         outcome = run_seed(seed)
         if not outcome.ok:
             yield seed, outcome.violations[0][0]
@@ -23,9 +34,10 @@ def violated(seeds: int) -> Iterator[tuple[int, str]]:
 def test_a_check_that_is_switched_off_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation, invariant = MUTATIONS[name]
     mutation(monkeypatch)
-    caught = next((seed for seed, by in violated(SEEDS) if by == invariant), None)
+    seeds = (CAUGHT_LAST.get(name, 0), *range(SEEDS))
+    caught = next((seed for seed, by in violated(seeds) if by == invariant), None)
     assert caught is not None, f"{name}: {invariant} did not catch it within {SEEDS} seeds"
 
 
 def test_without_a_mutation_nothing_is_caught() -> None:
-    assert list(violated(200)) == []
+    assert list(violated(range(200))) == []
