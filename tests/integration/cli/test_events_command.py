@@ -43,6 +43,7 @@ async def start(settings: Settings, *arguments: str, stdin: int | None = None) -
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("MPLP_")},
         "MPLP_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "MPLP_SCHEMAS_TOPIC": settings.schemas_topic,
         "MPLP_TOPIC_PREFIX": settings.topic_prefix,
         "PYTHONPATH": str(Path(__file__).parents[3]),
     }

@@ -22,6 +22,7 @@ async def mplp(settings: Settings, folder: Path, *arguments: str, **variables: s
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("MPLP_")},
         "MPLP_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "MPLP_SCHEMAS_TOPIC": settings.schemas_topic,
         "MPLP_TOPIC_PREFIX": settings.topic_prefix,
         "PYTHONPATH": str(Path(__file__).parents[3]),
         **variables,

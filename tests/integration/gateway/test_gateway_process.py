@@ -32,6 +32,7 @@ def environment_of(settings: Settings, more: dict[str, str]) -> dict[str, str]:
     """Ours, without settings of whoever runs the tests, and the test's own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MPLP_")}
     given = {"KAFKA_BOOTSTRAP": settings.kafka_bootstrap, "TOPIC_PREFIX": settings.topic_prefix, "DATA_DIR": str(settings.data_dir)}
+    given["SCHEMAS_TOPIC"] = settings.schemas_topic
     return inherited | {f"MPLP_{name}": value for name, value in given.items()} | more
 
 
