@@ -44,7 +44,7 @@ def orders(count: int, keys: int) -> list[SystemEvent]:
 
 
 async def until(holds: Any) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while not holds():
             await asyncio.sleep(0.02)
 

@@ -22,7 +22,7 @@ from streams.topics_apply import AppliedTopics
 pytestmark = pytest.mark.broker
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 COMMAND = (sys.executable, "-m", "services.processes.gateway")

@@ -97,7 +97,7 @@ async def test_a_backtest_says_what_was_said_live(settings: Settings, bus: Bus, 
         await control.apply(bus, RULES, who="test")
         await bus.publish(events)
         counted = sum(1 for event in events if event.type == "order.paid")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while (tally := (await living(bus))[1].get("spent")) is None or tally.matched < counted:
                 await asyncio.sleep(0.5)
         await bus.publish(SystemEvent(type="end", source="shop", subject="end", time=now() + timedelta(minutes=4)))
@@ -106,7 +106,7 @@ async def test_a_backtest_says_what_was_said_live(settings: Settings, bus: Bus, 
         running = Running(Stored(history), rules, begin, times[-1] + timedelta(seconds=6), silent=silent)
         tested = said([composite async for composite in running.composites()])
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while said(await composites(bus)) != tested:
                     await asyncio.sleep(0.5)
         late = {rule_id: tally.late for rule_id, tally in (await living(bus))[1].items()}

@@ -109,7 +109,7 @@ async def test_a_query_ends_when_its_client_goes_or_when_it_is_killed_by_id(clic
     running = b"SELECT count() FROM system.processes WHERE query LIKE '%sleepEach%' AND query NOT LIKE '%processes%'"
 
     async def until(count: bytes) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while (await asyncio.to_thread(get, clickhouse, running)).content != count + b"\n":
                 await asyncio.sleep(0.05)
 

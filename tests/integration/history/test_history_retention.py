@@ -107,7 +107,7 @@ async def count(history: History) -> int:
 
 async def dropped(history: History) -> int:
     """How many rows are left when the old part is gone: it is dropped in the background."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         while (found := await count(history)) == 25:
             await changed(history, "OPTIMIZE TABLE deliveries FINAL")
             await asyncio.sleep(0.1)

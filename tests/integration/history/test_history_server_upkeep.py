@@ -68,14 +68,14 @@ async def test_a_sink_that_is_killed_while_two_share_the_work_is_taken_over_from
         )
         loading = asyncio.create_task(load())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while len(units_of(sink)) != 2:  # the other has the other two
                     await asyncio.sleep(0.05)
                 theirs = await value_of(history, "SELECT count() FROM system_events")
                 while await value_of(history, "SELECT count() FROM system_events") < theirs + 300:
                     await asyncio.sleep(0.1)
             process.send_signal(signal.SIGKILL)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while len(units_of(sink)) != 4:
                     await asyncio.sleep(0.05)
         finally:

@@ -299,7 +299,7 @@ async def test_clickhouse_away_waits_and_goes_on(kafka: Kafka, codec: Codec, his
     monkeypatch.setattr(history.tables, "insert", insert_when_back)
     await produce(kafka, SYSTEM_EVENTS, [encoded(codec, SystemEvent(type="e")) for _ in range(30)])
     async with sinking(kafka, codec, history) as sink:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(180):
             while sink.status().state != "waiting":
                 await asyncio.sleep(0.05)
         assert await sink.wait_until(timeout=2) == 30

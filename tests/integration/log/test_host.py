@@ -30,7 +30,7 @@ class Running:
 
     async def ready(self) -> None:
         waiting = asyncio.create_task(self.host.wait_ready())
-        await asyncio.wait([waiting, self.task], return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        await asyncio.wait([waiting, self.task], return_when=asyncio.FIRST_COMPLETED, timeout=120)
         if self.task.done():
             self.task.result()
         assert waiting.done(), f"not ready, partitions {self.host.partitions}"
@@ -66,7 +66,7 @@ async def valid_events(kafka: Kafka, codec: Codec, topic: str = topics.TRANSITIO
 
 
 async def completed(kafka: Kafka, codec: Codec, count: int) -> list[Record]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             events = await valid_events(kafka, codec)
             if len({event.subject for event in events if event.type == "execution.completed"}) >= count:
@@ -95,7 +95,7 @@ async def test_hosts_share_partitions_come_and_go_and_nothing_is_lost_or_repeate
     await send(kafka, codec, range(100, 200))
     await two.ready()
     await one.ready()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while len(one.host.partitions) != 2 or len(two.host.partitions) != 2:
             await asyncio.sleep(0.05)
     await send(kafka, codec, range(200, 300))

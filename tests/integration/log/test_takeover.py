@@ -45,7 +45,7 @@ class Core:
         return self.host._runners[0]._owned.lanes["workflow"]
 
     async def ready(self) -> Core:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await self.host.wait_ready()
         return self
 
@@ -55,7 +55,7 @@ class Core:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while not condition():
             await asyncio.sleep(0.05)
 

@@ -40,7 +40,7 @@ async def process(settings: Settings, codec: Codec) -> AsyncIterator[asyncio.sub
 @pytest.mark.broker
 async def test_it_serves_until_it_is_told_to_end(process: asyncio.subprocess.Process, settings: Settings) -> None:
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         assert await process.stdout.readline() == b"ready\n"
         async with connect(settings) as bus:
             lines = [{"text": "hours", "quantity": 7, "price": "80.005"}]

@@ -25,7 +25,7 @@ from tests.unit.modules.extensions_of_tests import REPOSITORY, install
 
 pytestmark = pytest.mark.broker
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 SERVED = """
 

@@ -24,7 +24,7 @@ from tests.integration.orchestrator.cores import core
 
 pytestmark = pytest.mark.broker
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 CONTEXT = {
     "id": "room", "module": "context", "operation": "create-context", "parameters": {"name": "room"},
     "compensate": {"operation": "delete-context", "parameters": {"contextId": "${room.result.contextId}"}},

@@ -19,7 +19,7 @@ from tests.integration.orchestrator.cores import core
 
 pytestmark = pytest.mark.broker
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 class Ears:

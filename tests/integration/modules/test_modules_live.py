@@ -15,7 +15,7 @@ from tests.integration.orchestrator.cores import core
 
 pytestmark = pytest.mark.broker
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 async def until(bus: Bus, module: str, operation: str, given: dict[str, Any], status: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.integration.modules.hosts import serving
 pytestmark = pytest.mark.broker
 
 COUNT = 60
-PATIENCE_S = 30.0
+PATIENCE_S = 180.0
 
 
 def in_memory(host: Host) -> int:

@@ -27,7 +27,7 @@ from tests.integration.orchestrator.cores import core
 pytestmark = pytest.mark.broker
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @pytest.fixture

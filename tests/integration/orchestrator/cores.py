@@ -33,7 +33,7 @@ async def core(kafka: Kafka, codec: Codec, name: str) -> AsyncIterator[Definitio
     tasks = [asyncio.create_task(host.run()), asyncio.create_task(keeper.run())]
     tasks.append(asyncio.create_task(send_heartbeats(kafka, codec, name, state)))
     try:
-        await asyncio.wait_for(host.wait_ready(), 30)
+        await asyncio.wait_for(host.wait_ready(), 120)
         yield keeper
     finally:
         for task in tasks:

@@ -45,7 +45,7 @@ async def publish(bus: Bus, type: str = "order.paid", **data: Any) -> str:
 
 async def ended(bus: Bus, execution_id: str) -> WorkflowTransition:
     """The last transition of an execution."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         async for transition in bus.read(TRANSITIONS, since="beginning", where=f'execution_id == "{execution_id}"'):
             if transition.record.type in ("execution.completed", "execution.failed"):
                 return transition.record
@@ -103,7 +103,7 @@ async def test_a_workflow_that_starts_itself_comes_to_an_end(kafka: Kafka, codec
     async with worker(settings), core(kafka, codec, "one"):
         await bus.apply_workflow({**document({"event": "ping"}), "steps": [again]})
         await publish(bus, "ping", order="first")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             async for each in bus.read(SYSTEM_EVENTS, type="trigger.refused", since="beginning"):
                 refused = each.record
                 break
@@ -124,7 +124,7 @@ async def test_a_schedule_starts_an_execution_at_its_time_and_a_successor_starts
         last = await ended(bus, first.execution_id)
     async with core(kafka, codec, "two"):
         await bus.delete_workflow("w")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             async for each in bus.read(MESSAGES, type="schedule.set", since="beginning"):
                 if not each.record.data["planned"]:
                     break

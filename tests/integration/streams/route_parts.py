@@ -37,7 +37,7 @@ class Part:
         self.part.tenure.heard(monotonic())
         self.part.assigned({(self._topic, number) for number in partitions})
         assert self.part.stage is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while {partition.place.partition for partition, _ in self.part.stage.runners} != partitions:
                 await asyncio.sleep(0.01)
 

@@ -53,7 +53,7 @@ def failed(customer: str) -> SystemEvent:
 async def first(bus: Bus, topic: str, wanted: Callable[[Any], bool], count: int = 1, **select: Any) -> list[Any]:
     """The first records of a topic that are wanted."""
     found = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         async for delivered in bus.read(topic, since="beginning", **select):
             if wanted(delivered.record):
                 found.append(delivered.record)

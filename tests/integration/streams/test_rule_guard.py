@@ -53,7 +53,7 @@ async def test_a_rule_that_takes_the_processor_is_disabled_and_the_others_go_on(
         assert {composite.rule_id for composite in found} <= {"count", "dear"}
         before = len(found)
         await bus.publish([SystemEvent(type="order.failed", source="shop", subject="s", data={"customer": "bob"}) for _ in range(3)])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             async for composite in bus.subscribe("mplp.composite.events", since="beginning"):
                 if composite.group_key["data.customer"] == "bob":
                     break

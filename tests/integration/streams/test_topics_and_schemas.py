@@ -39,7 +39,7 @@ async def test_apply_creates_the_catalogue_as_it_says_and_a_second_time_nothing(
 
 async def until_config(admin: AIOKafkaAdminClient, topic: str, setting: str, value: str) -> None:
     """Brokers learn of a change from the controller a moment after it is acknowledged."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while (await read_configs(admin, [topic]))[topic][setting].value != value:
             await asyncio.sleep(0.02)
 

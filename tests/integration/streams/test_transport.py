@@ -60,7 +60,7 @@ async def test_every_record_arrives_once_in_order_and_is_committed(kafka: Kafka,
     app = new_app(kafka.settings, group=group)
     add_agent(app, [topic], handle, pytest.fail, "all")
     async with running(app):
-        await asyncio.wait_for(complete.wait(), 30)
+        await asyncio.wait_for(complete.wait(), 120)
     assert seen == {0: list(range(RECORDS // 2)), 1: list(range(RECORDS // 2))}
     assert len(chunks) < RECORDS / 100  # whole fetches, not single records
     assert await committed(kafka, group, topic) == {0: RECORDS // 2, 1: RECORDS // 2}
@@ -81,7 +81,7 @@ async def test_an_exception_acknowledges_nothing_and_the_chunk_comes_again(kafka
     app = new_app(kafka.settings, group=group)
     add_agent(app, [topic], raise_in_the_middle, failures.put_nowait, "raise")
     async with running(app):
-        assert isinstance(await asyncio.wait_for(failures.get(), 30), ValueError)
+        assert isinstance(await asyncio.wait_for(failures.get(), 120), ValueError)
         # Long enough for commits, and for Faust to start the agent again, which must find nothing to do or raise again.
         await asyncio.sleep(2.5)
     first = await committed(kafka, group, topic)
@@ -99,7 +99,7 @@ async def test_an_exception_acknowledges_nothing_and_the_chunk_comes_again(kafka
     app = new_app(kafka.settings, group=group)
     add_agent(app, [topic], handle, pytest.fail, "again")
     async with running(app):
-        await asyncio.wait_for(complete.wait(), 30)
+        await asyncio.wait_for(complete.wait(), 120)
     assert await committed(kafka, group, topic) == {0: RECORDS // 2, 1: RECORDS // 2}
 
 
@@ -122,7 +122,7 @@ async def test_what_was_fetched_before_anything_was_committed_is_fetched_again(k
             await asyncio.sleep(0.01)
         await consumer_of(app).perform_seek()  # what Faust does at a rebalance
         release.set()
-        await asyncio.wait_for(complete.wait(), 30)
+        await asyncio.wait_for(complete.wait(), 120)
     assert sessions[max(sessions)] == list(range(RECORDS // 2))
     assert (await committed(kafka, group, topic))[0] == RECORDS // 2
 
@@ -150,5 +150,5 @@ async def test_a_slow_chunk_holds_back_the_commit_of_its_partition_only(kafka: K
         await asyncio.sleep(1.5)
         assert (await committed(kafka, group, topic))[0] == 0
         release.set()
-        await asyncio.wait_for(other.wait(), 30)
+        await asyncio.wait_for(other.wait(), 120)
     assert await committed(kafka, group, topic) == {0: RECORDS // 2, 1: RECORDS // 2}

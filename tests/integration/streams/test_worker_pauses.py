@@ -45,7 +45,7 @@ async def test_what_came_while_a_worker_was_stopped_is_not_late(settings: Settin
             await asyncio.sleep(1.0)
         process.signal(signal.SIGCONT)
         said: set[str] = set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             async for delivered in bus.read(COMPOSITES, since="beginning"):
                 said.add(delivered.record.group_key["data.customer"])  # type: ignore[attr-defined]
                 if said >= set(during):

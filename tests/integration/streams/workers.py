@@ -16,7 +16,7 @@ from streams.records import CompositeEvent
 from streams.settings import Settings
 from streams.topics import COMPOSITES
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 
 
 class WorkerProcess:
@@ -56,7 +56,7 @@ class WorkerProcess:
 
     async def wait(self) -> int:
         assert self._process is not None
-        return await asyncio.wait_for(self._process.wait(), 30)
+        return await asyncio.wait_for(self._process.wait(), 120)
 
     async def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -94,7 +94,7 @@ async def composites(bus: Bus) -> list[CompositeEvent]:
     return [delivered.record async for delivered in bus.read(COMPOSITES, since="beginning", until_end=True)]
 
 
-async def wait_for_composites(bus: Bus, count: int, timeout: float = 60.0) -> list[CompositeEvent]:
+async def wait_for_composites(bus: Bus, count: int, timeout: float = 180.0) -> list[CompositeEvent]:
     """Waits until there are at least `count`."""
     async with asyncio.timeout(timeout):
         found: list[CompositeEvent] = []

@@ -14,7 +14,7 @@ from services.gateway.app import create_app
 from services.gateway.memory import Memory, MemoryHistory, MemoryLive, MemoryRows
 from services.gateway.ports import Item
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Caller:
