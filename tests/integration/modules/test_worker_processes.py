@@ -123,7 +123,7 @@ async def test_a_silent_operation_is_tried_again_and_the_silent_one_ends(setting
     assert execution["output"]["dig"]["begun_at"] == 3
     assert given_up == [started["execution_id"]]
     (retried,) = [each for each in transitions if each.type == "step.retried"]
-    assert retried.data["error"]["message"] == "The attempt gave no heartbeat for 4000ms."
+    assert retried.data["error"]["message"] == "The attempt gave no heartbeat for 4s."
 
 
 async def test_a_process_that_is_told_to_end_finishes_what_runs_takes_no_more_and_unregisters(settings: Settings, bus: Bus) -> None:
