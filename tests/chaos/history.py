@@ -1,5 +1,6 @@
 """The history under fire: the sink's process is killed, stopped and continued, the broker restarted, the log of blocks lost, ClickHouse
-away, a second gateway fights for the work, zombies write into the logs, all of it under load. `mplp history verify` says `exact`.
+away, a second gateway fights for the work, zombies write into the logs, all of it under load and while questions are asked. The tables
+agree with an account kept outside of the product, and `history verify` says `exact`.
 
 `make chaos-history`, or `python -m tests.chaos.history [--kills 50] [--seed N] [--faults zombie,…] [--server]`. With `--server` the
 tables are on a ClickHouse server (the engine behind ClickHouse's HTTP protocol), and ClickHouse goes away, and a second gateway comes, too.
@@ -11,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
 import sys
@@ -22,186 +22,207 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from streams import SystemEvent, connect
-from streams.codec.avro import headers_of
-from streams.codec.registry import connect_codec
-from streams.kafka import Kafka
-from streams.records import WorkflowTransition
-from streams.settings import Settings
-from streams.topics import BLOCKS, TRANSITIONS
-from tests.chaos.__main__ import ROOT, say
-from tests.clickhouse_http.process import ClickHouseServer
+from streams.log.rule import FENCED, type_and_epoch
+from streams.records import Block, Inserted
+from streams.topics import BLOCKS
+from tests.chaos.__main__ import say
+from tests.chaos.history_stage import ANSWERS_S, Stage, places_twice, stage
+from tests.chaos.history_traffic import GARBAGE, REPEAT, VOID, Traffic
 
-#: What happens in a round, besides kills.
-EMBEDDED, SERVER = ("zombie", "replay", "broker"), ("away", "fight")
-#: How long a stopped gateway sleeps, how long ClickHouse is away (seconds).
-ASLEEP_S, AWAY_S = 8.0, 60.0
-#: How long a verification may be tried until the gateway answers, seconds.
-ANSWERS_S = 120.0
-BATCH = 40
+#: What happens in a run, besides kills.
+EMBEDDED, SERVER = ("zombie", "replay", "broker", "sleeper"), ("zombie", "replay", "broker", "away", "fight", "sleeper")
+#: How long a stopped gateway sleeps, one that sleeps for longer than an insert may wait, and how long ClickHouse is away (seconds).
+ASLEEP_S, LONG_S, AWAY_S = 9.0, 70.0, 60.0
+#: Kills between two verifications.
+VERIFY_EVERY = 10
+#: How long a gateway lives at most that is killed while it starts, and one that has begun to answer, seconds.
+YOUNG_S, WORKING_S = 4.0, 1.5
+#: Rows of one answer.
+PAGE = 20_000
+RUNNING_INSERTS = "SELECT count() FROM system.processes WHERE query ILIKE '%INSERT INTO%' AND query NOT ILIKE '%system.processes%'"
+IDS = "SELECT id, _partition AS p, _offset AS o FROM system_events WHERE source = 'chaos' AND (p, o) > {} ORDER BY p, o LIMIT {}"
 
 
 @dataclass(slots=True)
 class Fire:
-    """A running product and what is done to it."""
+    """What is done to a stage, and what was seen."""
 
-    data_dir: Path
+    stage: Stage
     chance: random.Random
-    environment: dict[str, str]
     away_s: float
-    server: ClickHouseServer | None = None
-    sent: int = 0
-    voids: int = 0
     done: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    cut: int = 0  #: blocks whose sink died between their decision and the note that they are in
+    questions: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def settings(self) -> Settings:
-        """As they are now: a restarted process may have another port."""
-        return Settings(data_dir=self.data_dir)
-
-    async def mplp(self, *arguments: str) -> tuple[int, str, str]:
-        """Runs a command: exit code, what it says, and what it tells."""
-        command = [sys.executable, "-m", "services.cli", *arguments]
-        process = await asyncio.create_subprocess_exec(
-            *command, env=self.environment, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        out, told = await process.communicate()
-        return process.returncode or 0, out.decode(), told.decode()
-
-    def pid(self, name: str) -> int | None:
-        """The process whose name begins so, if it lives."""
-        found = [entry["pid"] for entry in self.settings.run_info().get("processes", ()) if entry["name"].startswith(name)]
-        return found[0] if found and found[0] else None
-
-    def signal(self, name: str, number: signal.Signals) -> int | None:
-        """Sends a signal to a process."""
-        pid = self.pid(name)
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        return pid
-
-    async def load(self) -> None:
-        """Events, and now and then what a zombie writes into a log: an event of an epoch long gone."""
-        kafka = Kafka(self.settings)
-        codec = await connect_codec(kafka)
-        async with connect(self.settings) as bus, kafka.producer() as producer:
-            while not self.over.is_set():
-                with contextlib.suppress(Exception):  # the broker is away: nothing was acknowledged, and nothing is counted
-                    await bus.publish(
-                        SystemEvent(type=f"chaos.{n % 5}", source="chaos", subject=f"s{n % 97}", data={"n": n, "text": "x" * (n % 200)})
-                        for n in range(self.sent, self.sent + BATCH)
-                    )
-                    self.sent += BATCH
-                    void = WorkflowTransition(
-                        type="step.started", execution_id="zombie", workflow_id="w", status="running", aggregate_id="zombie", sequence=1,
-                        epoch=0,
-                    )  # fmt: skip
-                    topic = kafka.names.physical(TRANSITIONS)
-                    await producer.send_and_wait(
-                        topic, codec.encode(void), key=b"zombie", headers=headers_of(void), partition=self.voids % 4
-                    )
-                    self.voids += 1
-                await asyncio.sleep(0.05)
+    async def ask_on(self) -> None:
+        """Questions all the time: each makes the sink cut its blocks at once. No place may ever be there twice."""
+        http = self.stage.gateway.http
+        while not self.over.is_set():
+            with contextlib.suppress(httpx.HTTPError):
+                sql = places_twice() if self.questions % 10 == 0 else "SELECT count() FROM system_events"
+                answer = await http.post("/v1/query", json={"sql": sql})
+                if answer.status_code == httpx.codes.OK:
+                    self.questions += 1
+                    rows = answer.json()
+                    twice = (rows if isinstance(rows, list) else rows["rows"])[0].get("twice", 0)
+                    self.wrong += [f"{twice} rows are there twice, after {dict(self.done)}"] if twice else []
+            await asyncio.sleep(self.chance.uniform(0.05, 0.5))
 
     async def suffer(self, fault: str) -> None:
         """One fault, at a random moment."""
-        await asyncio.sleep(self.chance.uniform(0.3, 2.5))
+        gateway, server = self.stage.gateway, self.stage.server
+        if self.chance.random() < 0.7:
+            await gateway.rows("SELECT 1")
+            await asyncio.sleep(self.chance.uniform(0.0, WORKING_S))
+        else:
+            await asyncio.sleep(self.chance.uniform(0.0, YOUNG_S))
         self.done[fault] += 1
         match fault:
             case "kill":
-                self.signal("gateway", signal.SIGKILL)
-                await self.reborn()
-            case "zombie":
-                self.signal("gateway", signal.SIGSTOP)
-                await asyncio.sleep(ASLEEP_S)
-                self.signal("gateway", signal.SIGCONT)
+                await gateway.kill()
+            case "zombie" | "sleeper":
+                gateway.signal(signal.SIGSTOP)
+                await asyncio.sleep(LONG_S if fault == "sleeper" else ASLEEP_S)
+                gateway.signal(signal.SIGCONT)
             case "broker":
-                self.signal("kafka", signal.SIGKILL)
-                await asyncio.sleep(3)
+                await self.stage.restart_broker(self.chance.uniform(0.5, 5.0))
             case "replay":
                 await self._lose_blocks()
             case "away":
-                assert self.server is not None
-                await self.server.kill()
+                assert server is not None
+                await server.kill()
                 await asyncio.sleep(self.away_s)
-                await self.server.start()
+                await server.start()
             case "fight":
                 await self._fight()
-
-    async def reborn(self) -> None:
-        """Waits until the supervisor has started the gateway again."""
-        before, until_s = self.pid("gateway"), time.monotonic() + ANSWERS_S
-        while time.monotonic() < until_s and (self.pid("gateway") in (None, before)):
-            await asyncio.sleep(0.1)
+            case _:
+                raise SystemExit(f"There is no fault {fault}.")
 
     async def _lose_blocks(self) -> None:
-        """The log of blocks is gone, and the sink dies: its successor knows only the tables."""
-        kafka = Kafka(self.settings)
+        """The log of blocks is gone, and the sink dies: its successor knows only the tables, and offers them what they have."""
+        kafka = self.stage.kafka
         topic = kafka.names.physical(BLOCKS)
-        async with kafka.consumer() as consumer, kafka.admin() as admin:
-            cluster = await consumer._client.fetch_all_metadata()
-            ends = await consumer.end_offsets([TopicPartition(topic, number) for number in cluster.partitions_for_topic(topic)])
-            self.signal("gateway", signal.SIGKILL)
+        async with self.stage.gateway.down(), kafka.consumer() as consumer, kafka.admin() as admin:
+            await self._count_cut()
+            if self.stage.server is not None:
+                await asyncio.to_thread(self._inserts_ended)
+            ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(kafka.settings.partitions)])
             await admin.delete_records({tp: RecordsToDelete(before_offset=end) for tp, end in ends.items()})
-        await self.reborn()
+
+    def _inserts_ended(self) -> None:
+        """Without a log of blocks nobody knows of an insert that is still under way."""
+        assert self.stage.server is not None
+        client = self.stage.server.client()
+        until_s = time.monotonic() + ANSWERS_S
+        while client.query(RUNNING_INSERTS).result_rows[0][0]:
+            if time.monotonic() > until_s:
+                raise RuntimeError("An insert does not end.")
+            time.sleep(0.1)
+        client.close()
 
     async def _fight(self) -> None:
-        """A second gateway on the same server for a while, killed at a random moment."""
-        environment = {**self.environment, "MPLP_HTTP_PORT": "0", "MPLP_KAFKA_BOOTSTRAP": self.settings.bootstrap_servers()}
-        command = [sys.executable, "-m", "services.processes.gateway"]
-        with (self.data_dir / "logs" / "second-gateway.log").open("ab") as log:
-            second = await asyncio.create_subprocess_exec(
-                *command, env=environment, cwd=ROOT, stdout=log, stderr=log, stdin=asyncio.subprocess.PIPE
-            )
-        await asyncio.sleep(self.chance.uniform(6.0, 12.0))
-        second.kill()
-        await second.wait()
+        """A second gateway takes a share; then the first is stopped until the other has all of it, and wakes up beside it."""
+        gateway = self.stage.gateway
+        async with self.stage.another() as other:
+            await other.rows("SELECT 1")
+            await asyncio.sleep(self.chance.uniform(0.0, 5.0))
+            gateway.signal(signal.SIGSTOP)
+            await asyncio.sleep(ASLEEP_S)
+            gateway.signal(signal.SIGCONT)
+            await asyncio.sleep(self.chance.uniform(0.0, 5.0))
 
-    async def verify(self) -> dict[str, Any]:
-        """What `mplp history verify` says, as soon as the gateway answers."""
-        until_s = time.monotonic() + ANSWERS_S
-        while True:
-            code, out, told = await self.mplp("history", "verify", "--json", "--timeout", "60s")
-            if code in (0, 1) and "partitions" in out:
-                return dict(json.loads(out))
-            if time.monotonic() > until_s:
-                raise RuntimeError(f"no verification: exit {code}\n{out}\n{told}")
-            await asyncio.sleep(1)
+    async def judge(self, after: str) -> dict[str, Any]:
+        """A whole verification."""
+        report = await self.stage.gateway.verified()
+        took = f"{report['offsets']:,} offsets in {report['seconds']:.1f} s"
+        say(f"{sum(self.done.values())} done, after {after}: {report['verdict']}, {took}")
+        if not report["exact"]:
+            self.wrong.append(f"after {after}: {json.dumps(report)[:3000]}")
+        return report
+
+    async def _count_cut(self) -> None:
+        """Reads the log of blocks: what was decided and not noted when the next owner came."""
+        kafka, codec = self.stage.kafka, self.stage.codec
+        places = [TopicPartition(kafka.names.physical(BLOCKS), number) for number in range(kafka.settings.partitions)]
+        async with kafka.consumer() as consumer:
+            consumer.assign(places)
+            ends = await consumer.end_offsets(places)
+            pending: dict[TopicPartition, set[tuple[str, int, int]]] = {place: set() for place in places}
+            while any([await consumer.position(place) < end for place, end in ends.items()]):
+                for place, records in (await consumer.getmany(timeout_ms=200)).items():
+                    for record in records:
+                        if type_and_epoch(record.headers)[0] == FENCED:
+                            self.cut += len(pending[place])
+                            pending[place].clear()
+                            continue
+                        match codec.decode(record.value):
+                            case Block(topic=topic, partition=number, first_offset=first):
+                                pending[place].add((topic, number, first))
+                            case Inserted(topic=topic, partition=number, first_offset=first):
+                                pending[place].discard((topic, number, first))
 
 
-async def run(fire: Fire, faults: list[str], verify_every: int) -> list[dict[str, Any]]:
-    """All faults under load; the reports that are not exact, and the last one."""
-    loading = asyncio.create_task(fire.load())
-    wrong = []
+async def burn(fire: Fire, faults: list[str], traffic: Traffic) -> dict[str, Any]:
+    """All faults under load; the last verification, when everything has come to rest."""
+    tasks = [asyncio.create_task(fire.ask_on()), asyncio.create_task(traffic.run())]
     try:
         for number, fault in enumerate(faults, start=1):
             await fire.suffer(fault)
-            if number % verify_every == 0 or fault not in ("kill",):
-                report = await fire.verify()
-                say(f"{number}/{len(faults)} after {fault}: {report['verdict']}, {report['offsets']:,} offsets, {fire.sent:,} events sent")
-                wrong += [{**report, "after": fault}] if not report["exact"] else []
+            if number % VERIFY_EVERY == 0 or fault != "kill":
+                await fire.judge(fault)
+            for task in tasks:
+                if task.done():
+                    task.result()
     finally:
         fire.over.set()
-        await loading
-    last = await fire.verify()
-    return [*wrong, last]
+        traffic.over.set()
+        await asyncio.gather(*tasks)
+    await fire._count_cut()
+    return await fire.judge("everything")
 
 
-async def counted(fire: Fire) -> dict[str, int]:
-    """What the tables say of what was sent: events, different ones, and those that zombies wrote."""
-    sql = (
-        "SELECT countIf(source = 'chaos') AS events, uniqExactIf(id, source = 'chaos') AS ids, "
-        "(SELECT count() FROM log_records WHERE kind = 'void' AND type = 'step.started') AS voids FROM system_events"
+async def counted(fire: Fire) -> tuple[Counter[str], list[str]]:
+    """What the tables have of what was written: rows by where they have to be, and the ids of the events."""
+    gateway = fire.stage.gateway
+    kinds = ", ".join(f"'{kind}'" for kind in (VOID, REPEAT, GARBAGE))
+    rows = await gateway.rows(
+        "SELECT 'system_events' AS target, count() AS n FROM system_events WHERE source = 'chaos' "
+        "UNION ALL SELECT 'workflow_transitions', count() FROM workflow_transitions "
+        "UNION ALL SELECT 'dead_letters', count() FROM dead_letters "
+        f"UNION ALL SELECT kind, count() FROM log_records WHERE kind IN ({kinds}) GROUP BY kind"
     )
-    code, out, told = await fire.mplp("query", sql, "--json")
-    if code:
-        raise RuntimeError(told)
-    return dict(json.loads(out)[0])
+    ids: list[str] = []
+    at = (-1, -1)
+    while True:
+        page = await gateway.rows(IDS.format(at, PAGE))
+        if not page:
+            return Counter({str(row["target"]): int(row["n"]) for row in rows if int(row["n"])}), ids
+        ids += [str(row["id"]) for row in page]
+        at = (int(page[-1]["p"]), int(page[-1]["o"]))
+
+
+async def run(folder: Path, chance: random.Random, faults: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """A whole run; what was done, and what was seen."""
+    began_s = time.monotonic()
+    async with stage(folder, server=options.server) as under:
+        fire = Fire(under, chance, options.away)
+        traffic = Traffic(under.kafka, under.codec, random.Random(chance.random()))
+        last = await burn(fire, faults, traffic)
+        found, ids = await counted(fire)
+    account = traffic.account
+    wrong = [*fire.wrong, *account.faults(found, ids)]
+    return {
+        "exact": not wrong, "seconds": round(time.monotonic() - began_s, 1), "server": options.server, "faults": dict(fire.done),
+        "starts": under.gateway.starts, "blocks_cut_off": fire.cut, "questions_answered": fire.questions, "sent": dict(account.sent),
+        "in_doubt": dict(account.doubtful), "found": dict(found), "offsets": last["offsets"], "rows": last["rows"],
+        "log_records": last["log_records"], "wrong": wrong[:10],
+    }  # fmt: skip
 
 
 def main() -> int:
@@ -209,49 +230,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--faults", default=None, help="besides kills: zombie, replay, broker; on a server also away, fight")
-    parser.add_argument("--verify-every", type=int, default=10, help="kills between two verifications")
+    parser.add_argument("--faults", default=None, help="besides kills: zombie, sleeper, replay, broker; on a server also away, fight")
     parser.add_argument("--away", type=float, default=AWAY_S, help="seconds without ClickHouse")
     parser.add_argument("--server", action="store_true", help="on a ClickHouse server instead of embedded")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
-    others = EMBEDDED + (SERVER if options.server else ()) if options.faults is None else tuple(filter(None, options.faults.split(",")))
+    others = (SERVER if options.server else EMBEDDED) if options.faults is None else tuple(filter(None, options.faults.split(",")))
     chance = random.Random(seed)
     faults = ["kill"] * options.kills + list(others)
     chance.shuffle(faults)
     say(f"seed {seed}: {' '.join(faults)}")
     with tempfile.TemporaryDirectory(prefix="mplp-chaos-history-") as folder:
-        report = asyncio.run(_all(Path(folder), chance, faults, options))
+        report = asyncio.run(run(Path(folder), chance, faults, options))
     sys.stdout.write(json.dumps({"seed": seed, **report}, indent=2) + "\n")
     return 0 if report["exact"] else 1
-
-
-async def _all(folder: Path, chance: random.Random, faults: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    server = ClickHouseServer(folder / "server") if options.server else None
-    if server is not None:
-        await server.start()
-    data_dir = folder / "data"
-    environment = {**os.environ, "MPLP_DATA_DIR": str(data_dir), "MPLP_HTTP_PORT": "0", "MPLP_KAFKA_PORT": "0"}
-    environment |= {"MPLP_CLICKHOUSE_URL": server.url} if server is not None else {}
-    fire = Fire(data_dir, chance, environment, options.away, server)
-    began_s = time.monotonic()
-    try:
-        code, _, told = await fire.mplp("up", "--detach")
-        if code:
-            raise RuntimeError(told)
-        reports = await run(fire, faults, options.verify_every)
-        found = await counted(fire)
-        await fire.mplp("down")
-    finally:
-        if server is not None:
-            await server.kill()
-    last = reports[-1]
-    right = found["events"] >= fire.sent and found["events"] == found["ids"] and found["voids"] >= fire.voids > 0
-    return {
-        "exact": right and all(report["exact"] for report in reports), "seconds": round(time.monotonic() - began_s, 1),
-        "faults": dict(fire.done), "sent": fire.sent, "voids": fire.voids, "counted": found, "offsets": last["offsets"],
-        "rows": last["rows"], "log_records": last["log_records"], "wrong": [report for report in reports if not report["exact"]][:5],
-    }  # fmt: skip
 
 
 if __name__ == "__main__":
