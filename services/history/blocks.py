@@ -42,9 +42,10 @@ class Span:
         return self.end - self.first
 
 
-def token(span: Span, table: str, month: int) -> str:
-    """What ClickHouse recognises the insert by."""
-    return f"{span.topic}/{span.partition}/{span.first}/{span.end}/{table}/{month}" + (f"/{span.salt}" if span.salt else "")
+def token(span: Span, table: str, month: int, again: int = 0) -> str:
+    """What ClickHouse recognises the insert by. `again`: how many tokens of it were seen to be remembered without their rows."""
+    found = f"{span.topic}/{span.partition}/{span.first}/{span.end}/{table}/{month}" + (f"/{span.salt}" if span.salt else "")
+    return f"{found}/again-{again}" if again else found
 
 
 def unit_of(topic: str, partition: int, units: int) -> int:
@@ -66,9 +67,10 @@ def block_record(span: Span, *, history: str, epoch: int, time: datetime, source
 
 def inserted_record(span: Span, *, history: str, rows: int, epoch: int, time: datetime, source: str) -> Inserted:
     """The note that a block is in ClickHouse."""
+    data = {"history": history, "topic_id": span.topic_id}
     return Inserted(
         id=derived_id("inserted", span.topic, span.partition, span.first, span.end, epoch), type=BLOCK_INSERTED, source=source,
-        subject=span.topic, time=time, data={"history": history}, topic=span.topic, partition=span.partition, first_offset=span.first,
+        subject=span.topic, time=time, data=data, topic=span.topic, partition=span.partition, first_offset=span.first,
         end_offset=span.end, epoch=epoch, rows=rows,
     )  # fmt: skip
 

@@ -33,6 +33,8 @@ FOLDER = "clickhouse"
 
 #: Codes of ClickHouse that say that the server cannot do it now, not that the question is wrong.
 _UNAVAILABLE_CODES = frozenset({209, 210, 236, 242, 243, 279, 425, 999})
+#: Codes that say that a statement is accepted and goes on by itself: a replica is down, or a server of the cluster has not answered yet.
+_GOES_ON_CODES = frozenset({341, 159})
 
 
 def open_client(settings: Settings, *, database: str | None, session: dict[str, Any]) -> Client:
@@ -104,6 +106,11 @@ def is_unavailable(error: Exception) -> bool:
     if isinstance(error, OperationalError | OSError) and not isinstance(error, DatabaseError):
         return True
     return isinstance(error, ClickHouseError) and error_code(error) in _UNAVAILABLE_CODES
+
+
+def goes_on(error: Exception) -> bool:
+    """Whether a change of a cluster's tables is accepted, and what is still to be done of it is done without us."""
+    return isinstance(error, ClickHouseError) and error_code(error) in _GOES_ON_CODES
 
 
 def error_code(error: Exception) -> int:

@@ -12,10 +12,12 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.history import erase_sql as sql
 from services.history.cluster import for_cluster
-from services.history.engine import Connections, is_unavailable, open_client, unavailable
+from services.history.engine import Connections, goes_on, is_unavailable, open_client, unavailable
 from services.history.erase_sql import Hit
 from services.history.erasures import Erasure, portions
 from services.history.insert import quoted
+from services.history.made import make
+from services.history.replicas import see_all
 from services.history.store import History
 from services.history.tables import all_tables
 from streams.errors import Defect, Unavailable
@@ -34,7 +36,7 @@ class ErasedTables:
     """The tables under an erasure, over a connection of its own."""
 
     def __init__(self, history: History) -> None:
-        settings = history.settings
+        settings = self._settings = history.settings
         self._cluster = settings.clickhouse_cluster
         self._connections = Connections(
             partial(open_client, settings, database=settings.clickhouse_database, session=dict(sql.SETTINGS)), size=1, name="history-erase"
@@ -46,11 +48,13 @@ class ErasedTables:
 
     async def hits(self, queries: Sequence[str]) -> list[Hit]:
         """The rows that queries of `erase_sql` find."""
+        await self._run(lambda client: see_all(client, self._settings))
         return [sql.hit(row) for query in queries for row in await self._rows(query)]
 
     async def erase(self, erasure: Erasure, done: Callable[[int], None]) -> None:
         """Takes the payloads out of all tables that have them. Repeated it changes nothing.
 
+        On a cluster it ends when no replica that is up has them; one that is down does the same when it is back, before it takes part.
         Raises `Defect` (`history.erase`) if ClickHouse cannot do it, `Unavailable`.
         """
         count = 0
@@ -69,6 +73,7 @@ class ErasedTables:
 
     async def _erase(self, table: str, name: str, where: str) -> None:
         for pause_s in (*RETRIES_S, None):
+            await self._run(lambda client: see_all(client, self._settings, [name]))
             if not int((await self._rows(sql.left(table, name, where)))[0][0]):
                 return
             try:
@@ -76,7 +81,7 @@ class ErasedTables:
                 for column, expression in await self._rows(sql.derived_columns(name)):
                     await self._command(sql.derive(name, str(column), str(expression), table, where), name)
             except Unavailable:
-                # A large table takes longer than a connection waits: it goes on in the server.
+                # A large table takes longer than a connection waits, a replica may be down: it goes on in the servers.
                 if pause_s is None:
                     raise
                 await asyncio.sleep(pause_s)
@@ -84,12 +89,12 @@ class ErasedTables:
 
     async def noted(self) -> frozenset[str]:
         """The erasures that are done in this database."""
-        await self._command(_NOTED, "erasures_done")
+        await self._run(lambda client: make(client, _NOTED, self._cluster))
         return frozenset(str(id_) for (id_,) in await self._rows("SELECT id FROM erasures_done"))
 
     async def note(self, erasure: str) -> None:
         """Notes that an erasure is done."""
-        await self._command(_NOTED, "erasures_done")
+        await self._run(lambda client: make(client, _NOTED, self._cluster))
         settings = f"async_insert = 0, insert_deduplicate = 1, insert_deduplication_token = {quoted(erasure)}"
         await self._command(f"INSERT INTO erasures_done (id) SETTINGS {settings} VALUES ({quoted(erasure)})", "erasures_done")
 
@@ -105,6 +110,8 @@ class ErasedTables:
             try:
                 client.command(for_cluster(statement, self._cluster))
             except ClickHouseError as error:
+                if goes_on(error):
+                    raise unavailable(error) from error
                 if not is_unavailable(error):
                     client.command(for_cluster(sql.give_up(table), self._cluster))
                 raise

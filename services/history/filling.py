@@ -17,6 +17,7 @@ from services.history.container import Row
 from services.history.engine import Connections, error_code, is_unavailable, unavailable
 from services.history.made import make
 from services.history.ports import BlockRefused, Incarnation, Kept, Place
+from services.history.replicas import see_all
 from services.history.rows import REPEAT_WINDOW_OFFSETS, by_month
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS, all_tables
 from streams.errors import Unavailable
@@ -46,18 +47,21 @@ class Filling:
 
         def work(client: Client) -> str:
             make(client, _IDENTITY, self._settings.clickhouse_cluster)
-            if not (found := client.query(_IDENTITY_OF).result_rows):
-                # The token is the same for everyone: of several who draw one at the same time, one comes first.
-                settings = "async_insert = 0, insert_deduplicate = 1, insert_deduplication_token = 'identity'"
-                client.command(f"INSERT INTO identity (id) SETTINGS {settings} VALUES ('{uuid.uuid4()}')")
-                found = client.query(_IDENTITY_OF).result_rows
+            found = client.query(_IDENTITY_OF).result_rows
+            # A token is the same for everyone: of several who draw one at the same time, one comes first. An engine that was killed may
+            # remember one without its row.
+            for token_ in ("identity", "identity/again-1", "identity/again-2"):
+                if not found:
+                    settings = f"async_insert = 0, insert_deduplicate = 1, insert_deduplication_token = '{token_}'"
+                    client.command(f"INSERT INTO identity (id) SETTINGS {settings} VALUES ('{uuid.uuid4()}')")
+                    found = client.query(_IDENTITY_OF).result_rows
             if not found:
                 raise Unavailable("history.unavailable", "A replica does not know yet which history it is.")
             return str(found[0][0])
 
         return await self._asking(work)
 
-    async def insert(self, span: Span, table: str, rows: Sequence[Row], *, within_s: float) -> None:
+    async def insert(self, span: Span, table: str, rows: Sequence[Row], *, within_s: float, again: int = 0) -> None:
         """See `ports.Tables`: one insert per month."""
         topic = self._settings.names.logical(span.topic)
         begun_s = time.monotonic()
@@ -68,7 +72,7 @@ class Filling:
                 if left_s <= 0:
                     raise Unavailable("history.late", "An insert had to wait for so long that its block may be somebody else's.")
                 one = inserts.Insert(
-                    table=table, topic=topic, partition=span.partition, token=token(span, table, month), rows=some,
+                    table=table, topic=topic, partition=span.partition, token=token(span, table, month, again), rows=some,
                     deadline_ms=None if self._embedded else self._server_ms(client, left_s),
                     quorum=bool(self._settings.clickhouse_cluster),
                 )  # fmt: skip
@@ -105,7 +109,7 @@ class Filling:
         physical = {self._settings.names.logical(topic): topic for topic in topics}
 
         def work(client: Client) -> dict[Place, Kept]:
-            self._see_all(client)
+            see_all(client, self._settings)
             rows = client.query(sql, parameters={"topics": sorted(physical)}).result_rows
             return {(physical[topic], int(number)): Kept(first=int(first), last=int(last)) for topic, number, first, last in rows}
 
@@ -149,16 +153,10 @@ class Filling:
         parameters = {"topic": self._settings.names.logical(topic), "partition": partition, "first": first, "end": end}
 
         def work(client: Client) -> list[tuple[Any, ...]]:
-            self._see_all(client)
+            see_all(client, self._settings)
             return [tuple(row) for row in client.query(sql, parameters=parameters).result_rows]
 
         return await self._asking(work)
-
-    def _see_all(self, client: Client) -> None:
-        """A replica may be behind: what another has acknowledged must be seen here before anything is decided by what there is."""
-        if self._settings.clickhouse_cluster:
-            for table in all_tables():
-                client.command(f"SYSTEM SYNC REPLICA {self._settings.clickhouse_database}.{table} LIGHTWEIGHT")
 
     async def _asking(self, work: Callable[[Client], T]) -> T:
         """Runs a question of the sink. Raises `Unavailable`, whatever the reason: it is asked again."""

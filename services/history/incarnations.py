@@ -69,5 +69,5 @@ def set_aside(client: Client, place: Place, incarnation: Incarnation, cluster: s
             f"INSERT INTO {table} (_topic, {listed(columns)}) SETTINGS {_MOVE_SETTINGS}, {ALLOW_TIMES} "
             f"SELECT {quoted(aside)}, * FROM (SELECT {listed(columns)} FROM {table} WHERE {here} AND _offset NOT IN ({moved}))"
         )
-        client.command(for_cluster(f"ALTER TABLE {table} DELETE WHERE {here}", cluster) + " SETTINGS mutations_sync = 2")
+        client.command(for_cluster(f"ALTER TABLE {table} DELETE WHERE {here} SETTINGS mutations_sync = 2", cluster))
     return aside

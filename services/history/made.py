@@ -6,7 +6,7 @@ import re
 
 from clickhouse_connect.driver.client import Client
 
-from services.history.cluster import for_cluster
+from services.history.cluster import UNHURRIED, for_cluster
 
 _WHAT = re.compile(r"CREATE\s+(DATABASE|TABLE)\s+IF\s+NOT\s+EXISTS\s+(\w+)")
 
@@ -16,4 +16,4 @@ def make(client: Client, statement: str, cluster: str) -> None:
     found = _WHAT.match(statement)
     if cluster and found is not None and int(str(client.command(f"EXISTS {found[1]} {found[2]}"))):
         return
-    client.command(for_cluster(statement, cluster))
+    client.command(for_cluster(statement, cluster), settings=dict(UNHURRIED) if cluster else None)

@@ -95,9 +95,10 @@ class Tables(Protocol):
     async def identity(self) -> str:
         """Which history it is: stays the same as long as the database does."""
 
-    async def insert(self, span: Span, table: str, rows: Sequence[Row], *, within_s: float) -> None:
+    async def insert(self, span: Span, table: str, rows: Sequence[Row], *, within_s: float, again: int = 0) -> None:
         """Inserts a block's rows of one table; repeats change nothing. It does not begin later than `within_s` from now.
 
+        `again`: how often it was seen that what succeeded was a repeat of an insert that had brought nothing; then it is another one.
         Raises `BlockRefused` if ClickHouse cannot read a body.
         """
 

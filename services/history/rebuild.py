@@ -117,7 +117,7 @@ class Rebuilder:
             reached = await self._reached(ends, ask.timeout_s)
             parts += await self._absent(old, parts)
             tables = RebuildTables(self._history, await self._tables(old, parts, ask), retained)
-            new = TableSide(new_connections, tables=tables.tables, suffix=SUFFIX, retained=retained)
+            new = TableSide(new_connections, self._history.settings, tables=tables.tables, suffix=SUFFIX, retained=retained)
             work = _Work(tables, Filler(tables, replay, old, new, topics), parts, old, new, tell)
             await work.fill({place: min(end, reached.get(place, 0)) for place, end in ends.items()})
             paused_s, kept = await to_the_end(self._swap(work, ask, erasures))

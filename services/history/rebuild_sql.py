@@ -74,14 +74,24 @@ def leftovers() -> str:
     return f"SELECT name FROM system.tables WHERE database = currentDatabase() AND endsWith(name, {quoted(SUFFIX)})"
 
 
-def drop_nothing(table: str) -> str:
+def written_within(seconds: int) -> str:
+    """How many tables and parts of a rebuild were made within so many seconds."""
+    mine = f"database = currentDatabase() AND endsWith({{}}, {quoted(SUFFIX)}) AND {{}} > now() - {seconds}"
+    tables = mine.format("name", "metadata_modification_time")
+    return (
+        f"SELECT (SELECT count() FROM system.tables WHERE {tables}) + "
+        f"(SELECT count() FROM system.parts WHERE {mine.format('table', 'modification_time')})"
+    )
+
+
+def drop_nothing(database: str, table: str) -> str:
     """Retention drops no rows of a table, until told otherwise or until the engine starts anew."""
-    return f"SYSTEM STOP TTL MERGES {table}"
+    return f"SYSTEM STOP TTL MERGES {database}.{table}"
 
 
-def drop_again(table: str) -> str:
+def drop_again(database: str, table: str) -> str:
     """Retention goes on."""
-    return f"SYSTEM START TTL MERGES {table}"
+    return f"SYSTEM START TTL MERGES {database}.{table}"
 
 
 def copy(table: str, topic: str, ranges: Mapping[int, Range], columns: Sequence[str], more: str = "") -> str | None:

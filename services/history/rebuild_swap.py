@@ -15,6 +15,8 @@ from services.history.engine import error_code
 
 #: A swap that was noted so long ago was cut off, seconds: it takes some milliseconds.
 STALE_S = 60
+#: A rebuild that has written nothing for so long is over, seconds.
+IDLE_S = 6 * 3600
 #: ClickHouse's code for a table that is not there.
 _UNKNOWN_TABLE = 60
 
@@ -37,7 +39,14 @@ def settle(client: Client, cluster: str, *, older_than_s: int = 0) -> list[str]:
     return swapped
 
 
-def tidy(client: Client, cluster: str) -> None:
-    """Drops what a rebuild left that was cut off. Blocks. Only where nobody else can be rebuilding."""
-    for (name,) in client.query(sql.leftovers()).result_rows:
-        client.command(for_cluster(sql.drop(str(name)), cluster))
+def tidy(client: Client, cluster: str, *, idle_s: int = 0) -> bool:
+    """Drops what a rebuild left that was cut off; whether nothing is left now. Blocks.
+
+    `idle_s`: only if nothing was written into it for so long; 0 only where nobody else can be rebuilding.
+    """
+    left = [str(name) for (name,) in client.query(sql.leftovers()).result_rows]
+    if not left or (idle_s and int(client.query(sql.written_within(idle_s)).result_rows[0][0])):
+        return not left
+    for name in left:
+        client.command(for_cluster(sql.drop(name), cluster))
+    return True

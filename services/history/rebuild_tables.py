@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -18,8 +19,9 @@ from services.history import rebuild_swap
 from services.history.blocks import Span, token
 from services.history.cluster import for_cluster
 from services.history.copying import columns_of
-from services.history.engine import is_unavailable, unavailable
+from services.history.engine import goes_on, is_unavailable, unavailable
 from services.history.ports import BlockRefused
+from services.history.replicas import see_all
 from services.history.retention import Retained
 from services.history.rows import Rows, by_month
 from services.history.store import History
@@ -41,6 +43,7 @@ class RebuildTables:
         self._retained = retained or Retained()
         self.tables = tuple(tables)
         self.swapped = False
+        self._settings = history.settings
         self._cluster, self._embedded = history.settings.clickhouse_cluster, history.embedded
         self._names = history.settings.names
         self._connections = history.connections("history-rebuild", size=1)
@@ -56,15 +59,17 @@ class RebuildTables:
             await self._command(sql.create(table))
             if table in self._retained.since_ms:
                 for name in (table, table + sql.SUFFIX):
-                    await self._command(sql.drop_nothing(name))
+                    await self._command(sql.drop_nothing(self._settings.clickhouse_database, name))
 
     async def drop(self) -> None:
-        """Drops everything that has the suffix."""
+        """Drops everything that has the suffix; after the swap a server that is down does it when it is back."""
         for (name,) in await self._rows(sql.leftovers()):
-            await self._command(sql.drop(str(name)))
+            with contextlib.suppress(*([Refused] if self.swapped else [])):
+                await self._command(sql.drop(str(name)))
 
     async def copy(self, topic: str, ranges: Mapping[int, Range]) -> None:
         """A topic's rows from the old tables, by partition. Not repeated when it fails: some of them may be there."""
+        await self._patiently(self._see_all)
         for table in self.tables:
             statement = sql.copy(table, topic, ranges, await self._columns(table), self._retained.condition(table))
             if statement is not None:
@@ -103,7 +108,7 @@ class RebuildTables:
                 await self._patiently(lambda client: rebuild_swap.settle(client, self._cluster))
                 self.swapped = True
                 return
-            except Unavailable:
+            except (Unavailable, Refused):
                 await asyncio.sleep(RETRIES_S[-1])
 
     async def inserts_ended(self) -> None:
@@ -122,6 +127,7 @@ class RebuildTables:
         `swapped`: the old tables have the names with the suffix by now.
         """
         place, of = (self._names.logical(span.topic), span.partition), Range(first=span.first, end=span.end)
+        await self._patiently(self._see_all)
         for table in self.tables:
             source, target = (table + sql.SUFFIX, table) if swapped else (table, table + sql.SUFFIX)
             columns = await self._columns(table)
@@ -142,9 +148,13 @@ class RebuildTables:
         try:
             for table in self.tables:
                 if table in self._retained.since_ms:
-                    await self._command(sql.drop_again(table))
+                    await self._command(sql.drop_again(self._settings.clickhouse_database, table))
         finally:
             await self._connections.close()
+
+    def _see_all(self, client: Client) -> None:
+        """What is copied here must be here: both under the names and under those with the suffix, whichever are the old ones."""
+        see_all(client, self._settings, [*self.tables, *(table + sql.SUFFIX for table in self.tables)])
 
     async def _columns(self, table: str) -> list[str]:
         return [str(name) for (name,) in await self._rows(columns_of(table))]
@@ -175,6 +185,11 @@ class RebuildTables:
         try:
             await self._connections.run(work)
         except ClickHouseError as error:
+            if goes_on(error):
+                raise Refused(
+                    "history.replica-down", f"Not every server of the cluster answers: {str(error)[:200]}",
+                    advice="Make the tables anew when all are back.",
+                ) from error  # fmt: skip
             raise unavailable(error) if is_unavailable(error) else BlockRefused(str(error)) from error
 
 

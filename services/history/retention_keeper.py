@@ -9,7 +9,8 @@ import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from services.history import retention, retention_tables
+from services.history import rebuild_sql, rebuild_swap, retention, retention_tables
+from services.history.cluster import UNHURRIED, for_cluster
 from services.history.engine import is_unavailable, unavailable
 from services.history.retention import Bound
 from services.history.store import History
@@ -39,7 +40,17 @@ class RetentionKeeper:
             held = bounds[table].why if table in bounds and lifetimes_ms.get(table, 0) > wished.get(table, 0) else ""
             lifetime_ms = lifetimes_ms.get(table)
             log.info("history.retention", table=table, lifetime=None if lifetime_ms is None else format_duration(lifetime_ms), held=held)
+        if not self._history.embedded:
+            await self._run(self._go_on)
         return changed
+
+    def _go_on(self, client: Client) -> None:
+        """A rebuild has retention stopped, until it ends. Of one that died beside a server, the server knows nothing."""
+        settings = self._history.settings
+        if rebuild_swap.tidy(client, settings.clickhouse_cluster, idle_s=rebuild_swap.IDLE_S):
+            for table in all_tables():
+                statement = for_cluster(rebuild_sql.drop_again(settings.clickhouse_database, table), settings.clickhouse_cluster)
+                client.command(statement, settings=dict(UNHURRIED) if settings.clickhouse_cluster else None)
 
     async def bounds(self) -> dict[str, Bound]:
         """What the lifetimes may not go below now."""

@@ -9,7 +9,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.history import retention
-from services.history.cluster import for_cluster
+from services.history.cluster import UNHURRIED, for_cluster
 from services.history.engine import is_unavailable, unavailable
 from services.history.retention import Retained
 from services.history.store import History
@@ -38,7 +38,7 @@ def apply(client: Client, lifetimes_ms: Mapping[str, int], cluster: str) -> list
     changed = [table for table in all_tables() if before.get(table) != lifetimes_ms.get(table)]
     for table in changed:
         for statement in retention.statements(table, lifetimes_ms.get(table)):
-            client.command(for_cluster(statement, cluster))
+            client.command(for_cluster(statement, cluster), settings=dict(UNHURRIED) if cluster else None)
     return changed
 
 

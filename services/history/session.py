@@ -114,6 +114,9 @@ class Session:
                     mine = {place: source for place, source in places.items() if unit_of(*place, self._count) == number}
                     changed |= await unit.take_in(mine)
             self._reached.forget([place for place in self._parts if place not in places])
+            if ours is not None and len(ours) < self._count:
+                # Of what is ours the units know it.
+                self._reached.are(await self._feed.topic_ids(found))
             if ours is not None:
                 changed |= await self._look_at_others(places, ours)
             if changed:
@@ -170,8 +173,10 @@ class Session:
         self._followed = {place: end for place, end in {**self._followed, **ends}.items() if place in foreign}
         if unknown:
             kept = await self._ports.tables.kept({topic for topic, _ in unknown})
+            noted = await self._ports.tables.incarnations(unknown)
             for place in unknown:
-                if place in kept:
+                # Until its owner has set them aside, rows may be of an earlier topic of the name.
+                if place in kept and (place not in noted or self._reached.is_of(place[0], noted[place].topic_id)):
                     await self._reached.inserted(place, kept[place].last + 1)
         return bool(new)
 

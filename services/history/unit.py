@@ -95,7 +95,7 @@ class Unit:
             starts = await self._feed.starts(origins)
             for place, origin in origins.items():
                 self.places[place] = await self._resume(place, sources[place], starts[place], kept.get(place), origin)
-                self._reached.begins(place, self.places[place].start)
+                self._reached.begins(place, self.places[place].start, origin.topic_id)
                 self.troubles.pop(place, None)
         return bool(origins) or gone
 
@@ -132,6 +132,8 @@ class Unit:
                 # Of the last block perhaps not all tables have their rows: it is looked over again.
                 part.known = kept.last + 1
                 part.decided = max(kept.first, part.known - BLOCK_OFFSETS_MAX)
+            # Where what is known ends, an insert may have been cut off that left its token and no row.
+            part.known = max(part.known, part.decided)
             part.epoch = await self._epoch_at(part, part.decided)
         part.read = part.start
         return part
@@ -211,12 +213,12 @@ class Unit:
         if not decided:
             part.epoch = rows.epoch_after
         span = replace(span, epoch_after=rows.epoch_after)
-        return _Built(part=part, span=span, records=records, rows=rows, decided=decided, partly=decided or span.first < part.known)
+        return _Built(part=part, span=span, records=records, rows=rows, decided=decided, partly=decided or span.first <= part.known)
 
     async def _insert(self, built: _Built) -> None:
         """Inserts a block, however long it takes. Raises `UnknownOutcome` when the hold is lost meanwhile."""
         part, span, rows, place = built.part, built.span, built.rows, (built.span.topic, built.span.partition)
-        delay, strict, partly = RETRY_S[0], False, built.partly
+        delay, strict, partly, again = RETRY_S[0], False, built.partly, 0
         if built.decided and await self._is_cut(built):
             # Its rows are others now than those of an insert that may still be under way, and no token tells that.
             await self._log.outwait()
@@ -226,8 +228,13 @@ class Unit:
                 # `log_records` comes last: it takes what the other tables refuse, and its token must stand for all of it.
                 for table in sorted(missing.tables, key=lambda name: (name == LOG_RECORDS, name)):
                     within_s = await self._log.confirm()
-                    await self._ports.tables.insert(span, table, missing.tables[table], within_s=within_s)
-                break
+                    await self._ports.tables.insert(span, table, missing.tables[table], within_s=within_s, again=again)
+                if not partly or not await self._lacks(rows, span):
+                    break
+                # MergeTree notes a token before it has the rows: an engine that was killed in between takes the next try for a repeat.
+                again += 1
+                log.warning("history.insert.token-without-rows", **_where(span), again=again)
+                continue
             except BlockRefused as error:
                 partly = True
                 if not strict:
@@ -248,6 +255,10 @@ class Unit:
         self._log.note_inserted(span, rows.count)
         part.busy, part.under_way = False, 0
         await self._reached.inserted(place, span.end)
+
+    async def _lacks(self, rows: Rows, span: Span) -> bool:
+        """Whether rows of a block that was inserted are not there."""
+        return bool(rows.without(await self._ports.tables.offsets_of(span)).tables)
 
     async def _is_cut(self, built: _Built) -> bool:
         """Whether retention has taken records of a block since it was decided."""

@@ -21,6 +21,7 @@ from services.history.engine import Connections, is_unavailable, unavailable
 from services.history.insert import texts_are_utf8
 from services.history.ports import BlockRefused
 from services.history.replay import Piece, Replay
+from services.history.replicas import see_all
 from services.history.retention import Retained
 from services.history.rows import Rows, Source
 from services.history.store import History
@@ -28,6 +29,7 @@ from services.history.tables import DEAD_LETTERS, LOG_RECORDS, Table, all_tables
 from services.history.verify_judge import Row
 from services.history.verify_sums import Range, Sum, Sums
 from streams.errors import Defect
+from streams.settings import Settings
 
 T = TypeVar("T")
 Place = tuple[str, int]  #: topic (logical name), partition
@@ -40,15 +42,19 @@ class TableSide:
     """What is in the tables. `suffix`: of the names of tables that stand for them while they are made anew."""
 
     def __init__(
-        self, connections: Connections, *, tables: Sequence[str] = (), suffix: str = "", retained: Retained = NOTHING_DROPPED
-    ) -> None:
+        self, connections: Connections, settings: Settings, *, tables: Sequence[str] = (), suffix: str = "",
+        retained: Retained = NOTHING_DROPPED,
+    ) -> None:  # fmt: skip
         """`tables`: only these; none: all. `retained`: rows that are beyond retention are in no sum."""
+        self._settings = settings
         self._retained = retained
         self._connections, self._suffix = connections, suffix
         self._tables = tuple(tables) or tuple(all_tables())
 
     async def bounds(self) -> dict[Place, dict[str, tuple[Range, int]]]:
-        """Of every partition that has rows, by table: first and last offset, rows."""
+        """Of every partition that has rows, by table: first and last offset, rows. What was acknowledged before is seen from here on."""
+        names = [table + self._suffix for table in self._tables]
+        await self._tried(lambda client: see_all(client, self._settings, names))
         found: dict[Place, dict[str, tuple[Range, int]]] = defaultdict(dict)
         for table in self._tables:
             for topic, partition, first, last, count in await self._rows(sql.bounds(table, self._suffix)):
@@ -97,8 +103,11 @@ class TableSide:
         return {offset for offset, id_ in repeats.items() if first.get(id_, offset) < offset}
 
     async def _rows(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        return await self._tried(lambda client: client.query(query, parameters=parameters).result_rows)
+
+    async def _tried(self, work: Callable[[Client], T]) -> T:
         try:
-            return await self._connections.run(lambda client: client.query(query, parameters=parameters).result_rows)
+            return await self._connections.run(work)
         except ClickHouseError as error:
             raise unavailable(error) if is_unavailable(error) else Defect("history.verify", str(error)) from error
 
@@ -186,4 +195,4 @@ def open_sides(
         await local.close()
         await replay.close()
 
-    return TableSide(tables, suffix=suffix, retained=retained), TopicSide(replay, local), close
+    return TableSide(tables, history.settings, suffix=suffix, retained=retained), TopicSide(replay, local), close

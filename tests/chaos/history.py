@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -143,7 +144,8 @@ class Fire:
         took = f"{report['offsets']:,} offsets in {report['seconds']:.1f} s"
         say(f"{sum(self.done.values())} done, after {after}: {report['verdict']}, {took}")
         if not report["exact"]:
-            self.wrong.append(f"after {after}: {json.dumps(report)[:3000]}")
+            self.wrong.append(f"after {after}: {json.dumps(report['differences'])[:3000]}")
+            say(self.wrong[-1])
         return report
 
     async def _count_cut(self) -> None:
@@ -240,8 +242,12 @@ def main() -> int:
     faults = ["kill"] * options.kills + list(others)
     chance.shuffle(faults)
     say(f"seed {seed}: {' '.join(faults)}")
-    with tempfile.TemporaryDirectory(prefix="mplp-chaos-history-") as folder:
-        report = asyncio.run(run(Path(folder), chance, faults, options))
+    folder = Path(tempfile.mkdtemp(prefix="mplp-chaos-history-"))
+    report = asyncio.run(run(folder, chance, faults, options))
+    if report["exact"]:
+        shutil.rmtree(folder)
+    else:
+        say(f"what is left of it is in {folder}")
     sys.stdout.write(json.dumps({"seed": seed, **report}, indent=2) + "\n")
     return 0 if report["exact"] else 1
 

@@ -27,7 +27,7 @@ from tests.clickhouse_http.process import ClickHouseServer
 
 PARTITIONS = 4
 #: How long something may take to come back after a fault, seconds.
-ANSWERS_S = 180.0
+ANSWERS_S = 600.0
 
 
 class Gateway:
@@ -105,7 +105,7 @@ class Gateway:
 
     async def verified(self) -> dict[str, Any]:
         """What `mplp history verify` says."""
-        return dict(await self.ask("/v1/history/verify", {"timeout": ANSWERS_S / 2}))
+        return dict(await self.ask("/v1/history/verify", {"timeout": ANSWERS_S / 3}))
 
 
 @dataclass(slots=True)

@@ -38,6 +38,17 @@ _INPUT = re.compile(r"\binput\s*\(", re.IGNORECASE)
 _REPLICATED = re.compile(r"\bReplicated(\w*MergeTree)\s*(?:\((?:\s*'[^']*'\s*,\s*'[^']*'\s*,?)?\s*([^()]*)\))?")
 
 
+#: Changes one node of a cluster and no other, unless it is sent to all of them.
+_OF_ONE_NODE = re.compile(
+    r"\s*(?:SYSTEM\s+(?:STOP|START)\s+TTL\s+MERGES|KILL\s+MUTATION|ALTER\s+TABLE\s+\S+\s+MODIFY\s+SETTING"
+    r"|(?:CREATE|DROP)\s+TABLE\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?+\S+|EXCHANGE\s+TABLES\s+\S+\s+AND\s+\S+)(?!\S*\s+ON\s+CLUSTER)(?=\s|$)",
+    re.IGNORECASE,
+)
+#: File in the folder: while it is there, another node of the cluster does not answer.
+REPLICA_DOWN = "replica-down"
+QUIET = "null_status_on_timeout"
+
+
 class EngineError(Exception):
     """What the engine, or this server in its place, says of a statement."""
 
@@ -122,7 +133,7 @@ class Engine:
 
     def __init__(self, folder: Path, *, cluster: str = "") -> None:
         self._path = f"{folder}?max_server_memory_usage={2 * 1024**3}&max_threads=2"
-        self._cluster = cluster
+        self._cluster, self._replica_down = cluster, folder / REPLICA_DOWN
         self._sessions: dict[str, _Session] = {}
         self._guard = threading.Lock()
         self._markers: dict[str, str] = {}  #: query id → comment in the text of what runs
@@ -148,7 +159,9 @@ class Engine:
             session.lock.release()
 
     def statement(self, request: Request) -> Statement:
-        """What a request asks."""
+        """What a request asks. Raises `EngineError` for what would reach one node of the cluster alone."""
+        if self._cluster and (found := _OF_ONE_NODE.match(request.query.decode(errors="replace") or request.body.decode(errors="replace"))):
+            raise EngineError(f"Code: 36. DB::Exception: {' '.join(found[0].split())} reaches this node alone. (BAD_ARGUMENTS)")
         return statement_of(request, self._cluster)
 
     @contextlib.contextmanager
@@ -164,11 +177,22 @@ class Engine:
                     if on_progress is not None:
                         handle.set_progress_callback(on_progress)
                     yield self._run(handle, statement, marker, request.parameters)
+                    self._wait_for_the_others(request)
                 except (RuntimeError, chdb.ChdbError) as error:
                     raise EngineError(_message_of(error)) from error
         finally:
             with self._guard:
                 self._markers.pop(request.query_id, None)
+
+    def _wait_for_the_others(self, request: Request) -> None:
+        """What a statement says that is done here, and cannot be done by a node that is down."""
+        text = (request.query + request.body).decode(errors="replace")
+        if not self._replica_down.exists() or _READS.match(text):
+            return
+        if re.search(r"\bON\s+CLUSTER\b", text, re.IGNORECASE) and request.settings.get("distributed_ddl_output_mode") != QUIET:
+            raise EngineError("Code: 159. DB::Exception: Distributed DDL task is not finished on 1 of 2 hosts. (TIMEOUT_EXCEEDED)")
+        if re.search(r"\bmutations_sync\s*=\s*2\b", text):
+            raise EngineError("Code: 341. DB::Exception: Mutation is not finished: some replicas are inactive right now. (UNFINISHED)")
 
     def _prepare(self, handle: Any, request: Request) -> None:
         if request.database:

@@ -7,12 +7,14 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from clickhouse_connect import get_client
 from clickhouse_connect.driver.client import Client
+
+from tests.clickhouse_http.engine import REPLICA_DOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +59,13 @@ class ClickHouseServer:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             await process.communicate()
+
+    @contextlib.contextmanager
+    def replica_down(self) -> Iterator[None]:
+        """Another node of the cluster does not answer meanwhile."""
+        (self.folder / REPLICA_DOWN).touch()
+        yield
+        (self.folder / REPLICA_DOWN).unlink()
 
     def pause(self) -> None:
         """It neither answers nor closes connections until `resume`."""

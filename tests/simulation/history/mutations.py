@@ -78,6 +78,29 @@ def others_are_not_followed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reached, "follow", follow)
 
 
+def remade_topics_are_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    """What is read of a topic that was deleted and made again is taken for more of the earlier one."""
+
+    async def drop_remade(self: Unit, places: object = None) -> None:
+        return
+
+    patch.setattr(Unit, "drop_remade", drop_remade)
+
+
+def what_was_reached_is_of_any_topic(patch: pytest.MonkeyPatch) -> None:
+    """How far an earlier topic was inserted is taken for how far the one of now is."""
+    patch.setattr(Reached, "are", lambda self, topic_ids: None)
+
+
+def tokens_are_trusted(patch: pytest.MonkeyPatch) -> None:
+    """A repeated insert that succeeds has brought its rows."""
+
+    async def lacks(self: Unit, rows: object, span: Span) -> bool:
+        return False
+
+    patch.setattr(Unit, "_lacks", lacks)
+
+
 #: Name → what is switched off, and the invariant that says so.
 MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
     "tokens are not known": (tokens_are_not_known, "once"),
@@ -87,4 +110,7 @@ MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
     "blocks are noted first": (blocks_are_noted_first, "noted"),
     "epochs are forgotten": (epochs_are_forgotten, "right"),
     "others are not followed": (others_are_not_followed, "told"),
+    "remade topics are not noticed": (remade_topics_are_not_noticed, "own"),
+    "tokens are trusted": (tokens_are_trusted, "noted"),
+    "what was reached is of any topic": (what_was_reached_is_of_any_topic, "told"),
 }

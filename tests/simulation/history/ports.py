@@ -13,17 +13,19 @@ from streams.log.rule import ReadersRule
 from streams.testing.simulation.broker import SimulatedBroker
 from streams.testing.simulation.group import Member, SimulatedGroup
 from streams.testing.simulation.loop import ProcessLoop
+from tests.simulation.history.traffic import Traffic
 
 #: A fetch that finds nothing is answered after so long.
 FETCH_WAIT_US = 300_000
 
 
 class SimulatedFeed:
-    """`ports.Feed`. `cluster`: topics that there are, with their partitions; it may grow."""
+    """`ports.Feed`. The traffic knows which topics there are, and everything that was ever stored, as the index of fences does."""
 
-    def __init__(self, broker: SimulatedBroker, loop: ProcessLoop, cluster: Mapping[str, int], history: Mapping[Place, list[Any]]) -> None:
-        """`history`: everything that was ever stored, whatever retention took: the index of fences knows it, too."""
-        self._broker, self._loop, self._cluster, self._history = broker, loop, cluster, history
+    def __init__(self, broker: SimulatedBroker, loop: ProcessLoop, traffic: Traffic) -> None:
+        self._broker, self._loop, self._traffic = broker, loop, traffic
+        self._cluster: Mapping[str, int] = traffic.cluster  #: it may grow
+        self._history: Mapping[Place, list[Any]] = traffic.all
         self._positions: dict[Place, int] = {}
         self._paused: frozenset[Place] = frozenset()
         self._changed = asyncio.Event()
@@ -34,7 +36,7 @@ class SimulatedFeed:
 
     async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
         """See `ports.Feed`."""
-        return await self._broker.ask(self._loop, lambda: {topic: f"id of {topic}" for topic in topics if topic in self._cluster})
+        return await self._broker.ask(self._loop, lambda: {each: self._traffic.topic_id(each) for each in topics if each in self._cluster})
 
     async def starts(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """See `ports.Feed`."""
@@ -89,10 +91,11 @@ class SimulatedFeed:
             if place in self._paused:
                 continue
             partition = self._broker.partition(*place)
-            start = max(position, partition.first)
+            # Behind the end there is nothing: the client begins anew, as it does after its topic was made again.
+            start = max(position, partition.first) if position <= partition.end else partition.first
             records = partition.between(start, partition.visible, 1 + int(chance() * 60))
             following = records[-1].offset + 1 if records else start
-            if following > position:
+            if following != position:
                 adapted = [_Raw(stored) for stored in records]
                 found.append(Fetched(place=place, records=adapted, position=following, end=partition.visible))
         return found

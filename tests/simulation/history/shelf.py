@@ -9,10 +9,13 @@ import asyncio
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from random import Random
 from typing import Any, TypeVar
 
 from services.history.blocks import Span, token
 from services.history.container import Row, body_id
+from services.history.incarnations import name_aside
 from services.history.ports import BlockRefused, Incarnation, Kept, Place
 from services.history.rows import REPEAT_WINDOW_OFFSETS
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS
@@ -40,7 +43,7 @@ class TableWeather:
 class Shelf:
     """The server. `good`: bodies that are what they say; a block of a table with another one is refused."""
 
-    def __init__(self, broker: SimulatedBroker, weather: TableWeather, good: Collection[bytes]) -> None:
+    def __init__(self, broker: SimulatedBroker, weather: TableWeather, good: Collection[bytes], chance: Random) -> None:
         self.broker, self.weather, self._good = broker, weather, good
         self.count: Counter[tuple[Place, int]] = Counter()  #: rows per offset, over all tables
         self.table_of: dict[tuple[Place, int], str] = {}
@@ -51,13 +54,20 @@ class Shelf:
         self.incarnations: dict[Place, Incarnation] = {}
         self.connections = 0  #: grows when everything that is on its way is lost
         self.totals: Counter[str] = Counter()
+        self._chance = chance
 
     @property
     def away(self) -> bool:
         """Whether nobody can reach it."""
         return self.weather.away[0] <= self.broker.scheduler.now_us < self.weather.away[1]
 
-    def insert(self, span: Span, table: str, rows: Sequence[Row], deadline_us: int) -> Exception | None:
+    def die_in_between(self, span: Span, table: str, again: int) -> None:
+        """An insert is cut off with its server: perhaps after its token was noted, and before its rows were there."""
+        if self._chance.random() < 0.3:
+            self._tokens[table][token(span, table, 0, again)] = None
+            self.totals["tokens without rows"] += 1
+
+    def insert(self, span: Span, table: str, rows: Sequence[Row], deadline_us: int, again: int) -> Exception | None:
         """One insert reaches the server."""
         if self.deadlines and self.broker.scheduler.now_us > deadline_us:
             self.totals["expired"] += 1
@@ -65,7 +75,7 @@ class Shelf:
         if table not in (LOG_RECORDS, DEAD_LETTERS) and any(body not in self._good for _, _, body in rows):
             self.totals["refused"] += 1
             return BlockRefused("misaligned")
-        remembered, name = self._tokens[table], token(span, table, 0)
+        remembered, name = self._tokens[table], token(span, table, 0, again)
         if name in remembered and self.deduplicates:
             self.totals["deduplicated"] += 1
             return None
@@ -81,6 +91,15 @@ class Shelf:
         self.totals["inserts"] += 1
         return None
 
+    def move(self, place: Place, aside: Place, table: str) -> None:
+        """Gives the rows of a place in a table to another one."""
+        for offset in [at for (of, at), name in self.table_of.items() if of == place and name == table]:
+            self.table_of[aside, offset] = self.table_of.pop((place, offset))
+            self.count[aside, offset] += self.count.pop((place, offset))
+            if offset in self.ids[place]:
+                self.ids[aside][offset] = self.ids[place].pop(offset)
+            self.totals["set aside"] += 1
+
 
 class SimulatedTables:
     """`ports.Tables` of one process."""
@@ -92,7 +111,7 @@ class SimulatedTables:
         """See `ports.Tables`."""
         return await self._ask(lambda: "history")
 
-    async def insert(self, span: Span, table: str, rows: Sequence[Row], *, within_s: float) -> None:
+    async def insert(self, span: Span, table: str, rows: Sequence[Row], *, within_s: float, again: int = 0) -> None:
         """See `ports.Tables`."""
         weather, scheduler = self._shelf.weather, self._broker.scheduler
         chance = scheduler.random.random
@@ -105,20 +124,21 @@ class SimulatedTables:
 
         def late() -> None:
             if connection == self._shelf.connections:
-                self._shelf.insert(span, table, rows, deadline_us)
+                self._shelf.insert(span, table, rows, deadline_us, again)
 
         def arrived() -> None:
             lost = Unavailable("history.unavailable", "no answer")
             if away or connection != self._shelf.connections or fate < weather.failed:
+                self._shelf.die_in_between(span, table, again)
                 answer(lost)
             elif fate < weather.failed + weather.unknown:
-                self._shelf.insert(span, table, rows, deadline_us)
+                self._shelf.insert(span, table, rows, deadline_us, again)
                 answer(lost)
             elif fate < weather.failed + weather.unknown + weather.late:
                 answer(lost)
                 scheduler.at(int(chance() ** 2 * weather.late_us), late)
             else:
-                answer(self._shelf.insert(span, table, rows, deadline_us))
+                answer(self._shelf.insert(span, table, rows, deadline_us, again))
 
         await asyncio.sleep(0)  # it waits for a thread; a process may be stopped just here
         scheduler.at(self._broker.delay() + int(chance() * weather.slow_us), arrived)
@@ -151,8 +171,11 @@ class SimulatedTables:
         await self._ask(lambda: self._shelf.incarnations.update(incarnations))
 
     async def set_aside(self, place: Place, incarnation: Incarnation) -> str:
-        """See `ports.Tables`."""
-        raise AssertionError(f"{place} is the same topic all the time")
+        """See `ports.Tables`. Table by table: it may be cut off in between, and go on another time."""
+        aside = (name_aside(place[0], incarnation), place[1])
+        for table in sorted(set(self._shelf.table_of.values())):
+            await self._ask(partial(self._shelf.move, place, aside, table))
+        return aside[0]
 
     async def recent_ids(self, topic: str, partition: int, before: int) -> Sequence[tuple[int, bytes]]:
         """See `ports.Tables`."""

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from services.history.container import body_id
-from services.history.ports import Place
+from services.history.incarnations import name_aside
+from services.history.ports import Incarnation, Place
 from services.history.tables import DEAD_LETTERS, LOG_RECORDS
 from streams.codec.avro import Codec, SchemaIds, headers_of
 from streams.log.ports import Outgoing, Stored
@@ -25,6 +26,8 @@ class Traffic:
     def __init__(self, broker: SimulatedBroker, rate_us: int) -> None:
         """`rate_us`: a batch comes about that often."""
         self._broker, self._scheduler, self._rate_us = broker, broker.scheduler, rate_us
+        self._made = 0  #: how often a topic was made again
+        self.ids: dict[str, str] = {}  #: identities of topics that were made again
         self.cluster: dict[str, int] = {SYSTEM_EVENTS: 2, COMPOSITES: 2}
         self.all: dict[Place, list[Stored]] = defaultdict(list)  #: everything that was ever stored
         self.good: set[bytes] = set()  #: bodies that are what they say
@@ -52,6 +55,19 @@ class Traffic:
 
         self._scheduler.at(0, batch)
         self._scheduler.at(int(random() * 30_000_000), lambda: self.cluster.update({DEAD: 1}))
+
+    def topic_id(self, topic: str) -> str:
+        """Which topic there is under a name now."""
+        return self.ids.get(topic, f"id of {topic}")
+
+    def remake(self, topic: str) -> None:
+        """The topic is deleted and made again: it begins at offset 0. What was in the earlier one is known by the name of its rows."""
+        for number in range(self.cluster[topic]):
+            self._broker.partitions.pop((topic, number), None)
+            aside = name_aside(topic, Incarnation(topic_id=self.topic_id(topic), number=0))
+            self.all[aside, number] = self.all.pop((topic, number), [])
+        self._made += 1
+        self.ids[topic] = f"made-{self._made:03d} again"
 
     def store(self, topic: str, partition: int, records: list[Outgoing]) -> None:
         """Stores a batch."""
@@ -120,14 +136,15 @@ class Traffic:
         tables: dict[tuple[Place, int], str] = {}
         known = {SYSTEM_EVENTS: "system_events", COMPOSITES: "composite_events", DEAD: DEAD_LETTERS}
         for place, records in self.all.items():
-            if place[0] not in known:
+            topic = place[0].partition("@")[0]
+            if topic not in known:
                 continue
             rule, seen = ReadersRule(), set()
             for stored in records:
-                table = known[place[0]]
-                if place[0] == COMPOSITES and rule.judge_headers(stored.headers) is not Verdict.VALID:
+                table = known[topic]
+                if topic == COMPOSITES and rule.judge_headers(stored.headers) is not Verdict.VALID:
                     table = LOG_RECORDS
-                elif place[0] != DEAD:
+                elif topic != DEAD:
                     number = body_id(stored.value) if stored.value is not None and stored.value[5:] in self.good else b""
                     table = LOG_RECORDS if not number or number in seen else table
                     seen.add(number)

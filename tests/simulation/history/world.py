@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from random import Random as random_of
 from typing import Any
 from unittest.mock import patch
 
 from services.history import block_log, session, unit
 from services.history.blocks import BLOCK_INSERTED
+from services.history.container import body_id
 from services.history.membership import Everything
 from services.history.ports import Membership, Ports
 from services.history.sink import Sinking
@@ -23,10 +25,10 @@ from streams.testing.simulation.logs import logs_to
 from streams.testing.simulation.loop import Life, ProcessLoop, Scheduler
 from streams.testing.simulation.ports import SimulatedLog
 from streams.testing.simulation.world import Outcome
-from streams.topics import BLOCKS, COMPOSITES, TopicNames
+from streams.topics import BLOCKS, COMPOSITES, SYSTEM_EVENTS, TopicNames
 from tests.simulation.history.ports import SimulatedFeed, SimulatedMembership
 from tests.simulation.history.shelf import Shelf, SimulatedTables, TableWeather
-from tests.simulation.history.traffic import CODEC, Traffic
+from tests.simulation.history.traffic import CODEC, DEAD, Traffic
 
 START_US = 1_790_000_000_000_000
 STORM_US = 45_000_000
@@ -53,7 +55,7 @@ class Process:
         world, loop = self.world, self.loop
 
         async def open_feed() -> SimulatedFeed:
-            return SimulatedFeed(world.broker, loop, world.traffic.cluster, world.traffic.all)
+            return SimulatedFeed(world.broker, loop, world.traffic)
 
         async def in_thread(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
             await asyncio.sleep(0)
@@ -81,6 +83,7 @@ class World:
     """Runs one seed."""
 
     def __init__(self, seed: int, *, trace: Callable[[str], None] | None = None, change: Callable[[World], None] | None = None) -> None:
+        """In a third of the runs the topic of events is deleted and made again, once or twice."""
         self.scheduler = Scheduler(seed, start_us=START_US)
         random = self.random = self.scheduler.random.random
         self.broker = SimulatedBroker(self.scheduler, stormy(random))
@@ -91,9 +94,14 @@ class World:
             slow_us=int(10 ** (4 + 2.5 * random())), failed=0.2 * random() ** 2, unknown=0.2 * random() ** 2, late=0.2 * random() ** 2,
             away=(away, away + int(random() * 30_000_000)) if random() < 0.4 else (0, 0),
         )  # fmt: skip
-        self.shelf = Shelf(self.broker, weather, self.traffic.good)
+        self.shelf = Shelf(self.broker, weather, self.traffic.good, random_of(f"tables {seed}"))
         self.group = SimulatedGroup(self.broker, UNITS, doubles=0.2 if random() < 0.3 else 0.0)
         self.alone = random() < 0.25
+        # Drawn by another hand, so that what the others are is the same as in runs without it.
+        other = random_of(f"remade {seed}")
+        self.remade = sorted(int(other.random() * STORM_US) for _ in range(other.choice((0, 0, 1, 2))))
+        if self.remade and self.alone:
+            weather.late = 0.0  # what an engine in the same process does is done before it answers
         self.processes: dict[str, Process] = {}
         self.outcome = Outcome(seed=seed)
         self.counts: Counter[str] = Counter()
@@ -143,6 +151,8 @@ class World:
         if self.processes.get(process.name) is not process:
             return
         self.tell(process.name, "killed")
+        if self.remade and self.alone:
+            self.shelf.connections += 1  # what was under way in its engine died with it
         self.counts["kills"] += 1
         self._dead.append(process)
         self.group.heartbeat_lost(process.member)
@@ -159,6 +169,13 @@ class World:
             self.scheduler.at(int(self.random() * STORM_US), self._retain)
         if self.random() < 0.3:
             self.scheduler.at(int(self.random() * STORM_US), self._lose_blocks)
+        for at in self.remade:
+            self.scheduler.at(at, self._remake)
+
+    def _remake(self) -> None:
+        self.tell("broker", f"{SYSTEM_EVENTS} is deleted and made again")
+        self.traffic.remake(SYSTEM_EVENTS)
+        self.counts["remade"] += 1
 
     def _stop_one(self) -> None:
         running = [process for process in self.processes.values() if process.loop.life is Life.RUNNING]
@@ -218,12 +235,15 @@ class World:
                 note = CODEC.decode(stored.value)
                 assert isinstance(note, Inserted)
                 place = (note.topic, note.partition)
-                missing = [at for at in range(note.first_offset, note.end_offset) if not self.shelf.count[place, at]]
+                # Rows of an earlier topic of the name may have been set aside.
+                places = [place, *(of for of in self.traffic.all if of[0].startswith(f"{place[0]}@") and of[1] == place[1])]
+                offsets = range(note.first_offset, note.end_offset)
+                missing = [at for at in offsets if not any(self.shelf.count[of, at] for of in places)]
                 if missing:
                     self._violated("noted", f"{place} {note.first_offset}–{note.end_offset} is noted as inserted without {missing[:3]}")
 
     def _complete(self) -> bool:
-        for place in [place for place in self.traffic.all if place[0] != BLOCKS]:
+        for place in [place for place in self.traffic.all if place[0] != BLOCKS and "@" not in place[0]]:
             partition = self.broker.partition(*place)
             if any(not self.shelf.count[place, offset] for offset in range(partition.first, partition.end)):
                 return False
@@ -242,15 +262,29 @@ class World:
             if count > 1:
                 self._violated("once", f"{place} {offset} has {count} rows")
         for (place, offset), table in self.traffic.expected().items():
-            partition = self.broker.partition(*place)
             found = self.shelf.table_of.get((place, offset))
-            if offset < partition.first:
+            if "@" in place[0]:
+                if found is None:
+                    continue  # its topic was deleted before it was read
+            elif offset < self.broker.partition(*place).first:
                 continue  # it may have been deleted before it was read
             if found is None:
                 self._violated("whole", f"{place} {offset} has no row")
             elif found != table:
                 self._violated("right", f"{place} {offset} is in {found}, not in {table}")
+        self._judge_ids()
         self.counts["offsets"] = sum(self.shelf.count.values())
+
+    def _judge_ids(self) -> None:
+        """A row is of the record at its place, not of one of an earlier or later topic of the name."""
+        for place, records in self.traffic.all.items():
+            ids = self.shelf.ids.get(place, {})
+            for stored in records:
+                if stored.offset in ids and place[0] != DEAD and ids[stored.offset] != body_id(stored.value or b""):
+                    self._violated("own", f"{place} {stored.offset} is a record of another topic")
+        for place, ids in self.shelf.ids.items():
+            if (strange := ids.keys() - {stored.offset for stored in self.traffic.all.get(place, ())}) and place[0] != BLOCKS:
+                self._violated("own", f"{place} has rows of offsets that it never had: {sorted(strange)[:3]}")
 
     def _violated(self, invariant: str, message: str) -> None:
         if len(self.outcome.violations) < 20:
