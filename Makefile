@@ -62,7 +62,7 @@ chaos-rules: setup ## Find composites planted among a million records while work
 chaos-routes: setup ## Deliver 100,000 events while keys fail and workers are killed; put dead letters back (ARGS="--events 10000 --redrive 0")
 	$(BIN)/python -m tests.chaos.routes $(ARGS)
 
-chaos-history: setup ## Kill, stop, restart and rob the history's sink 50 times under load; it stays exact (ARGS="--kills 10 --server")
+chaos-history: setup ## Kill, stop, restart and rob the history's sink 50 times under load: is it exact? (ARGS="--kills 10 --server")
 	$(BIN)/python -m tests.chaos.history $(ARGS)
 
 lock: setup ## Resolve all versions anew: Python packages and Kafka's jars
