@@ -64,13 +64,14 @@ ANSWERS_KEPT_MS = 3600 * 1000
 ENDED_LISTED_MS = 24 * 3600 * 1000
 #: How long a list waits for the answers of other partitions, milliseconds.
 GATHER_MS = 2000
-#: Log records after which an owner writes a checkpoint.
-CHECKPOINT_RECORDS = 10_000
+#: Log records after which an owner writes a checkpoint. A takeover replays what lies behind it, at about 0.1 ms each, of all partitions
+#: that it takes over; more often means that an aggregate that changes all the time is written more often.
+CHECKPOINT_RECORDS = 2_500
 #: Time after which it writes one if anything changed, milliseconds.
 CHECKPOINT_INTERVAL_MS = 10_000
 #: States of a machine on one partition that stay in memory although nothing happens to them, bytes as they are written: in memory
 #: they take about five times that, and a takeover reads them all.
-LIVE_STATE_BYTES = 4 * 1024 * 1024
+LIVE_STATE_BYTES = 2 * 1024 * 1024
 #: Snapshots encoded before the event loop gets its turn: some milliseconds. A loop that decides all the time comes back after its slices of
 #: inputs, so that few snapshots at a time would make a checkpoint under load take longer than it should be old.
 SNAPSHOT_SLICE = 128
@@ -78,9 +79,14 @@ SNAPSHOT_SLICE = 128
 SNAPSHOT_WRITE_BYTES = 1024 * 1024
 #: How long an execution that ended still takes commands, and a repeated start is recognised: as long as commands are kept, milliseconds.
 DEDUPLICATION_WINDOW_MS = 7 * 24 * 3600 * 1000
-#: Segments of topics of snapshots: bytes and milliseconds until the next begins and compaction may work on it.
-SNAPSHOT_SEGMENT_BYTES = 32 * 1024 * 1024
-SNAPSHOT_SEGMENT_MS = 10 * 60 * 1000
+#: Segments of topics of snapshots: bytes and milliseconds until the next begins and compaction may work on it. A takeover reads what
+#: has not been compacted. No batch may be larger than a segment.
+SNAPSHOT_SEGMENT_BYTES = 16 * 1024 * 1024
+SNAPSHOT_SEGMENT_MS = 15 * 1000
+#: Longest that something outdated waits for compaction, however little it is.
+SNAPSHOT_COMPACTION_LAG_MS = 10 * 60 * 1000
+#: How long a deletion in a topic of snapshots is kept: longer than a takeover reads. One that was read too slowly is found by its count.
+SNAPSHOT_DELETION_MS = 60 * 1000
 #: Blocks remembered by ClickHouse for deduplication, per table.
 DEDUPLICATION_WINDOW_BLOCKS = 10_000
 #: Result of a query, rows.
@@ -99,4 +105,5 @@ QUERIES_MAX = 4
 QUERY_WAIT_S_MAX = 10
 
 assert PAYLOAD_BYTES_MAX < TOPIC_MESSAGE_BYTES_MAX < EXECUTION_STATE_BYTES_MAX < LOG_MESSAGE_BYTES_MAX
+assert LOG_MESSAGE_BYTES_MAX <= SNAPSHOT_SEGMENT_BYTES
 assert MATCH_PAYLOAD_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -108,8 +108,8 @@ class Topic:
                 "segment.bytes": str(limits.SNAPSHOT_SEGMENT_BYTES),
                 "segment.ms": str(limits.SNAPSHOT_SEGMENT_MS),
                 "min.cleanable.dirty.ratio": "0.3",
-                "max.compaction.lag.ms": str(limits.SNAPSHOT_SEGMENT_MS),
-                "delete.retention.ms": str(limits.SNAPSHOT_SEGMENT_MS),
+                "max.compaction.lag.ms": str(limits.SNAPSHOT_COMPACTION_LAG_MS),
+                "delete.retention.ms": str(limits.SNAPSHOT_DELETION_MS),
             }
         return config
 

@@ -13,7 +13,7 @@ from services.modules.beating import Heart, is_of_step
 from services.modules.call import Lifeline, Outlet
 from services.modules.handling import carry_out, operation_of
 from services.modules.operation import Refusal
-from services.modules.progress import Progress
+from services.modules.progress import Place
 from services.modules.user_module import Module
 from streams.bus.executions import Executions
 from streams.records import Json, ModuleMessage, now
@@ -29,15 +29,15 @@ EXPIRED = Refusal(code="deadline.passed", message="Its deadline has passed.")
 class Running:
     """A request that is worked on, and the places in the topic where it lies."""
 
-    places: list[tuple[Progress, int]]
+    places: list[Place]
     lifeline: Lifeline
     operation: asyncio.Task[Json | Refusal] | None = None
 
     @classmethod
-    def of(cls, module: Module, request: ModuleMessage, place: tuple[Progress, int]) -> Self:
+    def of(cls, module: Module, request: ModuleMessage, places: list[Place]) -> Self:
         """A request that was just taken."""
         operation = operation_of(module, request)
-        return cls(places=[place], lifeline=Lifeline(silence_ms=None if operation is None else operation.silence_ms))
+        return cls(places=places, lifeline=Lifeline(silence_ms=None if operation is None else operation.silence_ms))
 
     def cancel(self) -> None:
         """Nobody waits for it any more."""

@@ -44,3 +44,7 @@ class Progress:
     def committed(self, position: int) -> None:
         """The broker has this position."""
         self._committed = position
+
+
+#: Where a request lies: how far its partition is, and its offset.
+Place = tuple[Progress, int]

@@ -6,6 +6,9 @@ finished when the broker has its answer. So nothing is lost, and after a crash o
 operation sees the same request id, the caller takes the first answer. A request that is running here when it comes again is
 not begun twice.
 
+Reading goes on while all places are taken, and while the process drains (see `backlog`): notices of callers that have given up overtake the
+requests that wait. One that gives up a request that waits here takes it out before it has begun.
+
 An operation ends early when nobody waits for it any more: its caller says so, its deadline passes, or the orchestrator answers a heartbeat
 that way. An async one is cancelled; a plain function learns it from its `Call`, and keeps its place until it returns.
 """
@@ -25,6 +28,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.modules import answers
+from services.modules.backlog import Backlog, Waiting
 from services.modules.carrying import EXPIRED, UNWANTED, Carrying, Running
 from services.modules.inbox import make_inbox
 from services.modules.operation import Refusal
@@ -56,6 +60,8 @@ LEAVE_S = 3.0
 RETRY_PAUSE_S_MAX = 5.0
 #: Operations run as tasks beside the fetching; how long one of them takes is its own affair, not the group's.
 POLL_INTERVAL_MS_MAX = 24 * 3600 * 1000
+#: Records that are read before those of other partitions get their turn.
+RECORDS_AT_A_TIME = 200
 #: End of the type of the notification that a caller has given up a request; its cause is the request.
 CANCELLED_SUFFIX = ".cancelled"
 
@@ -72,6 +78,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._slots = asyncio.Semaphore(settings.module_concurrency)
         self._executor = ThreadPoolExecutor(max_workers=settings.module_concurrency, thread_name_prefix=f"module-{module.name}")
         self._progress: dict[TopicPartition, Progress] = {}
+        self._backlog = Backlog()
+        self._serving = asyncio.Event()  #: not set: nothing is begun, by wish of the hub
+        self._serving.set()
         self._running: dict[str, Running] = {}  #: by request id
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned = 0  #: plain functions that go on although nobody waits for them
@@ -92,26 +101,29 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._consumer = self._new_consumer()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         keeping: list[asyncio.Task[None]] = []
-        fetching: asyncio.Task[None] | None = None
+        taking: list[asyncio.Task[None]] = []
         sending = asyncio.create_task(self._answers.run())
         try:
             await self._announce()
             await start(self._consumer)
             self._consumer.subscribe([self._kafka.names.physical(self._topic)], listener=self)
-            fetching = asyncio.create_task(self._fetch(ready))
+            taking = [asyncio.create_task(self._fetch(ready)), asyncio.create_task(self._begin())]
             present = self._presence.run(self._told, self._detail)
             keeping = [asyncio.create_task(each) for each in (self._keep_committing(), self._keep_announcing(), present)]
-            ends = [fetching, *keeping, sending, self._failed, self._stopped]
+            ends = [*taking, *keeping, sending, self._failed, self._stopped]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            if fetching is not None:
-                fetching.cancel()
-            await asyncio.shield(self._end(keeping, sending))
+            for beginning in taking[1:]:
+                beginning.cancel()
+            await asyncio.shield(self._end([*taking, *keeping], sending))
 
     async def _end(self, keeping: list[asyncio.Task[None]], sending: asyncio.Task[None]) -> None:
-        """What runs may end within `module_drain_ms`; what does not is cancelled, and comes again, here or elsewhere."""
+        """What runs may end within `module_drain_ms`; what does not is cancelled, and comes again, here or elsewhere.
+
+        Reading goes on meanwhile, so that what runs learns that nobody waits for it.
+        """
         self._draining = True
         if self._tasks:
             _log.info("module.draining", module=self._module.name, running=len(self._running))
@@ -162,8 +174,10 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     # --- taking requests --------------------------------------------------------------------------------------------
 
     async def _fetch(self, ready: Callable[[], None] | None) -> None:
+        """Reads: requests into the backlog as long as there is room, notices at once."""
         while True:
-            fetched = await self._consumer.getmany(timeout_ms=200, max_records=self._settings.module_concurrency)
+            await self._backlog.room()
+            fetched = await self._consumer.getmany(timeout_ms=200, max_records=RECORDS_AT_A_TIME)
             if ready is not None and self._consumer.assignment():
                 ready()
                 ready = None
@@ -174,23 +188,37 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
                 for raw in records:
                     progress.begin(raw.offset)
                 for raw in records:
-                    await self._slots.acquire()
+                    message = await self._message(raw)
                     if self._progress.get(partition) is not progress:
-                        self._slots.release()
                         break
-                    task = asyncio.create_task(self._take(raw, progress))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._taken)
+                    if message is not None and message.kind != "notification":
+                        self._backlog.add(message, (progress, raw.offset), len(raw.value or b""))
+                        continue
+                    if message is not None:
+                        self._cancel(message.causation_id or "")
+                    progress.end(raw.offset)
+
+    async def _begin(self) -> None:
+        """Gives requests their places, in their order."""
+        while True:
+            await self._slots.acquire()
+            waiting: Waiting | None = None
+            while waiting is None:
+                await self._serving.wait()
+                await self._backlog.some()
+                waiting = self._backlog.first() if self._serving.is_set() else None
+            task = asyncio.create_task(self._take(waiting))
+            self._tasks.add(task)
+            task.add_done_callback(self._taken)
 
     def _told(self, wish: str) -> None:
         """The hub says what this process is to do."""
-        partitions = self._consumer.assignment()
         if wish == "stopped" and not self._stopped.done():
             self._stopped.set_result(None)
-        elif wish == "draining" and partitions:
-            self._consumer.pause(*partitions)
-        elif wish == "serving" and self._consumer.paused():
-            self._consumer.resume(*self._consumer.paused())
+        elif wish == "draining":
+            self._serving.clear()
+        elif wish == "serving":
+            self._serving.set()
 
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -198,23 +226,20 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         if error is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    async def _take(self, raw: Any, progress: Progress) -> None:
-        """One record from its arrival to the end of its place, whatever it is."""
+    async def _take(self, waiting: Waiting) -> None:
+        """One request from its beginning to the end of its place."""
         thread: Future[Any] | None = None
+        request = waiting.request
         try:
-            request = await self._request(raw)
-            if request is None:
-                progress.end(raw.offset)
-                return
             running = self._running.get(request.id)
             if running is not None:
-                running.places.append((progress, raw.offset))
+                running.places += waiting.places
                 return
-            running = self._running[request.id] = Running.of(self._module, request, (progress, raw.offset))
+            running = self._running[request.id] = Running.of(self._module, request, waiting.places)
             try:
                 await self._handle(request, running)
-                for each, offset in running.places:
-                    each.end(offset)
+                for progress, offset in running.places:
+                    progress.end(offset)
             finally:
                 del self._running[request.id]
                 thread = running.lifeline.thread
@@ -239,15 +264,12 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
         thread.add_done_callback(tell)
 
-    async def _request(self, raw: Any) -> ModuleMessage | None:
-        """The request that a record is; what is none goes to the dead letters."""
+    async def _message(self, raw: Any) -> ModuleMessage | None:
+        """The request, or the notice of a caller that has given one up, that a record is; what is neither goes to the dead letters."""
         try:
             record = await self._decoder.settled(raw.value or b"", Selection())
             if isinstance(record, ModuleMessage) and self._takes(record):
                 return record
-            if isinstance(record, ModuleMessage) and record.kind == "notification" and record.type.endswith(CANCELLED_SUFFIX):
-                self._cancel(record)
-                return None
             raise InvalidInput("message.no-request", f"Modules take requests, not {type(record).__name__}.")
         except InvalidInput as error:
             fault = error
@@ -260,7 +282,13 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         return None
 
     def _takes(self, message: ModuleMessage) -> bool:
-        return message.kind == "request" or (message.kind == "broadcast" and self._module.listener(message.type) is not None)
+        match message.kind:
+            case "request":
+                return True
+            case "broadcast":
+                return self._module.listener(message.type) is not None
+            case _:
+                return message.kind == "notification" and message.type.endswith(CANCELLED_SUFFIX)
 
     async def _persist(self, work: Callable[[], Awaitable[None]], request: ModuleMessage | None) -> None:
         """Does `work` until Kafka took what it sends."""
@@ -286,11 +314,13 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         elif answer is not UNWANTED:
             await self._persist(lambda: self._send(request, answer), request)
 
-    def _cancel(self, notice: ModuleMessage) -> None:
-        """The caller gave up a request: if it runs here, its operation ends."""
-        running = self._running.get(notice.causation_id or "")
+    def _cancel(self, request_id: str) -> None:
+        """The caller gave up a request: if it runs here its operation ends, if it waits here it is not begun."""
+        running = self._running.get(request_id)
         if running is not None:
             running.cancel()
+        elif self._backlog.cancel(request_id):
+            _log.info("operation.not-begun", module=self._module.name, request=request_id)
 
     async def _send(self, request: ModuleMessage, answer: Json | Refusal) -> None:
         if request.kind == "broadcast":
@@ -329,7 +359,9 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         """Commits what has ended; what runs ends without a place, and comes again to the next owner."""
         await self._commit()
         for partition in revoked:
-            self._progress.pop(partition, None)
+            progress = self._progress.pop(partition, None)
+            if progress is not None:
+                self._backlog.lose(progress)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begins to count anew: the consumer goes on at what was committed."""

@@ -15,6 +15,7 @@ class OwnedPartitions:
 
     def __init__(self, new_runner: Callable[[int], PartitionRunner]) -> None:
         self._new_runner = new_runner
+        self._closed = False
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self.runners: dict[int, PartitionRunner] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -31,12 +32,15 @@ class OwnedPartitions:
         for partition in sorted(set(self.runners) - ours):
             await self._stop(partition)
         for partition in sorted(ours & set(self.runners)):
-            await self.runners[partition].resume()
-        for partition in sorted(ours - set(self.runners)):
+            runner = self.runners.get(partition)
+            if runner is not None:  # else everything was given up meanwhile
+                await runner.resume()
+        for partition in () if self._closed else sorted(ours - set(self.runners)):
             self._start(partition)
 
     async def stop_all(self) -> None:
-        """Gives up everything."""
+        """Gives up everything, for good: a rebalance that is under way starts nothing any more."""
+        self._closed = True
         for partition in list(self.runners):
             await self._stop(partition)
 

@@ -66,15 +66,15 @@ def requests_of(number: int) -> Iterator[ModuleMessage]:
 
 
 async def own(bootstrap: str) -> None:
-    """The owner's process: serves until it is killed; says when it is ready, and after how long."""
+    """The owner's process: serves until it is killed; says when it is ready, after how long, and after how much processor time."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     kafka = Kafka(Settings(kafka_bootstrap=bootstrap, group_session_timeout_ms=30_000))
     codec = await connect_codec(kafka)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     host = Host(kafka, codec, [ModulesMachine()], name="core-1", group="bench")
     running = asyncio.create_task(host.run())
     await host.wait_ready()
-    sys.stdout.write(f"{time.perf_counter() - began:.3f}\n")
+    sys.stdout.write(f"{time.perf_counter() - began:.3f} {time.process_time() - used:.3f}\n")
     sys.stdout.flush()
     await running
 
@@ -82,9 +82,10 @@ async def own(bootstrap: str) -> None:
 class Owner:
     """That process, seen from here."""
 
-    def __init__(self, process: asyncio.subprocess.Process, takeover_s: float) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, takeover_s: float, takeover_processor_s: float) -> None:
         self._process = process
         self.takeover_s = takeover_s
+        self.takeover_processor_s = takeover_processor_s  #: what it would take on a quiet machine, about
 
     @classmethod
     async def start(cls, bootstrap: str) -> Owner:
@@ -92,7 +93,7 @@ class Owner:
         command = (sys.executable, "-m", "tests.benchmarks.modules", "own", bootstrap)
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
-        return cls(process, float(await process.stdout.readline()))
+        return cls(process, *map(float, (await process.stdout.readline()).split()))
 
     def memory_mib(self) -> float:
         """Resident memory."""
@@ -192,6 +193,7 @@ async def measure(sizes: tuple[int, ...]) -> dict[str, Any]:
                     "memory_most_mib": round(most),
                     "memory_after_takeover_mib": round(taken),
                     "takeover_s": owner.takeover_s,
+                    "takeover_processor_s": owner.takeover_processor_s,
                     **await answered_s(kafka.settings, load),
                     "events_per_s": round(stories * EVENTS_PER_STORY / seconds),
                     "owner_processor_us_per_event": round(used * 1e6 / (stories * EVENTS_PER_STORY)),

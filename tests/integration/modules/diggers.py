@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 from typing import Any
 
 from pydantic import BaseModel
@@ -50,6 +52,14 @@ async def dig(parameters: Dig, call: Call) -> Dug:
         given_up.append(call.execution_id or "")
         raise
     return Dug(rows=parameters.rows, begun_at=before["row"], pid=os.getpid())
+
+
+@module.operation("hang")
+def hang(call: Call) -> None:
+    """Says on stdout that it has begun, and for whom, and does not look at its call any more."""
+    sys.stdout.write(f"hangs {call.request_id}\n")
+    sys.stdout.flush()
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

