@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import frame
+from services.processes.modules_log import ModulesLog
 from streams.bus import Bus, connect
 from streams.durations import parse_duration_ms
 from streams.errors import Unavailable
@@ -40,14 +41,35 @@ async def state(
 
 
 @frame.command
-async def checksum(module: Module = None, as_json: frame.JsonFlag = False) -> None:
-    """Print one number for each module and partition: owners that know the same have the same. Exit code 1 if a partition is silent."""
+async def checksum(
+    module: Module = None,
+    from_log: Annotated[
+        bool, typer.Option("--from-log", help="Read the whole log as well, and compare: it says what the owners are to know.")
+    ] = False,
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Print one number for each module and partition: owners that know the same have the same.
+
+    Exit code 1 if a partition is silent, or, with --from-log, if an owner does not know what the log says; that takes 0.1 ms a record.
+    """
     async with connect() as bus:
+        log = await ModulesLog.begin(bus) if from_log else None
         found = await _checksums(bus, module)
-    rows = [(str(each["partition"]), each["module"], str(each["aggregates"]), each["checksum"]) for each in found["checksums"]]
-    frame.say(found, as_json=as_json, text=lambda: frame.table(rows, ["partition", "module", "aggregates", "checksum"]))
-    if not found["complete"]:
-        frame.progress(f"Partitions that did not answer: {', '.join(map(str, found['missingPartitions']))}")
+        rows = (
+            found["checksums"] if log is None else [row for row in await log.compare(found["checksums"]) if module in (None, row["module"])]
+        )
+    silent = set(found["missingPartitions"])
+    rows = [row for row in rows if row["partition"] not in silent]
+    told = found if log is None else {**found, "checksums": rows}
+    columns = ["partition", "module", "aggregates", "checksum"]
+    cells = [tuple(str(row[column]) for column in columns) for row in rows]
+    if log is not None:
+        columns.append("log")
+        cells = [(*cell, "same" if row["same"] else "differs") for cell, row in zip(cells, rows, strict=True)]
+    frame.say(told, as_json=as_json, text=lambda: frame.table(cells, columns))
+    if silent:
+        frame.progress(f"Partitions that did not answer: {', '.join(map(str, sorted(silent)))}")
+    if silent or not all(row.get("same", True) for row in rows):
         raise typer.Exit(frame.EXIT_REFUSED)
 
 

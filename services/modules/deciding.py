@@ -92,12 +92,13 @@ class Handling:
         operation = None if module is None else module.operations.get(self._request.operation)
         if operation is None:
             named = f"{self._request.target_module}.{self._request.operation}"
-            return Refusal(code="operation.unknown", message=f"There is no operation {named}.")
+            offered = "" if module is None else f" There are {', '.join(module.operations)}."
+            return Refusal(code="operation.unknown", message=f"There is no operation {named}.{offered}")
         given = parameters_of(self._request)
         try:
             return operation, operation.parameters.model_validate(given)
         except ValidationError as error:
-            return refusal_of(error, given)
+            return refusal_of(error, given, operation.parameters.parameter_names())
 
     def _home_of_caller(self) -> str:
         """Where an operation runs that is about no aggregate yet."""

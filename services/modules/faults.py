@@ -13,15 +13,19 @@ from streams.errors import Violation
 
 #: Faults that an answer names; there may be one per element of a long list.
 FAULTS_MAX = 20
+#: Faults that its message tells.
+FAULTS_SHOWN = 3
+#: End of the fault of a parameter that there is not.
+_UNKNOWN = " is not a parameter."
 
 #: pydantic's types of the fault "this is no text, no object": said of each member of a union that a value does not fit.
 _WRONG_KIND = frozenset({"string_type", "model_type", "dict_type", "model_attributes_type"})
 
 
-def refusal_of(error: ValidationError, given: Any) -> Refusal:
+def refusal_of(error: ValidationError, given: Any, known: Sequence[str] = ()) -> Refusal:
     """The refusal `invalid` of the parameters `given`: faults (at most `FAULTS_MAX`) with the JSON pointer of the smallest wrong value.
 
-    What is missing is said of the object that lacks it.
+    What is missing is said of the object that lacks it. `known`: which parameters there are.
     """
     found = [
         (each["type"], _pointer(each["loc"], given), _sentence(each["type"], each["loc"], each["msg"]))
@@ -34,11 +38,17 @@ def refusal_of(error: ValidationError, given: Any) -> Refusal:
             continue  # a value that fits one member of a union better is not told about the others
         faults[pointer, message] = Violation(code="invalid", pointer=pointer, message=message)
     kept = tuple(faults.values())[:FAULTS_MAX]
-    first = kept[0]
-    where = f" (at {first.pointer})" if first.pointer else ""
-    left = len(faults) - 1
+    return Refusal(code="invalid", message=_told(list(faults.values()), known), pointer=kept[0].pointer, faults=kept)
+
+
+def _told(faults: Sequence[Violation], known: Sequence[str]) -> str:
+    """The first faults in a sentence, and which parameters there are if one was given that there is not."""
+    shown = [f"{each.message.rstrip('.')}{f' (at {each.pointer})' if each.pointer else ''}" for each in faults[:FAULTS_SHOWN]]
+    left = len(faults) - len(shown)
     more = f" There {'is one more fault' if left == 1 else f'are {left} more faults'}." if left else ""
-    return Refusal(code="invalid", message=f"{first.message.rstrip('.')}{where}.{more}", pointer=first.pointer, faults=kept)
+    unknown = known and any(each.message.endswith(_UNKNOWN) and each.pointer.count("/") == 1 for each in faults)
+    names = f" The parameters are {', '.join(known)}." if unknown else ""
+    return f"{'; '.join(shown)}.{more}{names}"
 
 
 def _has_more(pointer: str, telling: Iterable[str]) -> bool:
@@ -49,7 +59,7 @@ def _sentence(kind: str, location: Sequence[int | str], message: str) -> str:
     if kind == "missing":
         return f"{location[-1]} is missing."
     if kind == "extra_forbidden":
-        return f"{location[-1]} is not a parameter."
+        return f"{location[-1]}{_UNKNOWN}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "This should be an object."
     return f"{message.removeprefix('Value error, ').rstrip('.')}."

@@ -51,6 +51,11 @@ class Parameters(BaseModel):
         """Id of the aggregate that the operation is about; None: it is about none yet."""
         return next((value for name in self.TARGETS if (value := getattr(self, name)) is not None), None)
 
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """What its parameters are called in JSON."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
 
 class Result(BaseModel):
     """Result of an operation: camelCase in JSON."""

@@ -47,14 +47,19 @@ def checksums(partition: int, states: Iterable[tuple[str, Any]], time_us: int, m
     totals: dict[str, tuple[int, int]] = {}
     for owned in _owned(states, time_us, module):
         count, total = totals.get(owned.module, (0, 0))
-        text = orjson.dumps([owned.aggregate_id, owned.dumped], option=orjson.OPT_SORT_KEYS)
-        totals[owned.module] = count + 1, (total + int.from_bytes(hashlib.sha256(text).digest())) % 2**256
+        totals[owned.module] = count + 1, (total + owned.digest()) % 2**256
     return [
         ChecksumResult(
             place=f"{partition:05d}/{name}", partition=partition, module=name, aggregates=count, checksum=total.to_bytes(32).hex()
         )
         for name, (count, total) in sorted(totals.items())
     ]
+
+
+def digest_of(aggregate_id: str, state: Any, time_us: int) -> tuple[str, int] | None:
+    """The module of an aggregate, and what it adds to its module's sum; None: it does not count."""
+    owned = next(_owned([(aggregate_id, state)], time_us, None), None)
+    return None if owned is None else (owned.module, owned.digest())
 
 
 def state(view: View[Any], parameters: StateOf, request: Request) -> Outcome:
@@ -109,6 +114,10 @@ class _Owned:
     aggregate_id: str
     module: str
     dumped: Any  #: name of its class, and its fields
+
+    def digest(self) -> int:
+        """The SHA-256 of all that it is, as a number."""
+        return int.from_bytes(hashlib.sha256(orjson.dumps([self.aggregate_id, self.dumped], option=orjson.OPT_SORT_KEYS)).digest())
 
 
 def _owned(states: Iterable[tuple[str, Any]], time_us: int, module: str | None) -> Iterator[_Owned]:

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.modules.catalogue import MODULES
+from services.modules.hub.checksums import checksums
+from services.modules.log_checksums import LogChecksums
 from services.modules.operation import Parameters
 from streams.codec.avro import Codec, SchemaIds
 from streams.records import ModuleMessage
@@ -108,3 +110,13 @@ def test_any_calls_in_any_order(modules: Modules) -> None:
         assert modules.runner.view.is_local(home_of(event.aggregate_id))
         assert CODEC.decode(CODEC.encode(event)) == event
     assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in sequences.values())
+    log, at = modules.runner.log, modules.runner.now_us
+    owner = {each.module: (each.aggregates, int(each.checksum, 16)) for each in checksums(0, modules.runner.view.states(), at)}
+    for watched_from in (0, len(log)):
+        outside = LogChecksums(partition=0, time_us=at, watched_from=watched_from)
+        for entry in log:
+            outside.fold(entry.event, "log", entry.position.offset)
+        sums = outside.seen()
+        assert owner.keys() <= sums.keys()
+        assert all(owner.get(module, (0, 0)) in found for module, found in sums.items()), "who walks the log finds what its owner knows"
+        assert watched_from == 0 or all(len(found) == 1 for found in sums.values())
