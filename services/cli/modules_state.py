@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import frame
-from services.processes.modules_log import ModulesLog
 from streams.bus import Bus, connect
 from streams.durations import parse_duration_ms
 from streams.errors import Unavailable
@@ -52,6 +51,8 @@ async def checksum(
 
     Exit code 1 if a partition is silent, or, with --from-log, if an owner does not know what the log says; that takes 0.1 ms a record.
     """
+    from services.processes.modules_log import ModulesLog  # it loads the modules, which other commands do without
+
     async with connect() as bus:
         log = await ModulesLog.begin(bus) if from_log else None
         found = await _checksums(bus, module)
