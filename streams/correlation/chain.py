@@ -71,17 +71,16 @@ class Chain:
             self.made_from = draft
             yield said
             if self._chained:
-                yield from self._said(self._chain(draft, said))
+                yield from self._chain(draft, said)
 
-    def _chain(self, draft: Draft, said: CompositeEvent) -> list[Draft]:
+    def _chain(self, draft: Draft, said: CompositeEvent) -> Iterator[CompositeEvent]:
+        """Reader by reader: what one says may be read by the next, whose later revision must not be said before an earlier one."""
         link = link_of(self.engine, draft, said)
         if link is None:
-            return []
-        drafts: list[Draft] = []
+            return
         for reading in readings(self.index, composite_plain(said), link, retracted=said.retracted):
             was, now = self._fed(reading, reading.before, link), self._fed(reading, reading.after, link)
-            drafts += self.engine.revise(reading.rule_id, was, now, link.place[0])
-        return drafts
+            yield from self._said(self.engine.revise(reading.rule_id, was, now, link.place[0]))
 
     @staticmethod
     def _fed(reading: Reading, read: Read | None, link: Link) -> tuple[str, Seen] | None:

@@ -243,3 +243,30 @@ def test_what_one_record_makes_two_levels_say_comes_in_the_order_of_revisions() 
     said = feed(chain_of(up, middle, top), came)
     assert any(each.retracted for each in said)
     assert {each.rule_id for each in standing(said)} == {"r", "middle", "top"}
+
+
+def test_a_rule_that_reads_another_twice_says_its_revisions_in_their_order() -> None:
+    # given `top`, which reads `up` itself and by way of `middle`
+    up = document(
+        {
+            "id": "up", "events": {"a": {"type": "a"}, "b": {"type": "b"}},
+            "correlation": {"type": "absence", "events": ["a", "b"], "timespan": 3, "grace": 6, "after-match": "continue"},
+        }, output="final",
+    )  # fmt: skip
+    both = {"timespan": 6000, "grace": 7000, "after-match": "continue", "output": "eager", "group-by": ["g"]}
+    middle = {
+        "id": "middle", "events": {"c": {"type": "c"}, "x": {"rule": "up"}}, "suppress": 2000,
+        "correlation": {**both, "type": "temporal", "events": ["x", "c"], "aliases": {"g": {"c": "data.g", "x": 'data.group["data.g"]'}}},
+    }  # fmt: skip
+    aliases = {"g": {"x": "data.group.g", "y": 'data.group["data.g"]'}}
+    top = {
+        "id": "top", "events": {"x": {"rule": "middle"}, "y": {"rule": "up"}}, "suppress": 2000,
+        "correlation": {**both, "type": "event_count", "condition": {"gte": 2}, "events": ["x", "y"], "aliases": aliases},
+    }  # fmt: skip
+    happened = [(7, "first", "a"), (14, "c", "c"), (8, "late", "a"), (10_000, "end", "other")]
+    # when a composite of `up` that comes late revises both
+    chain = chain_of(up, middle, top)
+    said = feed(chain, [Record(time, id, type, "h", None) for time, id, type in happened])
+    # then each revision comes after the one that it revises (`standing` looks)
+    assert any(composite.rule_id == "top" and composite.revision == 2 for composite in said)
+    assert {composite.rule_id for composite in standing(said)} == {"up", "middle", "top"}
