@@ -85,7 +85,7 @@ def caused(ids: Sequence[str]) -> list[str]:
     """The rows of records that were caused by these."""
     listed = _listed(ids)
     tables = [table for table in all_tables() if table not in (DEAD_LETTERS, LOG_RECORDS)]
-    return [_select(table, f"ifNull(causation_id, '') IN ({listed})") for table in tables]
+    return [_select(table, f"causation_id IN ({listed})") for table in tables]
 
 
 def of_executions(execution_ids: Sequence[str]) -> list[str]:

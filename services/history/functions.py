@@ -32,6 +32,7 @@ SYNTAX = frozenset({"lambda", "grouping", "exists", "untuple", "cast", "_cast", 
 NEVER = frozenset({
     "chdb", "sleep", "sleepeachrow", "file", "joinget", "joingetornull", "logtrace", "url", "eval", "flamegraph", "aggthrow",
     "throwif", "generateserialid", "timeseriesstoretags", "timeseriesidtotags", "timeseriesidtogroup", "timeseriesidtotagsgroup",
+    "timeseriesthrowduplicateseriesif", "timeseriesjointags", "formatrow", "formatrownonewline", "groupformat",
 })  # fmt: skip
 #: Of allowed categories, but the work grows with the product of two lengths, in one step that no limit on time and no cancelling ends.
 QUADRATIC = frozenset({

@@ -1,12 +1,13 @@
 """What a query may do, decided on the tree that ClickHouse's own parser makes of it. Pure.
 
 Everything is refused that is not known to be harmless: kinds of nodes, functions (`functions.py`), tables, table functions,
-settings, output clauses. It is one of several nets: the connection is read-only, the text that is run is the one that
-ClickHouse formatted back from the checked tree, and it runs inside of `SELECT * FROM (…)`.
+settings, output clauses. It is one of several nets: the connection is read-only, the tree is that of the text that is run, which
+ClickHouse wrote itself of what was asked, and it runs inside of `SELECT * FROM (…)`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,13 @@ _CLAUSES = {
 _TABLE_FUNCTIONS = frozenset({"numbers", "generate_series", "generateSeries", "values", "SQLStandardValues"})
 _IN = frozenset({"in", "notin", "globalin", "globalnotin", "nullin", "notnullin", "globalnullin", "globalnotnullin"})
 _IN_ALL = _IN | {name + "ignoreset" for name in _IN}
+#: Table functions whose first argument may say what their columns are, as CREATE TABLE does.
+_STRUCTURED = frozenset({"values", "SQLStandardValues"})
+#: Words by which such a text holds expressions, which no tree shows: `values('a Int8, b String ALIAS file(…)', 1)`.
+_COLUMN_CLAUSES = re.compile(
+    r"\b(?:DEFAULT|MATERIALIZED|ALIAS|EPHEMERAL|AUTO_INCREMENT|CODEC|TTL|STATISTICS|COMMENT|SETTINGS|PRIMARY|CONSTRAINT|INDEX|PROJECTION)\b",
+    re.IGNORECASE,
+)
 #: Functions whose first argument is the name of an aggregate function.
 _NAMING = frozenset({"arrayreduce", "arrayreduceinranges"})
 #: Functions that take the name of a type, and which argument it is (-1: the last).
@@ -227,6 +235,8 @@ class _Walker:
                 raise Denied("sql.table-function", f"The table function {name} is not allowed in a query.")
             self._own(parts, self._allowed.views)
             self.found.tables.add(parts[-1])
+        if name in _STRUCTURED:
+            _check_structure(_children(node.get("arguments")))
         for argument in _children(node.get("arguments")):
             # `values('a AggregateFunction(…)')`: the structure is a text.
             if _STATES in str(_literal(argument) or "").lower():
@@ -253,6 +263,20 @@ def _union_of(subquery: Any) -> Sequence[Any]:
 def _literal(node: Any) -> Any:
     value = node.get("value") if isinstance(node, Mapping) and node.get("type") == "Literal" else None
     return value.get("value") if isinstance(value, Mapping) else None
+
+
+def _check_structure(arguments: Sequence[Any]) -> None:
+    """Raises `Denied` unless the first argument is a row, or names and types of columns and nothing else.
+
+    It has to stand there: a parameter or an alias may turn out to be such a text.
+    """
+    first = arguments[0] if arguments and isinstance(arguments[0], Mapping) else {}
+    is_row = first.get("type") == "Function" and first.get("name") in ("tuple", "array")
+    if first.get("type") != "Literal" and not is_row:
+        raise Denied("sql.table-function", "values() begins with names and types of its columns, or with a row in parentheses.")
+    text = _literal(first)
+    if isinstance(text, str) and _COLUMN_CLAUSES.search(text):
+        raise Denied("sql.table-function", "The columns of values() have names and types, and no expressions.")
 
 
 def _text_of(arguments: Sequence[Any], index: int, what: str) -> str:

@@ -64,6 +64,9 @@ class QueryLimits:
             "function_range_max_elements_in_block": 50_000_000,
             "max_hyperscan_regexp_length": 1000,
             "max_hyperscan_regexp_total_length": 10_000,
+            # What does not fit into memory goes on on disk: millions of groups take longer, they do not fail.
+            "max_bytes_before_external_group_by": self.memory_bytes // 3,
+            "max_bytes_before_external_sort": self.memory_bytes // 3,
             "max_temporary_data_on_disk_size_for_query": 4 * self.memory_bytes,
             "date_time_output_format": "iso",
             "output_format_json_quote_64bit_integers": 0,
@@ -74,6 +77,11 @@ class QueryLimits:
             "allow_introspection_functions": 0,
             # By default a projection is only asked where a million rows would be read: a lookup would cost the more, the larger the table.
             "min_table_rows_to_use_projection_index": 0,
+            # What one side of a join has found says which granules of the other are read.
+            "enable_join_runtime_filters": 1,
+            "enable_join_runtime_filters_index_analysis": 1,
+            "use_skip_indexes_on_data_read": 1,
+            "join_runtime_filter_min_probe_rows": 0,
             "readonly": 1,
         }
 
@@ -178,11 +186,12 @@ def prepare(
 
 
 def _parsed(parser: Client, sql: str) -> tuple[Any, str]:
-    """The tree of a text, and the text as ClickHouse would write it."""
+    """The text as ClickHouse would write it, and the tree of that: what is run is what was checked, also if it is written wrong."""
     try:
         answer = parser.raw_query(
-            "SELECT parseQueryToJSON({q:String}), formatQuery({q:String})", parameters={"q": sql}, fmt="JSONCompactEachRow"
-        )
+            "WITH formatQuery({q:String}) AS written SELECT parseQueryToJSON(written), written",
+            parameters={"q": sql}, fmt="JSONCompactEachRow",
+        )  # fmt: skip
     except ClickHouseError as error:
         if error_code(error) == 62:
             raise query_errors.syntax(str(error), sql) from error
