@@ -19,6 +19,8 @@ from services.history.made import make
 
 #: A file without a phase is of the time before there were two, and comes before new code.
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+(?:\.(pre|post))?\.sql$")
+#: A statement that only makes anew what rows have that were there before: of no use where there are none, and each takes its time.
+_FOR_ROWS = re.compile(r"\A(?:--[^\n]*\n|\s)*ALTER TABLE \w+\s+MATERIALIZE\b(?!.*\b(?:ADD|MODIFY|DROP)\b)", re.DOTALL)
 Phase = Literal["pre", "post"]
 _RECORDED = """CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))
 ENGINE = MergeTree ORDER BY version"""
@@ -56,6 +58,7 @@ def migrate(client: Client, database: str, phases: Collection[Phase] = ("pre", "
     """
     make(client, f"CREATE DATABASE IF NOT EXISTS {database}", cluster)
     client.database = database
+    is_new = not client.query("SELECT count() FROM system.tables WHERE database = currentDatabase()").result_rows[0][0]
     make(client, _RECORDED, cluster)
     done = {int(row[0]) for row in client.query("SELECT version FROM migrations").result_rows}
     applied = []
@@ -63,6 +66,8 @@ def migrate(client: Client, database: str, phases: Collection[Phase] = ("pre", "
         if migration.version in done or migration.phase not in phases:
             continue
         for statement in migration.statements:
+            if is_new and _FOR_ROWS.match(statement):
+                continue
             client.command(for_cluster(statement, cluster))
         client.insert("migrations", [[migration.version, migration.name]], column_names=["version", "name"])
         applied.append(migration.name)
