@@ -56,7 +56,7 @@ async def digests(history: History, topic: str, rows: Rows) -> tuple[dict[int, t
         hashed = await over_rows(local, rows, verify_sql.container_digests)
         for table, some in rows.tables.items():
             await history.tables.insert(Span(topic=topic, partition=0, first=0, end=100), table, some, within_s=60)
-        found = await TableSide(own).rows(topic, 0, OF, list(all_tables()))
+        found = await TableSide(own, history.settings).rows(topic, 0, OF, list(all_tables()))
     finally:
         await own.close()
         await local.close()
