@@ -84,7 +84,11 @@ async def test_a_module_is_known_as_soon_as_it_has_a_topic(kafka: Kafka, codec: 
             await bus.start_workflow(document)
         assert [(fault.code, fault.pointer) for fault in caught.value.violations] == [("module.unknown", "/steps/0/module")]
         async with kafka.admin() as admin:
-            await admin.create_topics([NewTopic(kafka.names.physical(module_requests("bakery")), num_partitions=4, replication_factor=1)])
+            topic = kafka.names.physical(module_requests("bakery"))
+            await admin.create_topics([NewTopic(topic, num_partitions=4, replication_factor=1)])
+            async with asyncio.timeout(60):
+                while topic not in await admin.list_topics():  # a broker tells of a topic a moment after it was made
+                    await asyncio.sleep(0.05)
         execution = await bus.start_workflow(document)
         await bus.command(execution, "cancel", {"by": "ann"})
         last = [transition async for transition in bus.transitions(execution, follow=True)][-1]
