@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streams import limits
+from streams.concurrency import closed
 from streams.errors import Unavailable
 from streams.settings import Settings
 
@@ -77,7 +78,7 @@ class Kafka:
         try:
             yield producer
         finally:
-            await producer.stop()
+            await closed(producer.stop())
 
     @asynccontextmanager
     async def consumer(self, *topics: str, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
@@ -87,7 +88,7 @@ class Kafka:
         try:
             yield consumer
         finally:
-            await consumer.stop()
+            await closed(consumer.stop())
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
@@ -101,7 +102,7 @@ class Kafka:
         try:
             yield admin
         finally:
-            await admin.close()
+            await closed(admin.close())
 
     async def until_visible(self, topic: str, partition: int, offset: int) -> None:
         """Returns when readers of what is committed see the record at `offset` of a topic (name on the broker), at once for -1.
@@ -130,10 +131,10 @@ async def start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     try:
         await client.start()
     except (KafkaConnectionError, OSError) as error:
-        await client.stop()
+        await closed(client.stop())
         raise _unreachable("the configured servers", error) from error
     except BaseException:
-        await client.stop()
+        await closed(client.stop())
         raise
 
 

@@ -16,6 +16,7 @@ from services.history.reached import Reached
 from services.history.rows import Raw, Source
 from services.history.source import sunk
 from services.history.unit import AGE_S, RETRY_S, SHARED_AGE_S, Pace, Unit
+from streams.concurrency import cancelled
 from streams.errors import BackboneError, Unavailable
 from streams.log.rule import type_and_epoch
 from streams.topics import BLOCKS
@@ -129,8 +130,7 @@ class Session:
         gone = [number for number in self._tasks if number not in ours]
         for number in gone:
             task = self._tasks.pop(number)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancelled(task)
         for number in sorted(ours - set(self._tasks)):
             self._tasks[number] = asyncio.create_task(self._keep(number))
             self._tasks[number].add_done_callback(self._unit_ended)

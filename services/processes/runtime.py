@@ -165,7 +165,8 @@ async def send_heartbeats(
                     first()
                     first = _nothing
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), HEARTBEAT_INTERVAL_S)
+                    async with asyncio.timeout(HEARTBEAT_INTERVAL_S):
+                        await changed.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(BackboneError, KafkaError):
                 # Those who follow see the last word, those who read the topic later nothing at all.

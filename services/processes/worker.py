@@ -11,6 +11,7 @@ import os
 from services.processes.runtime import Alive, connected, process_name, run_process, say_ready, send_heartbeats
 from streams.bus.bus import Bus
 from streams.codec.avro import Codec
+from streams.concurrency import cancelled
 from streams.faust_app.rule_figures import RuleFigures
 from streams.faust_app.rule_guard import RuleGuard
 from streams.faust_app.worker import Worker
@@ -31,9 +32,7 @@ async def serve(settings: Settings) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
 
 
 async def _live(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:

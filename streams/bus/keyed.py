@@ -112,7 +112,8 @@ class Keyed:
         """Until something is settled, for a short while."""
         self._room.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), _ROOM_S)
+            async with asyncio.timeout(_ROOM_S):
+                await self._room.wait()
 
     def _begin(self) -> None:
         if self._source.generation != self._generation:
@@ -175,7 +176,8 @@ class Keyed:
             due_ms = [due for line in self._lines.values() if (due := line.next_due_ms()) is not None]
             pause_s = min([_PAUSE_S_MAX, *(max(0.001, (due - now_ms) / 1000) for due in due_ms)])
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
 
     def _pump(self) -> None:
         """Begins what can be begun."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from streams.concurrency import cancelled
 from streams.errors import BackboneError
 from streams.faust_app.action_lanes import Item, Lanes
 from streams.faust_app.action_plan import Call, Task, Undone, Write, delivery, report
@@ -124,9 +125,7 @@ class ActionPartition:
     async def close(self) -> None:
         """Stops at once; what is unfinished stays so in `dump`."""
         tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
         self._refilling.clear()
         self._live = False
 

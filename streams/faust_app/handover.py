@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from streams import limits
+from streams.concurrency import cancelled
 from streams.faust_app.batches import Written
 from streams.faust_app.prefix import Chunk, Placed
 
@@ -132,6 +133,4 @@ class Handover:
         """Lets what is under way come to its end, but does not wait for it long: it lies in the log."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT_S)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(*self._tasks)

@@ -103,7 +103,8 @@ class LineRunner(Runner):
             due_ms = [each for each in (self.line.next_due_ms(), self.breaker.open_until_ms) if each is not None and each > now_ms]
             pause_s = min([(min(due_ms) - now_ms) / 1000] if due_ms else [_PAUSE_S_MAX], default=_PAUSE_S_MAX)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(pause_s, _PAUSE_S_MAX))
+                async with asyncio.timeout(min(pause_s, _PAUSE_S_MAX)):
+                    await self._wake.wait()
 
     def _pump(self) -> None:
         """Begins what can be begun."""

@@ -10,6 +10,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from streams.codec.avro import Codec
+from streams.concurrency import cancelled
 from streams.errors import BackboneError
 from streams.faust_app.prefix import Chunk
 from streams.faust_app.route_reader import RouteChange, RoutesReader
@@ -91,7 +92,8 @@ class RoutePart:
         try:
             try:
                 # We may have slept: nothing is delivered by routes that were changed before the partitions became ours.
-                await asyncio.wait_for(self._reader.catch_up(), _CATCH_UP_S)
+                async with asyncio.timeout(_CATCH_UP_S):
+                    await self._reader.catch_up()
             except TimeoutError:
                 _log.warning("routes.not-caught-up", offset=self._reader.offset)
             await stage.assigned(held, generation)
@@ -112,9 +114,7 @@ class RoutePart:
     async def close(self) -> None:
         """Stops everything."""
         tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
         stage, self.stage = self.stage, None
         if stage is not None:
             await stage.close()

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import structlog
 
+from streams.concurrency import cancelled
 from streams.errors import BackboneError, InvalidInput
 from streams.faust_app.prefix import Chunk, Fetched
 from streams.faust_app.route_lines import LineRunner
@@ -95,8 +96,7 @@ class RoutePartition:
     async def close(self) -> None:
         """Stops at once; the runners keep their states."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancelled(self._task)
         await asyncio.gather(*(runner.close() for runner in self.runners.values()))
 
     async def change(self, active: ActiveRoute | None, route_id: str, state: State | None) -> Runner | None:
@@ -156,7 +156,8 @@ class RoutePartition:
         if self.runners and len(self._inbox) >= INBOX_MAX:
             self._roomy.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._roomy.wait(), _PATIENCE_S)
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._roomy.wait()
 
     async def _run(self) -> None:
         while True:

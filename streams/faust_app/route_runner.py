@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from streams.concurrency import cancelled
 from streams.errors import BackboneError
 from streams.faust_app.route_ports import World
 from streams.log.ports import Stored
@@ -120,9 +121,7 @@ class Runner(ABC):
     async def close(self) -> None:
         """Stops at once; what is unfinished stays so in `dump`."""
         tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
 
     def use(self, plan: Plan) -> None:
         """From now on it works as another version of the route says."""
@@ -198,7 +197,8 @@ class Runner(ABC):
         """Until something is settled, for a short while."""
         self._room.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), _ROOM_S)
+            async with asyncio.timeout(_ROOM_S):
+                await self._room.wait()
 
     # --- shared ---
 

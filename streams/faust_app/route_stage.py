@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from streams.bus.outgoing import outgoing
 from streams.bus.publisher import Publisher, translated
 from streams.codec.avro import Codec
+from streams.concurrency import cancelled
 from streams.errors import BackboneError
 from streams.faust_app.prefix import Chunk
 from streams.faust_app.route_partition import INBOX_MAX, RoutePartition, State
@@ -88,8 +89,7 @@ class RouteStage:
     async def close(self) -> None:
         """Stops everything. Where a successor goes on was written down when the partitions were given back."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancelled(self._task)
         await self._drop(list(self._partitions))
         await self._world.close()
         await self._publisher.close()

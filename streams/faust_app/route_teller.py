@@ -9,6 +9,7 @@ import structlog
 
 from streams.bus.publisher import Publisher
 from streams.bus.rendering import Rendered
+from streams.concurrency import cancelled
 from streams.errors import BackboneError, Fault
 
 #: Records that wait to be written, beyond which those who tell wait.
@@ -50,8 +51,7 @@ class Teller:
 
     async def close(self) -> None:
         """Stops; what is not written is lost."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancelled(self._task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

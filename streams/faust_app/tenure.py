@@ -70,7 +70,8 @@ class Tenure:
         self._idle.clear()
         if self._under_way:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._idle.wait()
         self.generation += 1  # what is under way yet fails
 
     def heard(self, sent_s: float) -> None:

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from streams import limits
 from streams.codec.avro import Codec
+from streams.concurrency import cancelled
 from streams.correlation.costs import TooDear
 from streams.correlation.index import RuleIndex
 from streams.correlation.rule_figures import MATCHING
@@ -157,9 +158,7 @@ class Worker:
             self._failure.result()
         finally:
             tasks += self._takeovers
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
             failed = self._failure.done()
             await self._routes.retire()
             if self._feed is not None:

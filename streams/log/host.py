@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from streams.codec.avro import Codec
+from streams.concurrency import cancelled
 from streams.errors import NotFound
 from streams.kafka import Kafka, start
 from streams.log.effects import KafkaEffects
@@ -127,8 +128,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
             for task in done:
                 task.result()
         finally:
-            polling.cancel()
-            await asyncio.gather(polling, return_exceptions=True)
+            await cancelled(polling)
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         """Keeps the membership alive and tells lag tools how far we are; group errors leave from here."""

@@ -9,7 +9,6 @@ sequence and answers with its first offset) until the caller's time-out ends it;
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from streams import limits
+from streams.concurrency import closed
 from streams.kafka import Kafka
 from streams.log.ports import BatchTooLarge, Outgoing
 
@@ -33,7 +33,6 @@ ACKS_OF_ALL = -1
 REQUEST_TIMEOUT_MS = 30_000
 #: Pause before a request is repeated, seconds.
 RETRY_PAUSE_S = 0.1
-CLOSE_TIMEOUT_S = 2.0
 #: How long the broker may take to give a producer id and the partition's leader, seconds.
 OPEN_TIMEOUT_S = 30.0
 #: Sequence numbers have 31 bits and begin at 0 again.
@@ -63,10 +62,10 @@ class KafkaAppender:
                 await client.add_topic(topic)
                 producer_id, producer_epoch = await _producer_id(client)
         except (KafkaConnectionError, OSError) as error:
-            await client.close()
+            await closed(client.close())
             raise kafka.unreachable(error) from error
         except BaseException:
-            await client.close()
+            await closed(client.close())
             raise
         return cls(client, topic, partition, producer_id=producer_id, producer_epoch=producer_epoch)
 
@@ -113,8 +112,7 @@ class KafkaAppender:
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._client.close(), CLOSE_TIMEOUT_S)
+        await closed(self._client.close())
 
 
 async def _producer_id(client: AIOKafkaClient) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams import topics
+from streams.concurrency import closed
 from streams.kafka import Kafka, start
 from streams.log.kafka_appender import KafkaAppender
 from streams.log.ports import Appender, Outgoing, Stored
@@ -179,4 +180,4 @@ class KafkaInboxes:
         """See `InboxPort.close`."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await closed(consumer.stop())

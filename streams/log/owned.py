@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from streams.concurrency import cancelled
 from streams.log.partition import PartitionRunner
 
 
@@ -60,8 +61,7 @@ class OwnedPartitions:
         self.runners.pop(partition, None)
         task = self._tasks.pop(partition, None)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancelled(task)
 
 
 __all__ = ["OwnedPartitions"]

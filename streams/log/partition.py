@@ -18,6 +18,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from streams.causation import depth_of
+from streams.concurrency import cancelled
 from streams.errors import BackboneError, Defect
 from streams.log.appending import Appending
 from streams.log.archive import Archive
@@ -131,9 +132,7 @@ class PartitionRunner:
                     task.result()
             raise Lost("a task of the partition ended")
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
 
     # --- inputs -----------------------------------------------------------------------------------------------------
 

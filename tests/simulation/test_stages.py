@@ -25,7 +25,7 @@ CAUGHT_LAST = {
     "positions_come_before_composites": 55,
     "offset_is_not_compared": 99,
     "clocks_run_ahead_of_matches": 37,
-    "marks_do_not_wait_for_their_composites": 54,
+    "marks_do_not_wait_for_their_composites": 350,
     "what_is_taken_back_stays_read": 145,
     "actions_are_finished_first": 587,
 }
