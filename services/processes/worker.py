@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from services.processes.runtime import Alive, connected, process_name, run_process, say_ready, send_heartbeats
 from streams.bus.bus import Bus
 from streams.codec.avro import Codec
-from streams.concurrency import cancelled
+from streams.concurrency import side_by_side
 from streams.faust_app.rule_figures import RuleFigures
 from streams.faust_app.rule_guard import RuleGuard
 from streams.faust_app.worker import Worker
@@ -25,14 +24,9 @@ async def serve(settings: Settings) -> None:
     name = process_name("worker")
     # A name that the supervisor gave survives a restart, so the group need not wait for the lost member's session to end.
     worker = Worker(kafka, codec, name=name, static="MPLP_PROCESS_NAME" in os.environ)
-    beside = (_live(kafka, codec, worker, name), _tell(kafka, codec, worker, name), _guard(kafka, codec, worker, name))
-    tasks = [asyncio.create_task(each) for each in (worker.run(), *beside)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await cancelled(*tasks)
+    await side_by_side(
+        worker.run(), _live(kafka, codec, worker, name), _tell(kafka, codec, worker, name), _guard(kafka, codec, worker, name)
+    )
 
 
 async def _live(kafka: Kafka, codec: Codec, worker: Worker, name: str) -> None:
