@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -14,6 +14,14 @@ from tests.simulation.runs import run_block
 SEEDS = 30
 #: Seeds in which a mutation must be caught.
 WITHIN = 150
+#: Where the first seed that catches a mutation is not among the first: the one of the last search, tried first (see test_mutations).
+CAUGHT_LAST = {
+    "offset is not compared": 3,
+    "blocks are decided afterwards": 4,
+    "others are not followed": 2,
+    "remade topics are not noticed": 10,
+    "what was reached is of any topic": 6,
+}
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 15))
@@ -25,8 +33,8 @@ def test_every_offset_is_one_row_of_the_right_table(first: int) -> None:
     assert block.totals["offsets"] > 100 * 15
 
 
-def violated(seeds: int) -> Iterator[str]:
-    for seed in range(seeds):
+def violated(seeds: Iterable[int]) -> Iterator[str]:
+    for seed in seeds:
         yield from {invariant for invariant, _ in run_history(seed).violations}
 
 
@@ -34,4 +42,4 @@ def violated(seeds: int) -> Iterator[str]:
 def test_a_safeguard_that_is_switched_off_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation, invariant = MUTATIONS[name]
     mutation(monkeypatch)
-    assert invariant in violated(WITHIN), f"{name}: {invariant} did not catch it within {WITHIN} seeds"
+    assert invariant in violated((CAUGHT_LAST.get(name, 0), *range(WITHIN))), f"{name}: {invariant} did not catch it within {WITHIN} seeds"

@@ -12,8 +12,8 @@ import pytest
 from streams.testing.simulation.world import run_seed
 from tests.simulation.runs import BLOCK, run_block
 
-#: As many as fit into about two minutes on a slow machine. `make simulate SEEDS=N` runs any number.
-SEEDS = 3000
+#: As many as fit into a minute of a processor. `make simulate SEEDS=N` runs any number.
+SEEDS = 1500
 ROOT = Path(__file__).resolve().parents[2]
 
 
