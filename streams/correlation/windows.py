@@ -201,7 +201,8 @@ class Window:
 
     def forget(self, before_us: int) -> None:
         """See `Fold.forget`."""
-        if self._timed or self._start == len(self._records):
+        # Records in their order are folded before they are settled: the present window may begin after that time.
+        if self._timed or self._start == len(self._records) or before_us <= self._records[self._start].time_us:
             return
         if self._over(self._records[self._start].time_us, self._records[-1].time_us, before_us):
             self._clear()

@@ -47,6 +47,15 @@ def test_the_same_is_said_in_the_same_order(rule: dict[str, Any], given_records:
     assert run(documents, given_records, in_order=True) == run(documents, given_records, in_order=False)
 
 
+def test_a_window_that_began_after_what_is_settled_is_not_over() -> None:
+    tumbling = {"type": "event_count", "events": ["e"], "window": "tumbling", "timespan": 3, "grace": 2, "condition": {"gte": 1}}
+    rule = {"id": "r", "events": {"e": {"type": "a"}}, "correlation": tumbling | {"after-match": "continue"}}
+    # when the second and the third lie in one window, and the first is settled between them
+    found = [Record(time=time, id=f"e{time}", type="a", group="g", value=None, order=()) for time in (14, 18, 19)]
+    said, _ = run([document(rule)], found, in_order=True)
+    assert [composite.event_ids for composite in said] == [("e14",), ("e18",), ("e18", "e19")]
+
+
 def test_such_groups_keep_no_records_that_are_over() -> None:
     engine = Engine(in_order=True)
     correlation = {"type": "event_count", "events": ["e"], "timespan": "5s", "condition": {"gte": 3}}
