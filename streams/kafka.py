@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -20,6 +21,9 @@ from streams.settings import Settings
 #: How long the end of a transaction may take to reach the partitions, and the pause between two looks, seconds.
 VISIBLE_S = 10.0
 _LOOK_S = 0.01
+#: How long a broker may say that there is no broker before it is called unreachable, and the pause between two questions, seconds.
+NO_BROKER_S = 5.0
+_ASK_AGAIN_S = 0.1
 
 
 class Kafka:
@@ -136,6 +140,22 @@ async def start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     except BaseException:
         await closed(client.stop())
         raise
+
+
+async def cluster_metadata(client: Any) -> Any:
+    """All topics and partitions (`aiokafka.cluster.ClusterMetadata`) from a started client; asking for all topics never creates one.
+
+    A broker that stood still for longer than its controller waits (a laptop that slept, a machine that is too busy) says until its next
+    heartbeat that there is no broker, not even itself: it is asked again for `NO_BROKER_S`. Raises `KafkaError`.
+    """
+    until = time.monotonic() + NO_BROKER_S
+    while True:
+        try:
+            return await client.fetch_all_metadata()
+        except KafkaError:
+            if time.monotonic() >= until:
+                raise
+        await asyncio.sleep(_ASK_AGAIN_S)
 
 
 def observe_fencing(producer: AIOKafkaProducer) -> None:

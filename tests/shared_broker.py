@@ -21,7 +21,13 @@ from typing import IO
 from infra.kafka import EmbeddedKafka
 
 #: Many short-lived topics: give their disk back at once.
-OVERRIDES = {"file.delete.delay.ms": "1000", "log.segment.bytes": str(16 * 2**20), "log.index.size.max.bytes": "65536"}
+#: And it is never restarted: however long the machine stands still, its controller shall not take it for dead.
+OVERRIDES = {
+    "file.delete.delay.ms": "1000",
+    "log.segment.bytes": str(16 * 2**20),
+    "log.index.size.max.bytes": "65536",
+    "broker.session.timeout.ms": "120000",
+}
 
 ROOT = Path(__file__).resolve().parents[1]
 #: How often the keeper looks whether somebody still uses the broker.

@@ -33,23 +33,30 @@ async def follow(
     as_json: bool,
     line: Callable[[Record], str],
 ) -> None:
-    """Prints the records of a topic as they come, until `count` or `timeout`; what could not be read is counted on stderr."""
+    """Prints the records of a topic as they come, until `count` or `timeout`.
+
+    What could not be read is counted on stderr. A time that ended before the broker had told of all partitions is not taken for silence.
+    """
     seconds = None if timeout is None else parse_duration_ms(timeout) / 1000
+    unanswered = 0
     async with connect() as bus:
         subscription = bus.subscribe(topic, since=since, where=where)
         try:
             async with asyncio.timeout(seconds), subscription:
                 frame.progress(f"following {topic} from {since}")
                 seen = 0
-                async for record in subscription:
-                    frame.write(frame.json_text(to_json(record)) if as_json else line(record))
-                    seen += 1
-                    if count is not None and seen >= count:
-                        break
+                try:
+                    async for record in subscription:
+                        frame.write(frame.json_text(to_json(record)) if as_json else line(record))
+                        seen += 1
+                        if count is not None and seen >= count:
+                            break
+                finally:
+                    unanswered = subscription.unanswered
         except TimeoutError:
             if seconds is None:
                 raise
-            frame.progress(f"ended after {timeout}")
+            frame.progress(f"ended after {timeout}{f'; Kafka had not answered for {unanswered} partition(s)' if unanswered else ''}")
         if subscription.skipped:
             frame.progress(f"{subscription.skipped} record(s) could not be read")
 

@@ -7,7 +7,7 @@ from aiokafka.errors import KafkaError
 
 from services.history.erasures import Erasure, Erasures, erasures_in, key_of, records_of
 from streams.codec.avro import Codec, headers_of
-from streams.kafka import Kafka
+from streams.kafka import Kafka, cluster_metadata
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import SystemEvent
 from streams.topics import ERASURES
@@ -24,7 +24,7 @@ async def refresh(kafka: Kafka, codec: Codec, erasures: Erasures, consumer: AIOK
         return
     topic = kafka.names.physical(ERASURES)
     found: list[SystemEvent] = []
-    cluster = await consumer._client.fetch_all_metadata()
+    cluster = await cluster_metadata(consumer._client)
     if cluster.partitions_for_topic(topic):
         tp = TopicPartition(topic, 0)
         end = int((await consumer.end_offsets([tp]))[tp])

@@ -16,7 +16,7 @@ from services.history.membership import Everything, Group
 from services.history.ports import Fetched, Membership, Place, Ports
 from services.history.store import History
 from streams.codec.avro import Codec
-from streams.kafka import Kafka, start
+from streams.kafka import Kafka, cluster_metadata, start
 from streams.log.fenced import FencedLog
 from streams.log.reader import epoch_at
 from streams.parsed import hand_out_as_parsed
@@ -54,7 +54,7 @@ class KafkaFeed:
     async def topics(self) -> Mapping[str, int]:
         """See `ports.Feed`."""
         # The consumer's own `topics()` has the names only; this is the request below it.
-        metadata = await self._asker._client.fetch_all_metadata()
+        metadata = await cluster_metadata(self._asker._client)
         return {topic: len(metadata.partitions_for_topic(topic) or ()) for topic in metadata.topics()}
 
     async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:

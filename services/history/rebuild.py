@@ -40,7 +40,7 @@ from services.history.verify_sums import Range
 from streams.codec.avro import Codec
 from streams.concurrency import to_the_end
 from streams.errors import NotFound, Refused
-from streams.kafka import Kafka
+from streams.kafka import Kafka, cluster_metadata
 from streams.records import now
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class Rebuilder:
         """All partitions that the history keeps, and their ends."""
         names = self._kafka.names
         async with self._kafka.consumer() as consumer:
-            cluster = await consumer._client.fetch_all_metadata()
+            cluster = await cluster_metadata(consumer._client)
             found: Mapping[str, Source] = sunk(cluster.topics(), names)
             unknown = set(ask.topics) - {names.logical(topic) for topic in found}
             if unknown:

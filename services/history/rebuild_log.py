@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from services.history import blocks
 from services.history.blocks import Progress, Span
 from streams.codec.avro import Codec
-from streams.kafka import Kafka
+from streams.kafka import Kafka, cluster_metadata
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.log.reader import epoch_at
 from streams.log.rule import ReadersRule, Verdict
@@ -38,7 +38,7 @@ async def read_tail(kafka: Kafka, codec: Codec, history: str, since: Mapping[int
     progress: dict[Place, Progress] = {}
     decided: dict[Place, list[Span]] = {}
     async with kafka.consumer(**RANGE_OPTIONS) as consumer:
-        cluster = await consumer._client.fetch_all_metadata()
+        cluster = await cluster_metadata(consumer._client)
         tps = [TopicPartition(topic, number) for number in cluster.partitions_for_topic(topic) or ()]
         firsts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
         for tp in tps:

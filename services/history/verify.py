@@ -32,7 +32,7 @@ from services.history.verify_report import Absent, Kind, PartitionReport, Report
 from services.history.verify_sums import Range, Sum, Sums, differing, differing_offsets, range_of, ranges
 from streams.codec.avro import Codec
 from streams.errors import NotFound
-from streams.kafka import Kafka
+from streams.kafka import Kafka, cluster_metadata
 from streams.records import to_micros
 
 #: Seconds that the sink is given to reach the ends of the start.
@@ -133,7 +133,7 @@ class Verifier:
 
     async def _parts(self, consumer: AIOKafkaConsumer, ask: Ask) -> list[_Part]:
         """The partitions, with the offsets that are asked for."""
-        cluster = await consumer._client.fetch_all_metadata()
+        cluster = await cluster_metadata(consumer._client)
         found = dict(sorted(sunk(cluster.topics(), self._kafka.names).items()))
         names = self._kafka.names
         unknown = set(ask.topics) - {names.logical(topic) for topic in found}

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from streams.bus.publisher import translated
-from streams.bus.sources import POLL_MS, Judged, Since, start_offsets, started
+from streams.bus.sources import POLL_MS, Judged, Since, silent_partitions, start_offsets, started
 from streams.codec.avro import Codec
 from streams.kafka import Kafka
 
@@ -141,6 +141,10 @@ class GroupSource:
         self.generation += 1
         self._done.clear()
         self._judged.forget()
+
+    def unanswered(self) -> int:
+        """See `Source.unanswered`."""
+        return silent_partitions(self._consumer)
 
     async def close(self) -> None:
         """See `Source.close`."""

@@ -24,7 +24,7 @@ from streams.bus.record_batches import batches_of
 from streams.bus.validate import check_record, fields_of, parse_event, parse_fields, pointer
 from streams.codec.avro import Codec
 from streams.errors import BackboneError, Defect, Denied, InvalidInput, NotFound, TooLarge, Unavailable
-from streams.kafka import Kafka, start
+from streams.kafka import Kafka, cluster_metadata, start
 from streams.log.kafka_log import abandon
 from streams.records import Record, SystemEvent
 from streams.topics import BY_NAME, SYSTEM_EVENTS
@@ -276,7 +276,7 @@ async def partitions_on_broker(client: Any, kafka: Kafka, topic: str) -> list[in
     physical = kafka.names.physical(topic)
     for pause in _CREATION_SPREADS_S:
         # Asking for all topics never creates one, asking for one may.
-        numbers = (await client.fetch_all_metadata()).partitions_for_topic(physical)
+        numbers = (await cluster_metadata(client)).partitions_for_topic(physical)
         if numbers:
             return sorted(numbers)
         await asyncio.sleep(pause)

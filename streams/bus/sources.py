@@ -70,6 +70,9 @@ class Source(Protocol):
     async def acknowledge(self, raw: Any) -> None:
         """Says that the record and all before it in its partition are done."""
 
+    def unanswered(self) -> int:
+        """Partitions of which the broker has told nothing since they were begun: what lies there is not known; 0 when closed."""
+
     async def close(self) -> None:
         """Disconnects; what is acknowledged is committed first."""
 
@@ -187,11 +190,20 @@ class AssignedSource:
     async def acknowledge(self, raw: Any) -> None:
         """Nothing: without a group nobody remembers."""
 
+    def unanswered(self) -> int:
+        """See `Source.unanswered`."""
+        return silent_partitions(self._consumer)
+
     async def close(self) -> None:
         """See `Source.close`."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
+
+
+def silent_partitions(consumer: AIOKafkaConsumer | None) -> int:
+    """How many of a consumer's partitions have not answered a single fetch."""
+    return 0 if consumer is None else sum(consumer.highwater(tp) is None for tp in consumer.assignment())
 
 
 async def started(kafka: Kafka, topic: str, **options: Any) -> tuple[AIOKafkaConsumer, list[int]]:

@@ -184,6 +184,11 @@ class Subscription(Generic[Item]):
                 self._on_close(self)
             await self._source.close()
 
+    @property
+    def unanswered(self) -> int:
+        """Partitions of which the broker has told nothing since they were begun; 0 once it is closed."""
+        return self._source.unanswered()
+
     def _current(self, generation: int) -> bool:
         return not isinstance(self._source, GroupSource) or self._source.generation == generation
 

@@ -18,7 +18,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from streams.codec.avro import Codec
 from streams.concurrency import cancelled
 from streams.errors import NotFound
-from streams.kafka import Kafka, start
+from streams.kafka import Kafka, cluster_metadata, start
 from streams.log.effects import KafkaEffects
 from streams.log.fenced import FencedLog
 from streams.log.figures import in_sum
@@ -105,7 +105,7 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
         )
         try:
             await start(consumer)
-            found = await consumer._client.fetch_all_metadata()
+            found = await cluster_metadata(consumer._client)
             self._partitions = len(found.partitions_for_topic(self._topic) or ())
             if not self._partitions:
                 raise NotFound("topic.unknown", f"The topic {self._topic} does not exist.", advice="Run `mplp topics apply`.")

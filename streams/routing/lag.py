@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from streams.bus.publisher import translated
 from streams.errors import NotFound
 from streams.faust_app.route_reader import RoutesReader
+from streams.kafka import cluster_metadata
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import Snapshot, now
 from streams.routing.routes import ActiveRoute
@@ -88,7 +89,7 @@ class Lags:
         try:
             async with self._bus.kafka.consumer(**_OPTIONS) as consumer:
                 await self._read_states(consumer)
-                cluster = await consumer._client.fetch_all_metadata()  # asking for all topics never creates one
+                cluster = await cluster_metadata(consumer._client)  # asking for all topics never creates one
                 return {active.id: await self._lag(consumer, cluster, active) for active in routes}
         except KafkaError as error:
             raise translated(error, ROUTE_STATES) from error

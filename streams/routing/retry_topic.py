@@ -31,7 +31,7 @@ from streams.bus.handling import DEAD_LETTER_RETENTION_MS
 from streams.bus.outgoing import Outgoing
 from streams.bus.publisher import send_partition, translated
 from streams.errors import BackboneError, InvalidInput, NotFound
-from streams.kafka import observe_fencing, start
+from streams.kafka import cluster_metadata, observe_fencing, start
 from streams.log.kafka_log import RANGE_OPTIONS, abandon, read_range
 from streams.routing.letters import REDRIVE, Letter, place_of, resolved_by
 from streams.topics import DEAD_LETTER_SUFFIX, RETRY_SUFFIX
@@ -89,7 +89,7 @@ class RetryTopic:
         try:
             async with kafka.consumer(**RANGE_OPTIONS, isolation_level="read_committed") as consumer:
                 # Asking for all topics never creates one. If it is not there, nothing was ever settled.
-                cluster = await consumer._client.fetch_all_metadata()
+                cluster = await cluster_metadata(consumer._client)
                 places = [TopicPartition(physical, number) for number in sorted(cluster.partitions_for_topic(physical) or ())]
                 ends = await consumer.end_offsets(places) if places else {}
                 for tp in places:

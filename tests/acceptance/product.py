@@ -15,7 +15,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams import connect
-from streams.kafka import Kafka
+from streams.kafka import Kafka, cluster_metadata
 from streams.settings import Settings
 from streams.topics import CATALOGUE
 
@@ -102,7 +102,7 @@ def end_offsets(product: Product) -> dict[tuple[str, int], int]:
         kafka = Kafka(settings)
         async with kafka.consumer() as consumer:
             sunk = [topic.name for topic in CATALOGUE if topic.sunk]
-            cluster = await consumer._client.fetch_all_metadata()
+            cluster = await cluster_metadata(consumer._client)
             places = [TopicPartition(topic, partition) for topic in sunk for partition in cluster.partitions_for_topic(topic) or ()]
             return {(tp.topic, tp.partition): end for tp, end in (await consumer.end_offsets(places)).items()}
 

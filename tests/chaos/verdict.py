@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from services.orchestrator.view import fold
 from streams import topics
 from streams.codec.avro import Codec
-from streams.kafka import Kafka
+from streams.kafka import Kafka, cluster_metadata
 from streams.log.kafka_log import read_range
 from streams.log.reader import LogReader
 from streams.log.rule import Verdict
@@ -54,7 +54,7 @@ async def read_logs(kafka: Kafka, codec: Codec) -> Logs:
 async def _read(kafka: Kafka, codec: Codec, topic: str) -> Any:
     name, reader = kafka.names.physical(topic), LogReader(kafka)
     async with kafka.consumer() as consumer:
-        metadata = await consumer._client.fetch_all_metadata()
+        metadata = await cluster_metadata(consumer._client)
         for partition in sorted(metadata.partitions_for_topic(name) or ()):
             place = TopicPartition(name, partition)
             end = int((await consumer.end_offsets([place]))[place])
