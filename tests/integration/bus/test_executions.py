@@ -20,7 +20,7 @@ from streams.topics import TRANSITIONS
 
 pytestmark = pytest.mark.broker
 
-SOON = 60.0
+SOON = 120.0
 ROOT = Path(__file__).parents[3]
 
 

@@ -18,7 +18,7 @@ from streams.topics import SYSTEM_EVENTS
 
 pytestmark = pytest.mark.broker
 
-SOON = 40.0
+SOON = 120.0
 DEAD_LETTERS = SYSTEM_EVENTS + ".dlq"
 
 

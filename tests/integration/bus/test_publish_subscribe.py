@@ -21,7 +21,7 @@ from streams.topics import COMPOSITES, SYSTEM_EVENTS, TRANSITIONS, partition_of
 
 pytestmark = pytest.mark.broker
 
-SOON = 20.0
+SOON = 120.0
 
 
 @pytest.fixture

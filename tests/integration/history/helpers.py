@@ -17,7 +17,7 @@ from streams.kafka import Kafka
 from streams.records import Record
 from streams.topics import COMMANDS, COMPOSITES, DELIVERIES, MESSAGES, REQUESTS, RESPONSES, SYSTEM_EVENTS, TRANSITIONS
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 
 @contextlib.asynccontextmanager

@@ -40,7 +40,7 @@ async def test_two_sinks_share_the_work_and_one_takes_over_from_the_other(kafka:
         await caught_up(one)
         assert units_of(one) == {0, 1, 2, 3}
         async with sinking(kafka, codec, other_history) as other:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(180):
                 while len(units_of(one)) != 2 or len(units_of(other)) != 2:
                     await asyncio.sleep(0.05)
             assert units_of(one) | units_of(other) == {0, 1, 2, 3}
@@ -63,7 +63,7 @@ async def test_a_server_that_is_killed_is_waited_for(kafka: Kafka, codec: Codec,
             await server.kill()
             await produce(kafka, SYSTEM_EVENTS, events(codec, 50))
             assert await sink.wait_until(timeout=2) > 0
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(180):
                 while sink.status().state != "waiting":
                     await asyncio.sleep(0.05)
             with pytest.raises(Unavailable):

@@ -105,7 +105,7 @@ async def test_ninety_receive_once_and_ten_when_they_are_back(kafka: Kafka, code
             assert there.received() == Counter(names(0, living))
             assert back.received() == Counter(away)
         # a message that nobody is back for in time is told as such
-        sent = await bus.broadcast("weather.turned", {"to": "snow"}, timeout=8)
+        sent = await bus.broadcast("weather.turned", {"to": "snow"}, timeout=12)
         assert (sent["status"], sent["missing"]) == ("ended", away)
         await until_received(there, 2 * living)
         assert set(there.received().values()) == {2}, "each message once"

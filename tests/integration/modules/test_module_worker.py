@@ -293,7 +293,7 @@ async def test_a_plain_function_that_was_given_up_keeps_its_place_until_it_retur
     task = asyncio.create_task(module.run(settings.model_copy(update={"module_concurrency": 1, "module_drain_ms": 100}), ready=ready.set))
     try:
         await asyncio.wait_for(ready.wait(), PATIENCE_S)
-        late, other = asked("block", deadline=now() + timedelta(seconds=3)), asked("quick")
+        late, other = asked("block", deadline=now() + timedelta(seconds=6)), asked("quick")
         for each in (late, other):
             await bus.send(module_requests("slots"), "h", each)
         assert await asyncio.to_thread(begun.wait, PATIENCE_S)

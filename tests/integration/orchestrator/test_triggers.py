@@ -117,7 +117,7 @@ async def test_a_schedule_starts_an_execution_at_its_time_and_a_successor_starts
         step = {"id": "s", "type": "transform", "value": "event.time == input.at"}
         minutely = {"cron": "* * * * *", "input": {"at": "${event.time}"}}
         await bus.apply_workflow({**document(minutely), "steps": [step], "output": {"at": "${input.at}", "same": "${s.result}"}})
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(180):
             async for each in bus.read(TRANSITIONS, type="execution.started", since="beginning"):
                 first = each.record
                 break

@@ -25,7 +25,7 @@ from streams.kafka import Kafka
 from streams.settings import Settings
 
 HERE = Path(__file__).parent
-WAIT_S = 30.0
+WAIT_S = 180.0
 
 
 class Running:

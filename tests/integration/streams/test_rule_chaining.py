@@ -123,7 +123,7 @@ def standing(said: Sequence[CompositeEvent]) -> dict[str, tuple[Any, ...]]:
     }  # fmt: skip
 
 
-async def wait_for_standing(bus: Bus, expected: dict[str, tuple[Any, ...]], timeout: float = 120.0) -> list[CompositeEvent]:
+async def wait_for_standing(bus: Bus, expected: dict[str, tuple[Any, ...]], timeout: float = 240.0) -> list[CompositeEvent]:
     """Waits until exactly this stands; fails with the difference."""
     found: list[CompositeEvent] = []
     try:

@@ -40,7 +40,7 @@ async def test_a_rule_that_takes_the_processor_is_disabled_and_the_others_go_on(
 
         producing = asyncio.create_task(produce())
         try:
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(180):
                 told = await anext(bus.subscribe("mplp.system.events", since="beginning", type="rule.disabled"))
         finally:
             producing.cancel()

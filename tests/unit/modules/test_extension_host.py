@@ -25,7 +25,7 @@ from tests.unit.modules.extensions_of_tests import installed
 
 __all__ = ["installed"]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 MEMORY_BYTES = 256 * 2**20
 
 
