@@ -19,6 +19,7 @@ from streams.bus.publisher import translated
 from streams.bus.validate import parse_fields
 from streams.codec.avro import to_json
 from streams.errors import BackboneError, InvalidInput, NotFound, Refused
+from streams.kafka import cluster_metadata
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import SystemEvent, from_micros, iso, new_id, now
 from streams.routing.control import DOCUMENTS
@@ -222,14 +223,17 @@ async def _letters_in(bus: Bus, retry: RetryTopic, topic: str) -> AsyncIterator[
 async def _all_in(bus: Bus, topic: str) -> AsyncIterator[Letter]:
     kafka = bus.kafka
     physical = kafka.names.physical(topic)
-    places = [TopicPartition(physical, number) for number in range(await bus.publisher.partitions(topic))]
     try:
         async with kafka.consumer(**RANGE_OPTIONS) as consumer:
-            ends = await consumer.end_offsets(places)
+            numbers = (await cluster_metadata(consumer._client)).partitions_for_topic(physical) or ()
+            places = [TopicPartition(physical, number) for number in sorted(numbers)]
+            ends = await consumer.end_offsets(places) if places else {}
             for tp in places:
                 async for stored in read_range(consumer, physical, tp.partition, 0, int(ends[tp])):
                     yield letter_of(stored, kafka.names)
     except KafkaError as error:
+        if topic not in await _dead_letter_topics(bus):
+            return  # deleted since it was listed: its letters are gone with it
         raise translated(error, topic) from error
 
 

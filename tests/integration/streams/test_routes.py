@@ -20,6 +20,8 @@ from streams.routing.parked import parked
 from streams.routing.selection import LetterSelection
 from streams.settings import Settings
 from streams.topics import DELIVERIES, SYSTEM_EVENTS
+from streams.topics_apply import WantedTopic, create_topics
+from tests.chaos.redrive import bury
 from tests.integration.streams.workers import worker
 from tests.unit.streams.webhooks.receiver import Request, answer, receiver
 
@@ -164,6 +166,18 @@ async def test_dead_letters_keep_their_bytes_and_come_back_once_and_edited(bus: 
     assert sorted((event.type, event.data["who"], event.data["matched"]) for event in told) == [
         ("dlq.purged", "ann", 2), ("dlq.redriven", "ann", 0), ("dlq.redriven", "ann", 3), ("dlq.redriven", "bob", 1),
     ]  # fmt: skip
+
+
+async def test_a_topic_of_dead_letters_that_is_deleted_while_they_are_listed_has_none(bus: Bus, kafka: Kafka) -> None:
+    await bury(bus, 3)
+    doomed = kafka.names.physical("mplp.tried.dlq")
+    async with kafka.admin() as admin:
+        await create_topics(admin, [WantedTopic(name=doomed, partitions=4, replication=1, config={})])
+        listing = dlq.letters(bus, LetterSelection())
+        first = await anext(listing)
+        await admin.delete_topics([doomed])
+
+    assert {first.key, *[letter.key async for letter in listing]} == {b"k0", b"k1", b"k2"}
 
 
 async def test_a_worker_that_is_killed_leaves_nothing_out_and_keeps_the_order(bus: Bus, settings: Settings) -> None:
