@@ -42,7 +42,9 @@ class BusModules:
             _log.info("modules.unknown", code=error.code)
         prefix = f"{REQUESTS}."
         async with self._bus.kafka.admin() as admin:
-            names = [self._bus.kafka.names.logical(topic) for topic in await admin.list_topics()]
+            names = [
+                self._bus.kafka.names.logical(each) for each in await admin.list_topics() if not self._bus.kafka.names.is_of_another(each)
+            ]
         elsewhere = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
         known: dict[str, dict[str, Any]] = {name: _unknown(name, REGISTERED, "", None) for name in elsewhere}
         known |= {name: _unknown(name, BUILT_IN, summary(name), list(operations)) for name, operations in OPERATIONS.items()}

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from services.modules.hub.state import (
+    AnsweredLate,
     Broadcast,
     BroadcastBegun,
     BroadcastEnded,
+    Call,
     CallMoved,
     Exchange,
     ExchangeBegun,
@@ -31,7 +33,7 @@ from services.modules.hub.state import (
 def evolve(state: Any, event: HubEvent, aggregate_id: str, time_us: int) -> Any:
     """The registry, exchange or broadcast after `event`."""
     match event:
-        case ExchangeBegun() | CallMoved() | ExchangeMoved():
+        case ExchangeBegun() | CallMoved() | AnsweredLate() | ExchangeMoved():
             return _exchange(state, event, aggregate_id, time_us)
         case BroadcastBegun() | MessageReceived() | BroadcastEnded():
             return _broadcast(state, event, aggregate_id, time_us)
@@ -39,7 +41,7 @@ def evolve(state: Any, event: HubEvent, aggregate_id: str, time_us: int) -> Any:
             ModuleRegistered() | LeaseRenewed() | InstanceGone() | ModuleUnregistered() | WishChanged() | Subscribed() | Unsubscribed()
         ):  # fmt: skip
             return _registry(state if isinstance(state, Registry) else Registry(), event, time_us)
-        case _:  # an answer that came late is on record, nothing more
+        case _:  # on record, nothing more
             return state
 
 
@@ -74,7 +76,9 @@ def _registry(state: Registry, event: Any, time_us: int) -> Registry:
     return replace(state, modules={**state.modules, known.module: known})
 
 
-def _exchange(state: Any, event: ExchangeBegun | CallMoved | ExchangeMoved, aggregate_id: str, time_us: int) -> Exchange | None:
+def _exchange(
+    state: Any, event: ExchangeBegun | CallMoved | AnsweredLate | ExchangeMoved, aggregate_id: str, time_us: int
+) -> Exchange | None:  # fmt: skip
     if isinstance(event, ExchangeBegun):
         return Exchange(
             exchange_id=aggregate_id,
@@ -93,23 +97,35 @@ def _exchange(state: Any, event: ExchangeBegun | CallMoved | ExchangeMoved, aggr
         return None
     if isinstance(event, ExchangeMoved):
         ended = event.after != "compensating"
-        return replace(state, status=event.after, ended_us=time_us if ended else None, caller=None if ended else state.caller)
+        ended_us, caller = (time_us, None) if ended else (None, state.caller)
+        return replace(state, status=event.after, ended_us=ended_us, caller=caller, settled=ended and state.settled)
     call = state.calls.get(event.call_id)
     if call is None:
         return state
+    moved = _answered_late(call, event) if isinstance(event, AnsweredLate) else _moved(call, event, time_us)
+    return replace(state, calls={**state.calls, call.call_id: moved})
+
+
+def _answered_late(call: Call, event: AnsweredLate) -> Call:
+    late = (*call.late, event.result) if event.owed else call.late
+    return replace(call, answered_late=(*call.answered_late, event.attempt), late=late)
+
+
+def _moved(call: Call, event: CallMoved, time_us: int) -> Call:
     # What a call brought is kept while it is undone.
     result = event.result if event.after == "succeeded" else call.result
     error = event.error if event.after not in ("running", "succeeded", "compensating", "compensated") else None
-    moved = replace(
+    return replace(
         call,
         status=event.after,
         attempt=event.attempt or call.attempt,
+        undos=call.undos + (event.after == "compensating"),
+        late=call.late[1:] if event.after == "succeeded" and event.before in ("failed", "timed_out", "compensated") else call.late,
         due_us=event.due_us,
         begun_us=time_us if event.after in ("running", "compensating") else call.begun_us,
         result=result,
         error=error,
     )
-    return replace(state, calls={**state.calls, call.call_id: moved})
 
 
 def _broadcast(

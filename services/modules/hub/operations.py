@@ -263,7 +263,8 @@ class CallResult(Result):
     module: str
     operation: str
     status: CallStatus
-    attempts: int
+    attempts: int = Field(description="How often it was tried, without what was tried to undo it.")
+    answered_late: int = Field(description="How many attempts, also to undo it, had their answer when nobody waited for it any more.")
     result: Json
     error: ErrorResult | None
 
@@ -276,7 +277,8 @@ class CallResult(Result):
             module=call.module,
             operation=call.operation,
             status=call.status,
-            attempts=call.attempt,
+            attempts=call.attempts,
+            answered_late=len(call.answered_late),
             result=call.result,
             error=None if error is None else ErrorResult(code=error.code, message=error.message, retryable=error.retryable),
         )

@@ -164,11 +164,12 @@ CALLS: Mapping[CallStatus, tuple[CallStatus, ...]] = {
     "retrying": ("running", "timed_out"),
     "succeeded": ("compensating",),
     "compensating": ("compensated", "uncompensated"),
-    "failed": (),
-    "timed_out": (),
+    # The way back is for what is known late only: a success of a call that is all or nothing with others, or of its undoing.
+    "failed": ("succeeded",),
+    "timed_out": ("succeeded",),
     "skipped": (),
-    "compensated": (),
-    "uncompensated": (),
+    "compensated": ("succeeded",),
+    "uncompensated": ("compensated",),
 }
 CALL_LIFECYCLE = Lifecycle(noun="call", initial=("waiting",), table=CALLS)
 
@@ -177,8 +178,8 @@ EXCHANGES: Mapping[ExchangeStatus, tuple[ExchangeStatus, ...]] = {
     "compensating": ("compensated", "failed"),
     "completed": (),
     "partial": (),
-    "failed": (),
-    "compensated": (),
+    "failed": ("compensating",),  # as it is taken up again, when an answer comes late that there is something to undo
+    "compensated": ("compensating",),
 }
 EXCHANGE_LIFECYCLE = Lifecycle(noun="coordination", initial=("running",), table=EXCHANGES)
 
@@ -200,11 +201,19 @@ class Call:
     undo_operation: str | None = None
     undo_parameters: Json = None
     status: CallStatus = "waiting"
-    attempt: int = 0
+    attempt: int = 0  #: number of the last attempt; those to undo it count on
+    undos: int = 0  #: how many of them were to undo it
+    answered_late: tuple[int, ...] = ()  #: attempts whose answer came when nobody waited for it any more
+    late: tuple[Json, ...] = ()  #: results of those that succeeded, and are to be undone
     due_us: int | None = None  #: of a running attempt its end, of a retrying one the next beginning
     begun_us: int | None = None
     result: Json = None
     error: MessageError | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How often it was tried, without what was tried to undo it."""
+        return self.attempt - self.undos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,12 +279,14 @@ class CallMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredLate:
-    """An answer came that nobody waited for any more: it is on record, and changes nothing."""
+    """An answer came that nobody waited for any more. `owed`: what it did is to be undone, else it changes nothing."""
 
     TYPE: ClassVar[str] = "hub.answered-late"
     call_id: str
     attempt: int
     status: str
+    owed: bool = False
+    result: Json = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

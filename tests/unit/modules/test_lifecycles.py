@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streams.records import ModuleMessage
 from tests.unit.modules.observing import LIFECYCLES, Observer
 from tests.unit.modules.world import Refused, World
 
@@ -188,6 +189,34 @@ def coordinations(world: World) -> None:
     world.wait(0)
     coordinate(far)
     world.wait(20)
+    late_answers(world, coordinate)
+
+
+def late_answers(world: World, coordinate: Callable[..., str]) -> None:
+    """What is known late only is undone late."""
+
+    def far(undo: bool = True, retries: int = 0) -> ModuleMessage:
+        call = {"id": "far", "module": "far", "operation": "do", "retries": retries, "timeout": "1s"}
+        world.elsewhere.clear()
+        coordinate({**call, "compensate": {"operation": "undo"}} if undo else call, allOrNothing=True)
+        return world.elsewhere.pop()
+
+    request = far()
+    world.wait(1)
+    world.reply(request, {})  # the whole had failed
+    world.wait(30)  # and so does the undoing, which says late that it was done
+    world.reply(world.elsewhere.pop(), {})
+    request = far(retries=1)
+    world.wait(2)
+    again = world.elsewhere.pop()
+    world.reply(again, error="broken")
+    world.reply(request, {})
+    world.reply(world.elsewhere.pop(), {})
+    request = far(retries=1)
+    world.wait(3)
+    for message in (world.elsewhere.pop(), request):
+        world.reply(message, {})
+        world.reply(world.elsewhere.pop(), {})
 
 
 SCRIPTS: list[Callable[[World], None]] = [
