@@ -26,7 +26,7 @@ class Sandbox:
     def __init__(self, process: asyncio.subprocess.Process, ended: Callable[[str], None]) -> None:
         self._process = process
         self._turn = asyncio.Lock()
-        self._wanted = True  #: False: its end is our will
+        self._wanted = True  #: False: its end is our will, or known already
         self._watching = asyncio.create_task(self._watch(ended))
 
     @classmethod
@@ -59,6 +59,8 @@ class Sandbox:
                 raise OperationFailed("extension.hangs", f"{call}: It did not answer within {timeout_s:g} s, and was ended.") from None
             except (ConnectionError, ValueError):  # ValueError: a line beyond the limit
                 line = b""
+            if not line:
+                self._wanted = False  # its end is told here, and not by who watches it, too
         if not line:
             reason = await self._reason()
             raise OperationFailed("extension.ended", f"{call}: Its process {reason}.")
