@@ -7,6 +7,7 @@ first part is the configured prefix. Topics of users keep their own names.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -261,6 +262,16 @@ class TopicNames:
         _, _, rest = physical.partition(".")
         name = f"mplp.{rest}".removesuffix(DEAD_LETTER_SUFFIX).removesuffix(RETRY_SUFFIX)
         return name in BY_NAME or rest.startswith("module.requests.")
+
+    def own(self, physical: Iterable[str]) -> set[str]:
+        """Those of a broker's topics (all of them) that do not belong to another installation there.
+
+        Its prefix is known by its topic of system events; whatever begins with it is its own, topics of its users included.
+        """
+        known = set(physical)
+        ending = SYSTEM_EVENTS.removeprefix("mplp")
+        others = tuple(f"{prefix}." for name in known if name.endswith(ending) and (prefix := name.removesuffix(ending)) != self.prefix)
+        return {name for name in known if name.startswith(f"{self.prefix}.") or not (name.startswith(others) or self.is_of_another(name))}
 
 
 def partition_of(key: str | bytes, partitions: int) -> int:

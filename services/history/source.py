@@ -30,6 +30,6 @@ def source_of(topic: str, names: TopicNames) -> Source | None:
 
 
 def sunk(topics: Iterable[str], names: TopicNames) -> dict[str, Source]:
-    """The topics that the history keeps, with what is known of them."""
-    found = ((topic, source_of(topic, names)) for topic in topics)
+    """The topics that the history keeps of all on the broker, with what is known of them."""
+    found = ((topic, source_of(topic, names)) for topic in sorted(names.own(topics)))
     return {topic: source for topic, source in found if source is not None}

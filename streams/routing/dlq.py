@@ -189,7 +189,7 @@ async def _dead_letter_topics(bus: Bus) -> list[str]:
     names = bus.kafka.names
     async with bus.kafka.consumer() as consumer:
         known = await consumer.topics()
-    found = {names.logical(topic) for topic in known if topic.endswith(DEAD_LETTER_SUFFIX) and not names.is_of_another(topic)}
+    found = {names.logical(topic) for topic in names.own(known) if topic.endswith(DEAD_LETTER_SUFFIX)}
     return sorted(topic for topic in found if names.physical(topic) in known)
 
 

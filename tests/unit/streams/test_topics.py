@@ -6,7 +6,7 @@ from aiokafka.partitioner import murmur2 as theirs
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.topics import murmur2, partition_of
+from streams.topics import TopicNames, murmur2, partition_of
 
 
 @given(key=st.binary(max_size=80), partitions=st.integers(1, 100))
@@ -14,3 +14,9 @@ from streams.topics import murmur2, partition_of
 def test_a_key_lies_where_the_default_partitioner_puts_it(key: bytes, partitions: int) -> None:
     assert murmur2(key) == theirs(key) & 0xFFFFFFFF
     assert partition_of(key, partitions) == (theirs(key) & 0x7FFFFFFF) % partitions
+
+
+def test_what_begins_with_the_prefix_of_another_installation_is_its_own() -> None:
+    ours, free = {"acme.system.events", "acme.control.rules", "acme.orders.dlq"}, {"orders", "orders.dlq", "elsewhere.orders.dlq"}
+    theirs = {"other.system.events", "other.control.rules", "other.orders.dlq", "other.orders", "mplp.system.events.dlq"}
+    assert TopicNames("acme").own(ours | free | theirs) == ours | free
