@@ -6,7 +6,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types tests simulate simulate-stages simulate-history bench bench-nab chaos lock clean
+.PHONY: help setup demo up test check lint types tests explore simulate simulate-stages simulate-history bench bench-nab chaos lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|' 2>/dev/null || grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ types: setup
 # Three processes at once, the long ones first: half of the time of these tests is waiting.
 tests: setup
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder
+
+explore: setup ## Run the unit tests with other random examples than last time
+	@$(BIN)/python -m pytest -q --numprocesses $(or $(JOBS),2) --hypothesis-profile explore tests/unit tests/contract
 
 simulate: setup ## Run the log kernel under SEEDS=1000 seeds, FROM=0 on, in JOBS=2 processes
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0) $(if $(JOBS),--jobs $(JOBS))
