@@ -48,7 +48,7 @@ def gone(aggregate_id: str, result: Result, event: DomainEvent) -> Done:
 
 def states_of(view: View[Any], kind: type[E], *, resting: bool = True) -> Iterator[E]:
     """All aggregates of one class that this partition holds; `resting=False`: at least those that wait for something."""
-    return (state for _, state in view.states(resting=resting) if isinstance(state, kind))
+    return (state for _, state in view.states(resting=resting, kind=kind))
 
 
 def has_text(wanted: str | None, *fields: str) -> bool:

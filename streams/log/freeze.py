@@ -40,11 +40,16 @@ class StateFormat(Generic[State]):
     def __init__(self, *classes: type[State], meaning: int = 1) -> None:
         self._known: dict[Any, _Codec] = {}
         self._codec = self._union(classes) if len(classes) > 1 else self._of(classes[0])
+        self._tagged = len(classes) > 1 and self._codec.dump is not None
         self.version = f"{meaning}:{hashlib.sha256(self._codec.shape.encode()).hexdigest()[:16]}"
 
     def dump(self, state: State) -> Any:
         """The state as a JSON value."""
         return state if self._codec.dump is None else self._codec.dump(state)
+
+    def may_be(self, value: Any, cls: type[Any]) -> bool:
+        """Whether what `dump` wrote may be of this class, as far as that is told without loading it."""
+        return not self._tagged or (isinstance(value, list) and bool(value) and value[0] == cls.__name__)
 
     def load(self, value: Any) -> State:
         """The state that `dump` wrote. Raises `InvalidInput` (`snapshot.unreadable`)."""

@@ -69,11 +69,11 @@ class Memory(PartitionView[Any]):
             self.sequence(aggregate_id)
         return found
 
-    def states(self, *, resting: bool = True) -> Iterator[tuple[str, Any]]:
+    def states(self, *, resting: bool = True, kind: type[Any] | None = None) -> Iterator[tuple[str, Any]]:
         """See `View.states`. Raises `NotInMemory`."""
         if resting and len(self.resting):
             raise NotInMemory("all", "")
-        return iter(self.aggregates.items())
+        return ((name, state) for name, state in self.aggregates.items() if kind is None or isinstance(state, kind))
 
     def sequence(self, aggregate_id: str) -> int:
         """The aggregate's last sequence, 0 if it is new. Raises `NotInMemory`."""

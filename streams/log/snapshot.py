@@ -69,6 +69,10 @@ def dump_state(format_: StateFormat[Any], frozen: Frozen) -> bytes:
     return orjson.dumps([format_.version, frozen.sequence, frozen.born, frozen.since, state], option=orjson.OPT_NON_STR_KEYS)
 
 
+#: Where the state itself stands in the JSON value that `dump_state` wrote.
+STATE_AT = 4
+
+
 def load_state(format_: StateFormat[Any], raw: bytes) -> Frozen:
     """What `dump_state` wrote. Raises `InvalidInput` (`snapshot.version`, `snapshot.unreadable`)."""
     try:

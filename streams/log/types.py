@@ -116,8 +116,11 @@ class View(Protocol[State_co]):
     def state(self, aggregate_id: str) -> State_co | None:
         """The aggregate's state, None if it does not exist."""
 
-    def states(self, *, resting: bool = True) -> Iterator[tuple[str, State_co]]:
-        """All aggregates of the partition; with `resting=False` those that may not rest, and perhaps some that may (`Machine.rests`)."""
+    def states(self, *, resting: bool = True, kind: type[Any] | None = None) -> Iterator[tuple[str, State_co]]:
+        """All aggregates of the partition, or those of one class; each as often as there is one.
+
+        With `resting=False` those that may not rest, and perhaps some that may (`Machine.rests`).
+        """
 
     def recall(self, key: str) -> Any | None:
         """The value remembered under `key`, None if there is none (any more)."""
@@ -185,9 +188,9 @@ class PartitionView(Generic[State]):
         """See `View.state`."""
         return self.aggregates.get(aggregate_id)
 
-    def states(self, *, resting: bool = True) -> Iterator[tuple[str, State]]:
+    def states(self, *, resting: bool = True, kind: type[Any] | None = None) -> Iterator[tuple[str, State]]:
         """See `View.states`."""
-        return iter(self.aggregates.items())
+        return ((name, state) for name, state in self.aggregates.items() if kind is None or isinstance(state, kind))
 
     def recall(self, key: str) -> Any | None:
         """See `View.recall`."""
