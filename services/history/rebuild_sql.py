@@ -114,13 +114,22 @@ def months_of(table: str, place: Place, of: Range) -> str:
 def copy_block(
     source: str, target: str, place: Place, of: Range, *, month: int, token: str, columns: Sequence[str], offsets: Sequence[int] = ()
 ) -> str:
-    """Rows of a block (with `offsets`: of those) of one month from one table into another, by a token: a repeat changes nothing."""
-    some = f" AND _offset IN ({', '.join(map(str, offsets))})" if offsets else ""
+    """Rows of a block (with `offsets`: of those) of one month that the target has not, by a token: a repeat changes nothing."""
     return (
-        f"INSERT INTO {target} ({listed(columns)}) SELECT {listed(columns)} FROM {source} "
-        f"WHERE {_where(place, of)}{some} AND toYYYYMM(_timestamp) = {month} "
+        f"INSERT INTO {target} ({listed(columns)}) SELECT {listed(columns)} FROM {_missing(source, target, place, of, month, offsets)} "
         f"SETTINGS {INSERT_SETTINGS}, {ALLOW_TIMES}, insert_deduplication_token = {quoted(token)}"
     )
+
+
+def missing(source: str, target: str, place: Place, of: Range, *, month: int, offsets: Sequence[int] = ()) -> str:
+    """How many rows `copy_block` would copy, were there no tokens."""
+    return f"SELECT count() FROM {_missing(source, target, place, of, month, offsets)}"
+
+
+def _missing(source: str, target: str, place: Place, of: Range, month: int, offsets: Sequence[int]) -> str:
+    some = f" AND _offset IN ({', '.join(map(str, offsets))})" if offsets else ""
+    here = f"{_where(place, of)}{some}"
+    return f"{source} WHERE {here} AND toYYYYMM(_timestamp) = {month} AND _offset NOT IN (SELECT _offset FROM {target} WHERE {here})"
 
 
 def _where(place: Place, of: Range) -> str:

@@ -31,6 +31,8 @@ from streams.errors import Defect, Refused, Unavailable
 
 #: Pauses between tries while ClickHouse is away, seconds. After the last one the rebuild is given up.
 RETRIES_S = (0.5, 1, 2, 5, 10, 20, 30)
+#: Tokens by which a block is copied before it is given up.
+TOKENS_MAX = 5
 #: Seconds that inserts which began before a swap are waited for.
 INSERTS_S = 60.0
 
@@ -124,6 +126,7 @@ class RebuildTables:
     async def copy_block(self, span: Span, *, swapped: bool, offsets: Sequence[int] = ()) -> None:
         """What the old tables have of a block (with `offsets`: of those), by the block's tokens: a repeat changes nothing.
 
+        An engine that is killed may remember a token without its rows: they are looked for, and copied by another one.
         `swapped`: the old tables have the names with the suffix by now.
         """
         place, of = (self._names.logical(span.topic), span.partition), Range(first=span.first, end=span.end)
@@ -132,10 +135,15 @@ class RebuildTables:
             source, target = (table + sql.SUFFIX, table) if swapped else (table, table + sql.SUFFIX)
             columns = await self._columns(table)
             for (month,) in await self._rows(sql.months_of(source, place, of)):
-                name = token(span, table, int(month)) + ("/kept" if offsets else "")
-                await self._command(
-                    sql.copy_block(source, target, place, of, month=int(month), token=name, columns=columns, offsets=offsets)
-                )
+                for again in range(TOKENS_MAX):
+                    name = token(span, table, int(month), again) + ("/kept" if offsets else "")
+                    await self._command(
+                        sql.copy_block(source, target, place, of, month=int(month), token=name, columns=columns, offsets=offsets)
+                    )
+                    if not int((await self._rows(sql.missing(source, target, place, of, month=int(month), offsets=offsets)))[0][0]):
+                        break
+                else:
+                    raise Defect("history.rebuild", f"Rows of {span} do not stay in {target}.")
 
     async def keep(self, at: datetime) -> list[str]:
         """Gives the old tables names under which they stay; returns those."""

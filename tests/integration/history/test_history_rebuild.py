@@ -166,6 +166,9 @@ async def test_a_block_that_another_sink_inserts_late_changes_nothing(kafka: Kaf
         span = Span(topic=kafka.names.physical(SYSTEM_EVENTS), partition=0, first=0, end=5)
         await tables.copy_block(span, swapped=False)
         await tables.copy_block(span, swapped=False)
+        # As an engine that is killed between noting the token and having the rows leaves it.
+        await changed(product.history, f"DELETE FROM system_events{rebuild_sql.SUFFIX} WHERE _offset IN (2, 3)")
+        await tables.copy_block(span, swapped=False)
         await tables.swap()
         await tables.copy_block(span, swapped=True)
         await tables.copy_block(replace(span, first=5, end=8), swapped=True)
