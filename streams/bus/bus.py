@@ -14,6 +14,7 @@ from streams.bus.executions import Executions
 from streams.bus.group import GroupSource
 from streams.bus.handling import DeadLetters, Handler, handle
 from streams.bus.history import EVENT_TOPICS, HistoryPage, page
+from streams.bus.keeping import Keeping
 from streams.bus.keyed import Keyed, when_there
 from streams.bus.messages import Messaging
 from streams.bus.outgoing import Headers
@@ -50,7 +51,7 @@ async def connect(settings: Settings | None = None) -> AsyncIterator[Bus]:
         await bus.close()
 
 
-class Bus(Asking, Messaging):
+class Bus(Asking, Keeping, Messaging):
     """Everything that users import. Safe for use by many tasks of one event loop. Topics are given by logical name."""
 
     def __init__(self, kafka: Kafka, codec: Codec) -> None:

@@ -19,6 +19,8 @@ from streams.settings import Settings
 #: Time to an answer's next byte beyond the query's own limit, seconds: it may wait for others, and for the sink.
 PATIENCE_S = 30.0
 CONNECT_S = 5.0
+#: Longest silence of the gateway at long work, seconds: it tells how far it is now and then.
+SILENCE_S = 900.0
 BEHIND_HEADER = "X-Mplp-Behind"
 
 Frame = Literal["rows", "columns", "arrow", "pandas", "polars"]
@@ -83,9 +85,10 @@ class Reply:
 class Sql:
     """Connections to the gateway, made when first needed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, client: httpx.AsyncClient | None = None) -> None:
+        """`client`: instead of one of its own; closed with it."""
         self._settings = settings
-        self._client: httpx.AsyncClient | None = None
+        self._client = client
 
     async def close(self) -> None:
         """Disconnects."""
@@ -115,6 +118,26 @@ class Sql:
         if response.is_error:
             raise problem(response.status_code, response.content)
         return orjson.loads(response.content)
+
+    async def report(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The report of long work of the gateway; meanwhile it says how far it is, so that a silence tells. Raises as `ask`."""
+        url, headers = self._settings.http_url() + path, {**self._headers(), "accept": "application/x-ndjson"}
+        timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
+        try:
+            async with self._connection().stream("POST", url, json=dict(body), headers=headers, timeout=timeout) as response:
+                if response.is_error:
+                    raise problem(response.status_code, await response.aread())
+                async for line in response.aiter_lines():
+                    step = orjson.loads(line)
+                    if "report" in step:
+                        return dict(step["report"])
+                    if "problem" in step:
+                        raise problem(int(step["problem"].get("status", 500)), orjson.dumps(step["problem"]))
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        except ValueError as error:
+            raise Defect("gateway.answer", "The gateway's answer is not what it should be.") from error
+        raise Unavailable("gateway.unreachable", f"The gateway at {self._settings.http_url()} went away before it was done.")
 
     async def progress(self, query_id: str) -> dict[str, Any]:
         """How far a query is: `state`, `rows`, `rows_read`, `rows_total`, `elapsed_ms`, `error`. Raises `NotFound` (`query.unknown`)."""

@@ -104,6 +104,14 @@ def test_a_filter_reaches_the_tables(asker: Asker, sql: str, whole: str, share: 
     assert rows_read <= share * asker.read(whole)[0]
 
 
+def test_latencies_of_modules_read_transitions_and_messages_once(asker: Asker) -> None:
+    rows_read, rows = asker.read("SELECT * FROM module_latency")
+    assert rows > 0
+    assert rows_read <= sum(
+        asker.read(f"SELECT count() FROM {table} WHERE NOT ignore(id)")[0] for table in ("workflow_transitions", "module_messages")
+    )
+
+
 def test_counts_per_minute_are_read_where_they_lie_and_agree_with_the_rows(asker: Asker) -> None:
     counted = "SELECT toStartOfMinute(time) AS minute, _topic, type, count() AS n FROM system_events GROUP BY minute, _topic, type"
     every, _ = asker.read("SELECT count() FROM system_events WHERE NOT ignore(id)")
