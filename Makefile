@@ -35,7 +35,7 @@ types: setup
 
 # Three processes at once, the long ones first: half of the time of these tests is waiting.
 tests: setup
-	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadscope --no-loadscope-reorder
 
 explore: setup ## Run the unit tests with other random examples than last time
 	@$(BIN)/python -m pytest -q --numprocesses $(or $(JOBS),2) --hypothesis-profile explore tests/unit tests/contract

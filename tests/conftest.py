@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -22,11 +22,10 @@ from streams.tracebacks import plain_processors
 if TYPE_CHECKING:
     from streams.topics_apply import AppliedTopics
     from tests.clickhouse_http.process import ClickHouseServer
+    from tests.scheduling import ByFile
 
 #: A broker to use instead of starting one, host:port.
 BROKER_VARIABLE = "MPLP_TEST_KAFKA"
-
-TESTS = Path(__file__).parent
 
 # How long an example takes says how busy the machine is. The same examples each time: a run says what was changed, and not what luck found.
 # `make explore` looks for others; a failure shows the line that brings it back.
@@ -38,17 +37,12 @@ hypothesis_settings.load_profile("mplp")
 structlog.configure(processors=plain_processors(colors=False))
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process when several share the tests: a file (fixtures in common), all that need the whole product.
+@pytest.hookimpl(optionalhook=True)  # xdist may be off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    """With `--dist loadscope`: what runs in one process, see `tests.scheduling`."""
+    from tests.scheduling import ByFile
 
-    The seeds of the simulations share nothing.
-    """
-    for item in items:
-        place = item.path.relative_to(TESTS)
-        if place.parts[0] != "simulation":
-            shares_product = "product" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("product" if shares_product else str(place)))
+    return ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.product import Product
+from tests.scheduling import in_one_process
 
 
 @pytest.fixture(scope="package")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+def product(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """Everything, ready."""
+    in_one_process(request)
     made = Product(tmp_path_factory.mktemp("product"))
-    up = made.mplp("up", "--detach", "--json", timeout=180)
+    up = made.mplp("up", "--detach", "--json", timeout=600)
     assert up.code == 0, up.err
     assert up.json["status"] == "ready"
     yield made

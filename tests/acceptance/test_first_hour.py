@@ -8,7 +8,6 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.acceptance.product import Product, end_offsets, run_many
@@ -191,19 +190,3 @@ def test_sql_accounts_for_every_offset_of_the_topics(product: Product) -> None:
         row = found[place]
         assert row["u"] == row["n"] == row["last"] + 1, f"{place}: nothing twice, no gap"
         assert row["last"] + 1 >= end, f"{place}: everything that was there before the query"
-
-
-def test_down_leaves_no_process(tmp_path: Path) -> None:
-    other = Product(tmp_path / "other")
-    assert other.mplp("up", "--detach", "--json", timeout=180).code == 0
-    root = psutil.Process(other.run_info()["pid"])
-    below = [root, *root.children(recursive=True)]
-    assert len(below) >= 5
-    second = other.mplp("up", "--detach", "--json")
-    assert second.code == 1
-    assert "data.in-use" in second.err
-    assert other.mplp("down").code == 0
-    _, alive = psutil.wait_procs(below, timeout=60)
-    assert alive == []
-    stopped = other.mplp("status", "--json")
-    assert stopped.code == 3
