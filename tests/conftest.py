@@ -20,6 +20,7 @@ from streams.settings import Settings
 from streams.tracebacks import plain_processors
 
 if TYPE_CHECKING:
+    from streams.bus.bus import Bus
     from streams.topics_apply import AppliedTopics
     from tests.clickhouse_http.process import ClickHouseServer
     from tests.scheduling import ByFile
@@ -98,6 +99,16 @@ async def codec(kafka: Kafka, topics: AppliedTopics) -> Codec:
     from streams.codec.registry import connect_codec
 
     return await connect_codec(kafka)
+
+
+@pytest.fixture
+async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
+    """A bus of this test's own."""
+    from streams.bus.bus import Bus
+
+    made = Bus(kafka, codec)
+    yield made
+    await made.close()
 
 
 @pytest.fixture(scope="session")

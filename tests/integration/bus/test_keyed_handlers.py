@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from streams.bus import Bus
-from streams.codec.avro import Codec
 from streams.errors import InvalidDocument, InvalidInput
-from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.routing import dlq
 from streams.routing.selection import LetterSelection
@@ -30,13 +28,6 @@ async def handling(bus: Bus, handler: Any, **options: Any) -> AsyncIterator[asyn
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def orders(count: int, keys: int) -> list[SystemEvent]:

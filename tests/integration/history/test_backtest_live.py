@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -59,13 +59,6 @@ class Stored:
     async def columns(self, sql: str, parameters: Mapping[str, Any], *, stale: bool = True) -> Columns:
         found: Columns = orjson.loads(await self._history.columns(sql, parameters))
         return found
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def said(found: list[CompositeEvent]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -33,13 +32,6 @@ FAILING: dict[str, Any] = {
         {"id": "t", "type": "transform", "value": "steps['s'].result.x", "dependencies": ["s"]},
     ],
 }
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    bus = Bus(kafka, codec)
-    yield bus
-    await bus.close()
 
 
 async def view(bus: Bus, execution_id: str, **moment: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,6 @@ ASK = {
          "parameters": {"name": "${question.result.by}", "type": "t"}},
     ],
 }  # fmt: skip
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    bus = Bus(kafka, codec)
-    yield bus
-    await bus.close()
 
 
 async def test_the_example_completes_and_its_log_tells_the_whole_story(kafka: Kafka, codec: Codec, bus: Bus) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -19,13 +18,6 @@ from streams.topics import CONTROL_WORKFLOWS, SYSTEM_EVENTS
 from tests.integration.orchestrator.cores import core
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    bus = Bus(kafka, codec)
-    yield bus
-    await bus.close()
 
 
 def document(version: str) -> dict[str, Any]:

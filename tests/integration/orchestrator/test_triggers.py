@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
@@ -21,13 +20,6 @@ from tests.integration.orchestrator.cores import core
 from tests.integration.streams.workers import worker
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    bus = Bus(kafka, codec)
-    yield bus
-    await bus.close()
 
 
 def document(*triggers: Any, id: str = "w", **fields: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -19,7 +19,7 @@ from streams.routing import breaker, control, dlq, line
 from streams.routing.parked import parked
 from streams.routing.selection import LetterSelection
 from streams.topics import SYSTEM_EVENTS, partition_of
-from tests.integration.streams.route_parts import part
+from tests.integration.streams.route_parts import Part, part
 from tests.unit.streams.webhooks.receiver import Request, answer, receiver
 
 pytestmark = pytest.mark.broker
@@ -28,13 +28,6 @@ KEYS = 8
 EVERY = {0, 1, 2, 3}
 #: Long enough that a key stays parked until somebody wakes it, short enough to go on at once.
 PATIENT = {"max-retries": 1000, "backoff-strategy": "fixed", "initial-interval": 50}
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 class Hook:
@@ -112,6 +105,15 @@ async def waits_behind(bus: Bus, waiting: int) -> None:
             await asyncio.sleep(0.05)
 
 
+async def parks_one_of_eight(bus: Bus, worker: Part, port: int) -> None:
+    """A route to the port, eighty events of eight keys, and what was sent under the key that is refused waits."""
+    await control.apply(bus, [route(port)], who="test")
+    await until(lambda: worker.part.topics)
+    await worker.holds(EVERY, 1)
+    await publish(bus, 0, 80)
+    await waits_behind(bus, 10)
+
+
 async def test_parked_keys_go_on_in_order_by_a_worker_that_was_added(bus: Bus, kafka: Kafka, codec: Codec) -> None:
     hook = Hook("k0", "k1", "k2", "k3")
     async with receiver(hook) as server, part(kafka, codec) as first, part(kafka, codec) as second:
@@ -135,11 +137,7 @@ async def test_parked_keys_go_on_in_order_by_a_worker_that_was_added(bus: Bus, k
 async def test_a_new_version_takes_over_what_is_parked(bus: Bus, kafka: Kafka, codec: Codec) -> None:
     hook, other = Hook("k0"), Hook()
     async with receiver(hook) as server, receiver(other) as elsewhere, part(kafka, codec) as worker:
-        await control.apply(bus, [route(server.port)], who="test")
-        await until(lambda: worker.part.topics)
-        await worker.holds(EVERY, 1)
-        await publish(bus, 0, 80)
-        await waits_behind(bus, 10)
+        await parks_one_of_eight(bus, worker, server.port)
         await until(lambda: hook.count == 70)
 
         changed = route(elsewhere.port, transforms=[{"map": '{"type": "order.sent"}'}], filters=["data.number != 40"])
@@ -158,11 +156,7 @@ async def test_a_new_version_takes_over_what_is_parked(bus: Bus, kafka: Kafka, c
 async def test_a_new_order_leaves_nothing_out_that_waited_under_the_old_one(bus: Bus, kafka: Kafka, codec: Codec) -> None:
     hook = Hook("k0")
     async with receiver(hook) as server, part(kafka, codec) as worker:
-        await control.apply(bus, [route(server.port)], who="test")
-        await until(lambda: worker.part.topics)
-        await worker.holds(EVERY, 1)
-        await publish(bus, 0, 80)
-        await waits_behind(bus, 10)
+        await parks_one_of_eight(bus, worker, server.port)
         for order, end in (("none", 120), ("key", 160)):
             await control.apply(bus, [route(server.port, order=order)], who="test")
             await publish(bus, end - 40, end)
@@ -187,11 +181,7 @@ async def test_a_new_order_leaves_nothing_out_that_waited_under_the_old_one(bus:
 async def test_a_route_that_is_held_keeps_what_is_parked_and_goes_on_where_it_was(bus: Bus, kafka: Kafka, codec: Codec) -> None:
     hook = Hook("k0")
     async with receiver(hook) as server, part(kafka, codec) as worker:
-        await control.apply(bus, [route(server.port)], who="test")
-        await until(lambda: worker.part.topics)
-        await worker.holds(EVERY, 1)
-        await publish(bus, 0, 80)
-        await waits_behind(bus, 10)
+        await parks_one_of_eight(bus, worker, server.port)
 
         await control.apply(bus, [route(server.port, enabled=False)], who="test")
         stage = worker.part.stage
@@ -213,11 +203,7 @@ async def test_a_route_that_is_held_keeps_what_is_parked_and_goes_on_where_it_wa
 async def test_what_a_route_had_not_settled_is_told_when_it_is_deleted(bus: Bus, kafka: Kafka, codec: Codec) -> None:
     hook = Hook("k0")
     async with receiver(hook) as server, part(kafka, codec) as worker:
-        await control.apply(bus, [route(server.port)], who="test")
-        await until(lambda: worker.part.topics)
-        await worker.holds(EVERY, 1)
-        await publish(bus, 0, 80)
-        await waits_behind(bus, 10)
+        await parks_one_of_eight(bus, worker, server.port)
         await until(lambda: hook.count == 70)
 
         await control.DOCUMENTS.delete(bus, "hook", "test", "")

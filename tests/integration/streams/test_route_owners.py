@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 
 from streams.bus import Bus
-from streams.codec.avro import Codec
-from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.routing import control
 from streams.settings import Settings
@@ -20,13 +17,6 @@ from tests.integration.streams.workers import worker
 pytestmark = pytest.mark.broker
 
 COPIES = "mplp.copies"
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 async def published(bus: Bus, first: int, end: int) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
 from streams.bus import Bus
-from streams.codec.avro import Codec
 from streams.kafka import Kafka
 from streams.records import Delivery, SystemEvent, derived_id
 from streams.routing import control, dlq
@@ -28,13 +27,6 @@ from tests.unit.streams.webhooks.receiver import Request, answer, receiver
 pytestmark = pytest.mark.broker
 
 QUICK = {"max-retries": 3, "initial-interval": 20, "max-interval": 100}
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def route(route_id: str, destination: dict[str, Any], **more: Any) -> dict[str, Any]:

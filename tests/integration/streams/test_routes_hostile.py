@@ -16,8 +16,7 @@ from pydantic import BaseModel
 from services.modules import Module, OperationFailed
 from streams.bus import Bus
 from streams.bus.outgoing import Outgoing
-from streams.codec.avro import Codec, headers_of
-from streams.kafka import Kafka
+from streams.codec.avro import headers_of
 from streams.log.rule import FENCED
 from streams.records import Fence, SystemEvent, WorkflowTransition
 from streams.routing import control, dlq
@@ -33,13 +32,6 @@ pytestmark = pytest.mark.broker
 PATIENCE_S = 120.0
 SOURCE = "mplp.sources"
 REACHED = "mplp.reached"
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 async def make_topic(bus: Bus, topic: str, partitions: int, **config: str) -> None:

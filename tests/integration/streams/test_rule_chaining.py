@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,11 +13,9 @@ import orjson
 import pytest
 
 from streams.bus.bus import Bus
-from streams.codec.avro import Codec
 from streams.correlation import control
 from streams.correlation.parse import parse_rule
 from streams.correlation.trial import Trial
-from streams.kafka import Kafka
 from streams.records import CompositeEvent, SystemEvent, derived_id, iso, now
 from streams.settings import Settings
 from streams.topics import partition_of
@@ -51,13 +49,6 @@ RULES = [
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     """With the number of partitions that the test asks for."""
     return settings.model_copy(update={"partitions": request.param})
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def last_month() -> datetime:

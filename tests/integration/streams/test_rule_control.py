@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,13 +16,6 @@ from streams.topics import CONTROL_RULES
 from tests.integration.streams.workers import count_rule
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def titled(title: str, rule_id: str = "count", **more: Any) -> dict[str, Any]:

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 
 from streams.bus.bus import Bus
-from streams.codec.avro import Codec
 from streams.correlation import control
 from streams.correlation.explaining import Explanation, explain
 from streams.errors import InvalidInput, NotFound
-from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.settings import Settings
 from tests.integration.streams.workers import count_rule, wait_for_composites, worker
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 #: The group of a composite, as its payload has it.

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from streams.bus.bus import Bus
-from streams.codec.avro import Codec
 from streams.correlation import control
 from streams.correlation.tallies import Tally
 from streams.correlation.workers import living
-from streams.kafka import Kafka
 from streams.records import SystemEvent, now
 from streams.settings import Settings
 from tests.integration.streams.workers import count_rule, wait_for_composites, worker
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def failed(customer: str, *, seconds_ago: float = 0.0) -> SystemEvent:

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 
 import pytest
 
 from streams.bus.bus import Bus
-from streams.codec.avro import Codec
 from streams.correlation import control
-from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.settings import Settings
 from tests.integration.streams.workers import count_rule, wait_for_composites, worker
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 async def test_a_rule_that_takes_the_processor_is_disabled_and_the_others_go_on(settings: Settings, bus: Bus) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,13 +22,6 @@ from streams.topics import SYSTEM_EVENTS
 from tests.integration.streams.workers import assert_gapless, composites, count_rule, wait_for_composites, worker
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def rule(rule_id: str, type_: str, where: str | None = None, **correlation: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import asyncio
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -30,13 +29,6 @@ pytestmark = pytest.mark.broker
 
 #: How long a takeover may take on a machine that does much else, seconds.
 PATIENT_S = 180.0
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def failed(customer: str, subject: str, *, seconds_ago: float = 0.0, **more: object) -> SystemEvent:

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 
 from streams.bus.bus import Bus
-from streams.codec.avro import Codec
 from streams.correlation import control
-from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.settings import Settings
 from streams.topics import COMPOSITES
 from tests.integration.streams.workers import count_rule, wait_for_composites, worker
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-async def bus(kafka: Kafka, codec: Codec) -> AsyncIterator[Bus]:
-    made = Bus(kafka, codec)
-    yield made
-    await made.close()
 
 
 def failed(customer: str, number: int) -> SystemEvent:
