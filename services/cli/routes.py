@@ -136,11 +136,12 @@ async def try_routes(
 @frame.command
 async def parked_keys(
     route_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the route; without it all.", show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many keys.", show_default=False)] = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
     """Keys whose oldest record waits for its next attempt, and how many wait behind it; as the workers have written it down last."""
     async with connect() as bus:
-        found = [each.to_dict() for each in await parked(bus, route_id)]
+        found = [each.to_dict() for each in (await parked(bus, route_id))[:limit]]
     headers = ("route", "key", "topic", "partition", "offset", "waiting", "attempts", "code", "since", "next_attempt")
     frame.say(found, as_json=as_json, text=lambda: frame.table([[each[name] for name in headers] for each in found], headers))
 

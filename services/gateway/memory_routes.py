@@ -16,6 +16,7 @@ class MemoryRoutes:
     """Routes in a dictionary; a route needs an id and nothing else."""
 
     stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    waiting: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)  #: parked keys of routes
 
     async def list(self) -> list[dict[str, Any]]:
         """See `ports_routes.Routes`."""
@@ -35,9 +36,9 @@ class MemoryRoutes:
         return self.stored[route_id]
 
     async def parked(self, route_id: str) -> Sequence[dict[str, Any]]:
-        """See `ports_routes.Routes`; nothing is."""
+        """See `ports_routes.Routes`."""
         await self.history(route_id)
-        return []
+        return self.waiting.get(route_id, [])
 
     async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
         """See `ports_routes.Routes`."""

@@ -22,7 +22,7 @@ class Routes(Protocol):
         """Every version of a route, oldest first. Raises `NotFound` (`route.unknown`)."""
 
     async def parked(self, route_id: str) -> Sequence[dict[str, Any]]:
-        """Keys of the route that wait for their next attempt. Raises `NotFound` (`route.unknown`)."""
+        """Keys of the route that wait for their next attempt, by topic, partition and offset. Raises `NotFound` (`route.unknown`)."""
 
     async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
         """What `apply` would change. Raises `InvalidDocument`."""

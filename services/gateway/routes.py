@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -72,11 +73,19 @@ async def history(request: Request, route_id: RouteId) -> Any:
     summary="Parked keys of a route",
     dependencies=[Depends(requires(Role.READER))],
     description="Keys whose oldest record waits for its next attempt: how often it was tried, why it failed, when it is tried again, and "
-    "about how many records wait behind it.",
+    "about how many records wait behind it. By topic and partition, the oldest first.",
 )
-async def parked(request: Request, route_id: RouteId) -> Any:
+async def parked(request: Request, route_id: RouteId, limit: cursors.Limit = cursors.PAGE, cursor: cursors.Cursor = None) -> Any:
     """What waits behind failures."""
-    return Answer({"items": await ports_of(request).routes.parked(route_id), "next": None})
+    after = cursors.decode(cursor, str, int, int) if cursor is not None else ["", -1, -1]
+    found = [(_place(each), each) for each in await ports_of(request).routes.parked(route_id)]
+    found = [(place, each) for place, each in found if place > after]
+    next_cursor = cursors.encode(*found[limit - 1][0]) if len(found) > limit else None
+    return Answer(cursors.page([each for _, each in found[:limit]], next_cursor))
+
+
+def _place(parked_key: Mapping[str, Any]) -> list[Any]:
+    return [parked_key["topic"], parked_key["partition"], parked_key["offset"]]
 
 
 @router.post(

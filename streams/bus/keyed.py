@@ -140,10 +140,9 @@ class Keyed:
 
     async def _sweep(self, partition: int, line: Line[Stored]) -> None:
         start = place = line.sweep_from() or 0
-        line.begin_sweep()
+        end = line.begin_sweep()
         try:
-            while place < line.position and not line.sated():
-                end = line.position
+            while place < end and not line.sated():
                 async with self._kafka.consumer(**RANGE_OPTIONS, isolation_level="read_committed") as consumer:
                     async for stored in read_range(consumer, self._topic, partition, place, end):
                         key = line_key(stored.key, stored.offset, ordered=self._ordered)

@@ -38,8 +38,10 @@ def with_defaults(record: Record) -> Record:
     return replace(record, source=record.source or DEFAULT_SOURCE, correlation_id=record.correlation_id or record.id)
 
 
-def outgoing(codec: Codec, record: Record, partitions: int, *, key: str | None = None, headers: Headers = ()) -> Outgoing:
-    """The record encoded. `key` defaults to the subject, or the id when there is none.
+def outgoing(
+    codec: Codec, record: Record, partitions: int, *, key: str | None = None, headers: Headers = (), most: int = TOPIC_MESSAGE_BYTES_MAX
+) -> Outgoing:
+    """The record encoded. `key` defaults to the subject, or the id when there is none; `most` are the bytes that its topic takes.
 
     Raises `InvalidInput` (`record.invalid`) and `TooLarge` (`payload.too-large`: with its envelope beyond what a topic takes).
     """
@@ -49,10 +51,8 @@ def outgoing(codec: Codec, record: Record, partitions: int, *, key: str | None =
     all_headers = headers_of(record)
     all_headers.extend(headers)
     found = Outgoing(partition_for(text, partitions), text.encode(), value, all_headers)
-    if len(value) > TOPIC_MESSAGE_BYTES_MAX // 2 and size_of(found) > TOPIC_MESSAGE_BYTES_MAX:
-        raise TooLarge(
-            "payload.too-large", f"The record has {size_of(found):,} bytes; {TOPIC_MESSAGE_BYTES_MAX:,} are allowed.", pointer="/data"
-        )
+    if len(value) > most // 2 and size_of(found) > most:
+        raise TooLarge("payload.too-large", f"The record has {size_of(found):,} bytes; {most:,} are allowed.", pointer="/data")
     return found
 
 

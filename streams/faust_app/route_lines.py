@@ -190,11 +190,10 @@ class LineRunner(Runner):
         start = self.line.sweep_from()
         if start is None:
             return False
-        self.line.begin_sweep()
-        place = start
+        end, place = self.line.begin_sweep(), start
         try:
-            while place < self.line.position and not self.line.sated():
-                place = await self._sweep_to(place, self.line.position)
+            while place < end and not self.line.sated():
+                place = await self._sweep_to(place, end)
         finally:
             self.line.end_sweep(place)
             self._wake.set()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 
+import orjson
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -24,6 +26,7 @@ from streams.faust_app.route_runner import Runner
 from streams.faust_app.route_world import KafkaWorld
 from streams.faust_app.tenure import Tenure
 from streams.kafka import Kafka
+from streams.limits import LOG_MESSAGE_BYTES_MAX
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import Json, Snapshot
 from streams.routing.routes import ActiveRoute
@@ -33,6 +36,8 @@ from streams.topics import RETRY_SUFFIX, ROUTE_STATES, partition_of
 
 #: How often states are written down, seconds: what a successor repeats of what was done.
 _SAVE_INTERVAL_S = 0.5
+#: Where very many keys are parked they are written less often: no more bytes a second than that.
+_SAVE_BYTES_PER_S = 1024 * 1024
 _AGAIN_S = 1.0
 #: How long the last word before partitions go may take, seconds.
 _LAST_SAVE_S = 3.0
@@ -61,7 +66,7 @@ class RouteStage:
         self._partitions: dict[Place, RoutePartition] = {}
         self._early: dict[Place, list[Chunk]] = {}  # what came before its partition was taken
         self._matched: frozenset[str] = frozenset()
-        self._saved: dict[str, Json] = {}  # key → state, as it was written last
+        self._saved: dict[str, bytes] = {}  # key → digest of the state that was written last
         self._states_in = 1  # partitions of the topic of states
         self._changing = asyncio.Lock()
         self._saving = asyncio.Lock()
@@ -252,11 +257,13 @@ class RouteStage:
         }
 
     async def _save_on(self) -> None:
+        clock = asyncio.get_running_loop().time
+        not_before_s = clock()
         while True:
             await asyncio.sleep(_SAVE_INTERVAL_S)
-            if self._tenure.holds:
+            if self._tenure.holds and clock() >= not_before_s:
                 try:
-                    await self._save(self._tenure.generation)
+                    not_before_s = clock() + await self._save(self._tenure.generation) / _SAVE_BYTES_PER_S
                 except BackboneError as error:
                     _log.warning("routes.waiting", code=error.code, message=error.message)
                     await asyncio.sleep(_AGAIN_S)
@@ -276,16 +283,23 @@ class RouteStage:
                 runner.told_late = False
                 await runner.report("route.caught-up", "info", {})
 
-    async def _save(self, generation: int) -> None:
-        """Writes down what has changed; what was told of it before has reached Kafka first. Raises `BackboneError`."""
+    async def _save(self, generation: int) -> int:
+        """Writes down what has changed; what was told of it before has reached Kafka first. How many bytes. Raises `BackboneError`."""
         async with self._saving:
-            dumps = self._dumps(self._partitions.values())
-            changed = {key: dump for key, dump in dumps.items() if self._saved.get(key) != dump}
-            if not changed:
-                return
-            await self._world.flush()
-            await self._write(changed, generation)
-            self._saved |= changed
+            changed: dict[str, Json] = {}
+            digests: dict[str, bytes] = {}
+            written = 0
+            for key, dump in self._dumps(self._partitions.values()).items():
+                text = orjson.dumps(dump)
+                digest = blake2b(text, digest_size=16).digest()
+                if self._saved.get(key) != digest:
+                    changed[key], digests[key] = dump, digest
+                    written += len(text)
+            if changed:
+                await self._world.flush()
+                await self._write(changed, generation)
+                self._saved |= digests
+            return written
 
     async def _forget(self, place: Place, route_id: str) -> None:
         """Nobody goes on from there any more; what the next owner finds of a route that is gone does not count either."""
@@ -305,7 +319,7 @@ class RouteStage:
         for key, state in states.items():
             (topic, partition), route = _place(key)
             record = record_of(RouteState(route=route, topic=topic, partition=partition, state=state or {"position": 0, "keys": {}}))
-            made = outgoing(self._codec, record, self._states_in, key=key)
+            made = outgoing(self._codec, record, self._states_in, key=key, most=LOG_MESSAGE_BYTES_MAX)
             number = partition_of(place_key(topic, partition), self._states_in)
             records.append(made._replace(partition=number, value=None if state is None else made.value))
         self._writing = generation

@@ -197,7 +197,7 @@ class TopicRunner(Runner):
         if records and (refused := await self._send(destination.topic, records)) is not None:
             for task in delivered:
                 if task.seen.offset not in self._there:
-                    await self._refuse(task, refused)
+                    await self._refuse(task, *refused)
             delivered = [task for task in delivered if task.seen.offset in self._there]
         await self._told(delivered)
 
@@ -213,9 +213,9 @@ class TopicRunner(Runner):
         if told:
             await self._world.tell(told)
 
-    async def _refuse(self, task: Task, refused: Rejected) -> None:
+    async def _refuse(self, task: Task, refused: Rejected, attempts: int = 1) -> None:
         await self.give_up(
-            task, stage=refused.stage, code=refused.code, message=refused.message, attempts=1,
+            task, stage=refused.stage, code=refused.code, message=refused.message, attempts=attempts,
             first_ms=self._world.now_ms(), latency_ms=self.age_ms(task),
         )  # fmt: skip
 
@@ -238,14 +238,14 @@ class TopicRunner(Runner):
                     await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
                     continue
                 for task in tasks:
-                    await self._refuse(task, Rejected(code=error.code, message=error.message, stage="deliver"))
+                    await self._refuse(task, Rejected(code=error.code, message=error.message, stage="deliver"), attempts)
                 return None
             except BackboneError as error:
                 _log.warning("route.waiting", route=self.plan.route.id, place=str(self.place), code=error.code, message=error.message)
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _send(self, topic: str, records: Mapping[int, Sequence[tuple[int, bytes]]]) -> Rejected | None:
-        """Returns when the broker has them all; why it never takes them, if that is so. Each with the offset of its source."""
+    async def _send(self, topic: str, records: Mapping[int, Sequence[tuple[int, bytes]]]) -> tuple[Rejected, int] | None:
+        """Returns when the broker has them all (each with its offset); or why it never takes them, and after how many attempts."""
         policy, attempts = self.plan.route.retry, 0
         began_ms = self._world.now_ms()
         while records:
@@ -261,7 +261,7 @@ class TopicRunner(Runner):
                     continue
                 attempts += 1
                 if not policy.allows(error.code, True, attempts):
-                    return Rejected(code=error.code, message=error.message, stage="deliver")
+                    return Rejected(code=error.code, message=error.message, stage="deliver"), attempts
                 self.counts["retried"] += sum(map(len, records.values()))
                 await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
             else:

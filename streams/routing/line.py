@@ -2,12 +2,14 @@
 
 Theory of operation. A route *looks at* every record of the partition once, in the order of the log; `position` is the next offset. A record
 that is its business joins the line of its key. Of each key one record is under way at a time, the oldest; the keys know nothing of each
-other. When an attempt fails, the key is *parked* until its next attempt is due: the record that failed stays, what comes behind it is left
-where it lies, in the log, and only the offset at which that begins is kept (`tail_from`). A key that comes to the end of what is in memory
-is *hungry*: a *sweep* reads the log again, from the least offset that a hungry key waits for, and gives every key its next records.
+other. When an attempt fails, the key is *parked* until its next attempt is due: the record that failed stays, if there is much room; what
+comes behind it is left where it lies, in the log, and only the offset at which that begins is kept (`tail_from`). A key that comes to the
+end of what is in memory is *hungry*: when there is much room a *sweep* reads the log again, from the least offset that a hungry key
+waits for to the position, and gives every key its next records. What comes meanwhile is left to the next.
 
 So memory holds a bounded number of records (`RECORDS_MAX`), and of each unsettled key a few numbers, whether one record waits behind it or
-a million. There are at most `KEYS_MAX` such keys; where there is no room for one more, the line does not look further: the log waits.
+a million. There are at most `KEYS_MAX` such keys, of `KEY_BYTES_MAX` bytes in all; where there is no room for one more, the line does not
+look further: the log waits.
 
 What a successor needs is `dump`: the position, and of each unsettled key the offset from which on it is unsettled. Everything before the
 position that is not so named is settled. Settled is a fact that stays one; so whoever takes over from an older dump, or from one that a
@@ -31,8 +33,13 @@ RECORDS_MAX = 4000
 KEY_RECORDS_MAX = 1000
 #: Bytes of them; one record may be larger.
 BYTES_MAX = 8 * 1024 * 1024
-#: Keys that are not settled.
+#: Keys that are not settled, and bytes of them: a state is one message (`dump`).
 KEYS_MAX = 10_000
+KEY_BYTES_MAX = 2 * 1024 * 1024
+#: A key that is longer than most, bytes.
+_LONG_KEY = 8192
+#: Characters of what is kept of why keys failed, in a state; each has its share.
+MESSAGES_CHARACTERS_MAX = 500_000
 #: Attempts under way.
 UNDER_WAY_MAX = 64
 
@@ -70,6 +77,7 @@ class _Key(Generic[Work]):
     tail_from: int | None = None  #: from this offset on its records are only in the log
     tail: int = 0  #: about how many
     passed: bool = False  #: the sweep under way has gone past a record that it did not take
+    later_from: int | None = None  #: the first of its records that were offered and left in the log since that sweep began
 
     @property
     def offset(self) -> int:
@@ -91,14 +99,14 @@ class Line(Generic[Work]):
         self._ready: deque[bytes] = deque()
         self._due: list[tuple[int, bytes]] = []  # heap; an entry that is not the key's own failure any more is skipped
         self._hungry: set[bytes] = set()
-        self._records = self._bytes = 0
-        self._sweeping, self._swept_to = False, 0
+        self._records = self._bytes = self._key_bytes = 0
+        self._sweeping, self._swept_to, self._sweep_end = False, 0, 0
         for text, entry in ({} if state is None else state["keys"]).items():
             self._restore(bytes.fromhex(text), entry)
 
     def _restore(self, key: bytes, entry: Json) -> None:
         offset, tail, *failed = entry
-        found = self._keys[key] = _Key(tail_from=int(offset), tail=int(tail))
+        found = self._add(key, _Key(tail_from=int(offset), tail=int(tail)))
         if failed:
             attempts, first_ms, due_ms, code, message, generation = failed
             found.failure = Failure(attempts=attempts, first_ms=first_ms, due_ms=due_ms, code=code, message=message, generation=generation)
@@ -109,10 +117,11 @@ class Line(Generic[Work]):
     def dump(self) -> Json:
         """As JSON, for checkpoints."""
         keys: dict[str, Json] = {}
+        most = MESSAGES_CHARACTERS_MAX // max(1, len(self._keys))
         for key, found in self._keys.items():
             entry: list[Json] = [found.offset, len(found.queue) + found.tail]
             if (failure := found.failure) is not None:
-                entry += [failure.attempts, failure.first_ms, failure.due_ms, failure.code, failure.message, failure.generation]
+                entry += [failure.attempts, failure.first_ms, failure.due_ms, failure.code, failure.message[:most], failure.generation]
             keys[key.hex()] = entry
         return {"position": self.position, "keys": keys}
 
@@ -126,15 +135,16 @@ class Line(Generic[Work]):
         """The next record that is the route's business. False: there is no room, and the line stays where it is."""
         found = self._keys.get(item.key)
         if found is None:
-            if len(self._keys) >= KEYS_MAX or not self._has_room(item.size):
+            if not self._has_room_for_key(len(item.key)) or not self._has_room(item.size):
                 return False
-            found = self._keys[item.key] = _Key()
+            found = self._add(item.key, _Key())
             self._ready.append(item.key)
             self._hold(found, item)
         elif found.tail_from is not None:
             found.tail += 1
+            found.later_from = item.offset if found.later_from is None else found.later_from
         elif found.failure is not None or len(found.queue) >= KEY_RECORDS_MAX or not self._has_room(item.size):
-            found.tail_from, found.tail = item.offset, 1
+            found.tail_from, found.tail, found.later_from = item.offset, 1, item.offset
         else:
             self._hold(found, item)
         self.position = item.offset + 1
@@ -143,7 +153,11 @@ class Line(Generic[Work]):
     @property
     def has_much_room(self) -> bool:
         """Whether it is worth while to look further."""
-        return len(self._keys) < KEYS_MAX and 2 * self._records <= RECORDS_MAX and 2 * self._bytes <= BYTES_MAX
+        return self._has_room_for_key(_LONG_KEY) and self._has_much_memory
+
+    @property
+    def _has_much_memory(self) -> bool:
+        return 2 * self._records <= RECORDS_MAX and 2 * self._bytes <= BYTES_MAX
 
     def would_leave(self, key: bytes, size: int) -> bool:
         """Whether a record offered now would be left in the log, or refused, only because others have not been attempted yet.
@@ -157,6 +171,18 @@ class Line(Generic[Work]):
 
     def _has_room(self, size: int) -> bool:
         return not self._records or (self._records < RECORDS_MAX and self._bytes + size <= BYTES_MAX)
+
+    def _has_room_for_key(self, size: int) -> bool:
+        return not self._keys or (len(self._keys) < KEYS_MAX and self._key_bytes + size < KEY_BYTES_MAX)
+
+    def _add(self, key: bytes, found: _Key[Work]) -> _Key[Work]:
+        self._keys[key] = found
+        self._key_bytes += len(key)
+        return found
+
+    def _remove(self, key: bytes) -> None:
+        del self._keys[key]
+        self._key_bytes -= len(key)
 
     def _hold(self, found: _Key[Work], item: Item[Work]) -> None:
         found.queue.append(item)
@@ -198,7 +224,7 @@ class Line(Generic[Work]):
             if 4 * len(found.queue) <= KEY_RECORDS_MAX:
                 self._starve(key, found)
         elif not found.queue:
-            del self._keys[key]
+            self._remove(key)
         return item
 
     def fail(self, key: bytes, failure: Failure) -> None:
@@ -206,7 +232,8 @@ class Line(Generic[Work]):
         found = self._keys[key]
         found.busy, found.failure = False, failure
         self.under_way -= 1
-        self._spill(found, 1)
+        # Who waits must not take the room of those who could go on: then it is read again when it is due.
+        self._spill(found, 1 if 4 * self._records <= RECORDS_MAX and 4 * self._bytes <= BYTES_MAX else 0)
         self._hungry.discard(key)
         heapq.heappush(self._due, (failure.due_ms, key))
 
@@ -236,6 +263,8 @@ class Line(Generic[Work]):
             self._let_go(item)
             found.tail_from = item.offset
             found.tail += 1
+            if self._sweeping and item.offset >= self._sweep_end:
+                found.later_from = item.offset  # the sweep does not come to it
             # What a sweep gave and is let go lies behind the sweep: it gives this key nothing more.
             found.passed = self._sweeping
 
@@ -262,14 +291,20 @@ class Line(Generic[Work]):
     # --- sweeps ---
 
     def sweep_from(self) -> int | None:
-        """Where a sweep begins; None: no key is hungry."""
+        """Where a sweep begins; None: no key is hungry, or there is no room for what it would bring."""
+        if not self._has_much_memory:
+            return None
         return min((place for key in self._hungry if (place := self._keys[key].tail_from) is not None), default=None)
 
-    def begin_sweep(self) -> None:
-        """A sweep begins at `sweep_from`. Who becomes hungry for something before that, from now on, waits for the next."""
-        self._sweeping, self._swept_to = True, self.sweep_from() or 0
+    def begin_sweep(self) -> int:
+        """A sweep begins at `sweep_from`. Who becomes hungry for something before that, from now on, waits for the next.
+
+        Returns where it ends: at the present position. If it followed the position, it would not end while records come.
+        """
+        self._sweeping, self._swept_to, self._sweep_end = True, self.sweep_from() or 0, self.position
         for found in self._keys.values():
-            found.passed = False
+            found.passed, found.later_from = False, None
+        return self._sweep_end
 
     def wants(self, offset: int, key: bytes) -> bool:
         """Whether a record that a sweep comes by may be one that a hungry key waits for; to be asked for every record."""
@@ -280,7 +315,9 @@ class Line(Generic[Work]):
     def refill(self, item: Item[Work]) -> bool:
         """A record that is wanted and the route's business. Whether it was taken; else the sweep has nothing more for this key."""
         found = self._keys[item.key]
-        if len(found.queue) >= KEY_RECORDS_MAX or not (not found.queue or self._has_room(item.size)):
+        # One that is larger than what is left of the room is taken all the same: what is parked takes a quarter of it at most.
+        room = self._has_room(0 if not found.queue else item.size)
+        if len(found.queue) >= KEY_RECORDS_MAX or not room:
             found.passed = True
             return False
         found.tail_from, found.tail = item.offset + 1, max(0, found.tail - 1)
@@ -290,19 +327,24 @@ class Line(Generic[Work]):
         return True
 
     def sated(self) -> bool:
-        """Whether the sweep may end before it has come to the position: it has nothing more for any hungry key."""
+        """Whether the sweep may end before it has come to its end: it has nothing more for any hungry key."""
         return all(self._keys[key].passed for key in self._hungry)
 
     def end_sweep(self, offset: int) -> None:
-        """The sweep has come to this offset; at the position, what hungry keys have in memory is all that they have."""
+        """The sweep has come to this offset; at its end hungry keys have in memory all that they have, but for what came meanwhile."""
         self._sweeping = False
         fed, self._hungry = self._hungry, set()
         for key in fed:
             found = self._keys[key]
-            if offset >= self.position and not found.passed:
+            swept = offset >= self._sweep_end
+            if swept and not found.passed and found.later_from is not None:
+                found.tail_from = found.later_from
+                if not found.queue:
+                    self._hungry.add(key)
+            elif swept and not found.passed:
                 found.tail_from, found.tail = None, 0
                 if not found.queue:
-                    del self._keys[key]  # what it waited for is no longer the route's business, or gone from the log
+                    self._remove(key)  # what it waited for is no longer the route's business, or gone from the log
             elif not found.queue:
                 self._hungry.add(key)  # the sweep was interrupted, or too early for it
 

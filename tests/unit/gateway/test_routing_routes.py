@@ -23,6 +23,21 @@ async def test_a_route_is_applied_listed_shown_and_deleted(http: httpx.AsyncClie
     assert list(memory.routes.stored) == ["b"]
 
 
+async def test_parked_keys_are_paged(http: httpx.AsyncClient, memory: Memory) -> None:
+    await http.post("/v1/routes", json={"id": "a"})
+    places = [("t", 0, 5), ("t", 0, 7), ("t", 1, 2), ("t.retry", 0, 0)]
+    memory.routes.waiting["a"] = [{"topic": topic, "partition": partition, "offset": offset} for topic, partition, offset in places]
+
+    found, page = [], (await http.get("/v1/routes/a/parked?limit=2")).json()
+    while page["next"] is not None:
+        found += page["items"]
+        page = (await http.get("/v1/routes/a/parked", params={"limit": 2, "cursor": page["next"]})).json()
+
+    assert [tuple(each.values()) for each in found + page["items"]] == places
+    assert len(found) == 2
+    assert problem(await http.get("/v1/routes/a/parked?cursor=x")) == (400, "cursor.invalid")
+
+
 @pytest.fixture
 def letters(memory: Memory) -> Memory:
     memory.letters.stored = [{"id": f"t.dlq/0/{number}", "route": "r", "code": "c" if number else "d"} for number in range(3)]
