@@ -188,7 +188,10 @@ async def _topics(bus: Bus, selection: LetterSelection) -> list[str]:
 async def _dead_letter_topics(bus: Bus) -> list[str]:
     names = bus.kafka.names
     async with bus.kafka.consumer() as consumer:
-        known = await consumer.topics()
+        try:
+            known = await consumer.topics()
+        except KafkaError as error:
+            raise bus.kafka.unreachable(error) from error
     found = {names.logical(topic) for topic in names.own(known) if topic.endswith(DEAD_LETTER_SUFFIX)}
     return sorted(topic for topic in found if names.physical(topic) in known)
 

@@ -90,7 +90,16 @@ class Lags:
             async with self._bus.kafka.consumer(**_OPTIONS) as consumer:
                 await self._read_states(consumer)
                 cluster = await cluster_metadata(consumer._client)  # asking for all topics never creates one
-                return {active.id: await self._lag(consumer, cluster, active) for active in routes}
+                found: dict[str, Lag] = {}
+                for active in routes:
+                    try:
+                        found[active.id] = await self._lag(consumer, cluster, active)
+                    except KafkaError:
+                        known, cluster = cluster.topics(), await cluster_metadata(consumer._client)
+                        if known <= cluster.topics():
+                            raise
+                        found[active.id] = await self._lag(consumer, cluster, active)  # a topic was deleted since it was listed
+                return found
         except KafkaError as error:
             raise translated(error, ROUTE_STATES) from error
 

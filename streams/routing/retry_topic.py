@@ -98,7 +98,17 @@ class RetryTopic:
                         self._take(stored.headers)
                     self._read_to[tp.partition] = max(begin, end)
         except KafkaError as error:
+            if await self._is_gone():
+                return  # deleted since its partitions were asked for: in what is gone nothing is settled
             raise translated(error, self.topic) from error
+
+    async def _is_gone(self) -> bool:
+        kafka = self._bus.kafka
+        try:
+            async with kafka.consumer() as consumer:
+                return kafka.names.physical(self.topic) not in (await cluster_metadata(consumer._client)).topics()
+        except KafkaError:
+            return False
 
     def _take(self, headers: Sequence[tuple[str, bytes]]) -> None:
         settled = resolved_by(headers)
