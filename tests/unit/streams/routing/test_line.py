@@ -254,7 +254,8 @@ def test_keys_that_are_long_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     line.settle(b"a" * 5000)
     assert line.offer(item(1, b"b" * 1999))
     assert not line.offer(item(2, b"c"))
-    assert not Line(2, line.dump()).offer(item(2, b"c")), "also after a crash"
+    successor: Line[int] = Line(2, line.dump())
+    assert not successor.offer(item(2, b"c")), "also after a crash"
 
 
 def test_the_state_of_as_many_keys_as_there_may_be_fits_into_a_message() -> None:
