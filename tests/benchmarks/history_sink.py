@@ -10,8 +10,8 @@ committed after that; at least once. Same tables, same engine, same topics.
 
 At last `history rebuild` makes all tables anew from the topics, and compares them with what it read.
 
-Memory: the greatest resident size of the gateway (HTTP, sink and engine in one process) in the first tenth of the rows, and in all; also with
-the verification, and with the rebuild.
+Memory: the greatest resident size of the gateway (HTTP, sink and engine in one process) in the first tenth of the rows, and in all;
+also with the verification, and with the rebuild.
 """
 
 from __future__ import annotations
