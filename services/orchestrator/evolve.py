@@ -14,6 +14,7 @@ from services.orchestrator import heartbeats
 from services.orchestrator.evolve_commands import COMMAND_EVOLVERS, monitors_of, remembered, without_signal
 from services.orchestrator.state import (
     ENDED,
+    QUIET,
     UNTOUCHED,
     Child,
     Emitted,
@@ -44,11 +45,12 @@ def evolve(state: Execution | None, event: WorkflowTransition) -> Execution | No
     if state.continuing is not None:
         # It is decided before anything else, so what comes next belongs to it.
         state = replace_execution(state, continuing=None)
+    numbers = {"sequence": state.sequence + 1, "told": state.told + (event.type not in QUIET)}
     change = EVOLVERS.get(event.type)
     if change is None:
-        return replace_execution(state, sequence=state.sequence + 1)
+        return replace_execution(state, **numbers)
     commands = remembered(state, event)
-    return replace_execution(state, sequence=state.sequence + 1, status=event.status, commands=commands, **change(state, event))
+    return replace_execution(state, **numbers, status=event.status, commands=commands, **change(state, event))
 
 
 def _started(event: WorkflowTransition) -> Execution:
@@ -65,6 +67,7 @@ def _started(event: WorkflowTransition) -> Execution:
         status=event.status,
         started_us=begun,
         sequence=1,
+        told=1,
         input=data.get("input"),
         event=data.get("event"),
         trigger_depth=data.get("trigger_depth", 0),

@@ -47,7 +47,7 @@ def answer(store: DefinitionStore, state: Execution | None, message: ModuleMessa
 def _checked(store: DefinitionStore, message: ModuleMessage, document: Json, time_us: int) -> Send:
     faults = validate(document, store.operations)
     if faults:
-        error = MessageError(code="workflow.invalid", message=f"The definition has {len(faults)} faults; the first: {faults[0].message}")
+        error = MessageError(code="definition.invalid", message=f"The definition has {len(faults)} faults; the first: {faults[0].message}")
         pointer = f"/definition{faults[0].pointer}"
         listed = [{**fault.to_dict(), "pointer": f"/definition{fault.pointer}"} for fault in faults]
         return _response(message, {"pointer": pointer, "faults": listed}, error, time_us)

@@ -199,6 +199,7 @@ class Execution:
     status: ExecutionStatus
     started_us: int
     sequence: int  #: of its last event
+    told: int = 0  #: how many of its events monitors are told of, see `QUIET`
     input: Json = None
     event: Json = None  #: the record that a trigger started it with
     trigger_depth: int = 0  #: triggers and actions of rules, each brought about by what the one before it did, up to this one
@@ -259,6 +260,9 @@ class Execution:
 
 
 UNTOUCHED = StepState()
+
+#: Types of transitions that are of no interest to a monitor.
+QUIET = frozenset({"continuation", "execution.acknowledged", "execution.monitored", "heartbeat.received", "timer.set"})
 
 
 def completions(state: Execution) -> SortedSet[tuple[int, int, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from services.orchestrator.effects import MODULE, SOURCE
-from services.orchestrator.state import TERMINAL, Execution, Monitor, OpenApproval, StepState
+from services.orchestrator.state import QUIET, TERMINAL, Execution, Monitor, OpenApproval, StepState
 from streams.log.types import Send
 from streams.operations import APPROVAL_CLOSED, APPROVAL_OPENED, COLLECT
 from streams.records import Json, ModuleMessage, WorkflowTransition, derived_id, from_micros, to_micros
@@ -20,8 +20,6 @@ from streams.topics import REQUESTS, home_of
 
 #: Results beyond this size are not told, bytes of JSON of all entries of a message.
 _ENTRIES_BYTES_MAX = 512 * 1024
-#: Types of transitions that are of no interest to a monitor.
-_QUIET = frozenset({"continuation", "execution.acknowledged", "execution.monitored", "heartbeat.received", "timer.set"})
 #: How a step or an execution ends.
 _ENDINGS = frozenset({"completed", "failed", "timed_out", "skipped", "cancelled"})
 _CONFIRM = "confirm"
@@ -98,7 +96,7 @@ def collected(state: Execution, events: Iterable[WorkflowTransition]) -> Iterato
     """What a decision's events are to those who monitor; `state` is that after them."""
     found = list(events)
     first = state.sequence - len(found) + 1
-    entries = [_entry(state, event, first + place) for place, event in enumerate(found) if event.type not in _QUIET]
+    entries = [_entry(state, event, first + place) for place, event in enumerate(found) if event.type not in QUIET]
     if entries:
         time_us = to_micros(found[-1].time)
         for monitor in state.monitors:
@@ -146,7 +144,9 @@ def _collect(
 ) -> Send:  # fmt: skip
     if len(orjson.dumps(entries)) > _ENTRIES_BYTES_MAX:
         entries = [{**entry, "result": None} for entry in entries]
-    data: dict[str, Json] = {"id": monitor.id, "execution_id": state.id, "entries": entries, **({"so_far": True} if so_far else {})}
+    data: dict[str, Json] = {"id": monitor.id, "execution_id": state.id, "entries": entries, "told": state.told}
+    if so_far:
+        data["so_far"] = True
     # By the topic: what was handed over in memory only would be lost with this process.
     return _notification(state, monitor.module, COLLECT, data, id=id, time_us=time_us, key=monitor.id, hand_over=False)
 

@@ -1,7 +1,8 @@
 """How traces collect: what happens to what they watch becomes their records, in the same decision. Pure.
 
 Watched are aggregates (a plan, a context with all that lies in it) and executions. Events of aggregates come from the decision itself, so
-nothing is missed; those of an execution are told by the orchestrator (notification `collect`), and a gap in their numbers is counted.
+nothing is missed; those of an execution are told by the orchestrator (notification `collect`), which says how many it has told: what is
+missing is counted.
 """
 
 from __future__ import annotations
@@ -87,20 +88,20 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
     entries = data.get("entries")
     if not isinstance(trace, Trace) or trace.status != "running" or not isinstance(entries, list):
         return NOTHING_FOLLOWS
-    events: list[Decided] = []
-    sequence, is_told_whole = trace.sequence, data.get("so_far") is True
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("sequence"), int) or entry["sequence"] <= sequence:
-            continue
-        if len(trace.records) + len(events) >= RECORDS_MAX:
-            break
-        missed = entry["sequence"] - sequence - 1 if sequence and not is_told_whole else 0
-        sequence = entry["sequence"]
-        events.append(Decided(aggregate_id=trace.trace_id, event=_step(trace, entry, missed), correlation_id=message.correlation_id))
+    known = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("sequence"), int)]
+    new = [entry for entry in known if entry["sequence"] > trace.sequence][: max(0, RECORDS_MAX - len(trace.records))]
+    told = data.get("told")
+    if not isinstance(told, int):
+        told = None
+    missed = 0 if data.get("so_far") is True or not trace.told or told is None else max(0, told - trace.told - len(new))
+    events = []
+    for place, entry in enumerate(new):
+        recorded = _step(trace, entry, missed if place == 0 else 0, told)
+        events.append(Decided(aggregate_id=trace.trace_id, event=recorded, correlation_id=message.correlation_id))
     return Follow(events=tuple(events))
 
 
-def _step(trace: Trace, entry: Mapping[str, Any], missed: int) -> TraceRecorded:
+def _step(trace: Trace, entry: Mapping[str, Any], missed: int, told: int | None) -> TraceRecorded:
     kind = str(entry.get("type", ""))
     name = str(entry.get("step") or "execution")
     found = _STEPS.get(kind, "start" if kind == "execution.started" else "progress")
@@ -116,6 +117,7 @@ def _step(trace: Trace, entry: Mapping[str, Any], missed: int) -> TraceRecorded:
         at_us=entry.get("time_us") if isinstance(entry.get("time_us"), int) else None,
         sequence=entry["sequence"],
         missed=missed,
+        told=told,
     )
 
 

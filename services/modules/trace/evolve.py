@@ -40,6 +40,7 @@ def evolve(state: Trace | Watches | None, event: TraceEvent, aggregate_id: str, 
                 records=(*state.records, record),
                 missed=state.missed + event.missed,
                 sequence=state.sequence if event.sequence is None else event.sequence,
+                told=state.told if event.told is None else event.told,
             )
         case TraceStopped():
             return replace(state, status=event.after, ended_us=time_us)

@@ -91,10 +91,7 @@ class TraceSummary(Result):
     execution_id: str | None
     status: Status
     record_count: int
-    missed: int = Field(
-        description="Numbers in the execution's record between what the trace was told of: bookkeeping that concerns no monitor (timers, "
-        "heartbeats, that it is monitored), and what was lost on the way."
-    )
+    missed: int = Field(description="Events of the execution that were lost on their way to the trace.")
     started_at: str
     ended_at: str | None
 

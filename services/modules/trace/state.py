@@ -53,8 +53,9 @@ class Trace:
     ended_us: int | None = None
     records: tuple[TraceRecord, ...] = ()
     execution_id: str | None = None
-    missed: int = 0  #: events of the execution that were lost on their way here, told by gaps in their numbers
+    missed: int = 0  #: events of the execution that were lost on their way here
     sequence: int = 0  #: of the last event of the execution that was collected
+    told: int = 0  #: how many events of the execution had been told by then; 0: not known
     settled: bool = False
 
 
@@ -78,7 +79,7 @@ class TraceStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRecorded:
-    """Something was recorded. `duration_ms` is as given by the caller; `at_us`, `sequence` and `missed` are those of a collected event."""
+    """Something was recorded. `duration_ms` is as given by the caller; `at_us` and what follows it are those of a collected event."""
 
     TYPE: ClassVar[str] = "trace.recorded"
     record_id: str
@@ -91,6 +92,7 @@ class TraceRecorded:
     at_us: int | None = None
     sequence: int | None = None
     missed: int = 0
+    told: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

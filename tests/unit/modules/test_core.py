@@ -34,7 +34,7 @@ def test_a_faulty_definition_is_refused_with_all_faults(world: World) -> None:
     request = world.ask("core", "create-workflow", {"definition": {"id": "w", "name": "w", "steps": []}})
     with pytest.raises(Refused) as refused:
         world.answer_of(request)
-    assert (refused.value.code, refused.value.pointer) == ("workflow.invalid", "/definition/steps")
+    assert (refused.value.code, refused.value.pointer) == ("definition.invalid", "/definition/steps")
     assert world.responses[request].data["faults"][0]["pointer"] == "/definition/steps"
     assert world.call("core", "list-workflows")["total"] == 0
 

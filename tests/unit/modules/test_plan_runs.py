@@ -128,8 +128,11 @@ def test_a_trace_of_an_execution_has_its_steps_and_critical_path(world: World) -
     wait = {"id": "pause", "type": "wait", "for": "2s"}
     work = {"id": "work", "type": "module-operation", "module": "context", "operation": "create-context", "parameters": {"name": "x"}}
     definition = {"id": "w", "name": "w", "steps": [wait, {**work, "dependencies": ["pause"]}]}
+    again = {**wait, "id": "again", "dependencies": ["work"]}
+    definition["steps"].append(again)
     execution = world.call("core", "execute-workflow", definition=definition)["executionId"]
     trace = world.call("trace", "start-monitoring", executionId=execution)["traceId"]
+    world.wait(3)
     world.wait(3)
     found = world.call("trace", "analyze-trace", traceId=trace)
     assert [span["name"] for span in found["criticalPath"]] == ["work"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 
 from services.modules.trace import decide
 from services.modules.trace.analysis import percentile, summarize
-from services.modules.trace.state import TRANSITIONS
+from services.modules.trace.collecting import take
+from services.modules.trace.state import TRANSITIONS, Trace
+from streams.operations import COLLECT
+from streams.records import ModuleMessage
 
 
 def record(modules: Any, trace: str, name: str = "work", **more: Any) -> Any:
@@ -126,3 +130,36 @@ def test_figures_are_in_order(values: list[int]) -> None:
     figures = [found.least_ms, *found.percentiles_ms.values(), found.greatest_ms]
     assert figures == sorted(figures)
     assert found.count == len(values)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A view with one trace."""
+
+    trace: Trace
+
+    def state(self, aggregate_id: str) -> Trace | None:
+        return self.trace if aggregate_id == self.trace.trace_id else None
+
+
+@pytest.mark.parametrize(
+    ("told", "sequences", "heard", "missed"),
+    [(4, [9], 1, 0), (5, [9, 10], 2, 0), (7, [9, 12], 2, 2), (3, [7, 8], 0, 0), (4, [8, 9], 1, 0)],
+    ids=["the next", "the next two, whatever lies between", "two were lost", "told again", "partly told again"],
+)
+def test_what_was_lost_on_the_way_to_a_trace_is_counted(told: int, sequences: list[int], heard: int, missed: int) -> None:
+    trace = Trace(
+        trace_id="t", name="n", plan_id=None, context_id=None, status="running", started_us=0, execution_id="e", sequence=8, told=3
+    )  # fmt: skip
+    entries = [{"type": "step.started", "step": f"s{sequence}", "attempt": 1, "sequence": sequence} for sequence in sequences]
+    message = ModuleMessage(
+        type="trace.notified", source="s", subject="e", data={"id": "t", "entries": entries, "told": told}, kind="notification",
+        source_module="workflow", operation=COLLECT,
+    )  # fmt: skip
+
+    found = take(Known(trace), message, 0)  # type: ignore[arg-type]
+
+    assert found is not None
+    recorded = [decided.event for decided in found.events]
+    assert (len(recorded), sum(event.missed for event in recorded)) == (heard, missed)
+    assert all(event.told == told for event in recorded)

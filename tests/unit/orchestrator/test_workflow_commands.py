@@ -77,7 +77,7 @@ def test_what_a_command_does_in_a_state(command: Any, name: str) -> None:
     after = simulation.runner.view.state("test")
     assert after is not None
     if wanted is None or decision.events[0].type == "command.refused":
-        assert replace_execution(after, sequence=before.sequence) == before
+        assert replace_execution(after, sequence=before.sequence, told=before.told) == before
 
 
 @pytest.mark.parametrize("command", [name for name in TABLE if name != "start"])
