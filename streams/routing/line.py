@@ -315,8 +315,8 @@ class Line(Generic[Work]):
     def refill(self, item: Item[Work]) -> bool:
         """A record that is wanted and the route's business. Whether it was taken; else the sweep has nothing more for this key."""
         found = self._keys[item.key]
-        # One that is larger than what is left of the room is taken all the same: what is parked takes a quarter of it at most.
-        room = self._has_room(0 if not found.queue else item.size)
+        # Half of the room is for what is live. One that is larger than what is left is taken all the same, if its key has no other.
+        room = self._has_much_memory and (not found.queue or 2 * (self._bytes + item.size) <= BYTES_MAX)
         if len(found.queue) >= KEY_RECORDS_MAX or not room:
             found.passed = True
             return False

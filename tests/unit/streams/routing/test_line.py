@@ -189,6 +189,19 @@ def test_a_sweep_ends_where_it_was_to_end_though_records_come_all_the_time() -> 
     assert line.settled
 
 
+def test_what_comes_out_again_leaves_room_for_what_is_live() -> None:
+    keys = [b"%03d" % number for number in range(100)]
+    line: Line[int] = Line(0, {"position": 10_000, "keys": {key.hex(): [number, 100] for number, key in enumerate(keys)}})
+    end = line.begin_sweep()
+    for offset in range(end):
+        if line.wants(offset, keys[offset % 100]):
+            line.refill(item(offset, keys[offset % 100]))
+    line.end_sweep(end)
+
+    assert lines.RECORDS_MAX // 2 <= line._records <= lines.RECORDS_MAX // 2 + 1
+    assert all(line.offer(item(10_000 + number, b"live-%d" % number)) for number in range(lines.RECORDS_MAX // 2 - 1))
+
+
 def test_any_number_of_records_behind_one_that_fails_take_no_memory_and_come_in_order() -> None:
     line: Line[int] = Line(0)
     line.offer(item(0, b"a"))
