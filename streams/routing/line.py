@@ -4,12 +4,12 @@ Theory of operation. A route *looks at* every record of the partition once, in t
 that is its business joins the line of its key. Of each key one record is under way at a time, the oldest; the keys know nothing of each
 other. When an attempt fails, the key is *parked* until its next attempt is due: the record that failed stays, if there is much room; what
 comes behind it is left where it lies, in the log, and only the offset at which that begins is kept (`tail_from`). A key that comes to the
-end of what is in memory is *hungry*: when there is much room a *sweep* reads the log again, from the least offset that a hungry key
-waits for to the position, and gives every key its next records. What comes meanwhile is left to the next.
+end of what is in memory is *hungry*: when one of these has nothing left and there is room, a *sweep* reads the log again, from the least
+offset that a hungry key waits for to the position, and gives every key its next records. What comes meanwhile is left to the next.
 
-So memory holds a bounded number of records (`RECORDS_MAX`), and of each unsettled key a few numbers, whether one record waits behind it or
-a million. There are at most `KEYS_MAX` such keys, of `KEY_BYTES_MAX` bytes in all; where there is no room for one more, the line does not
-look further: the log waits.
+So memory holds a bounded number of records (`RECORDS_MAX`, and half as many that sweeps have brought: neither takes the other's room), and
+of each unsettled key a few numbers, whether one record waits behind it or a million. There are at most `KEYS_MAX` such keys, of
+`KEY_BYTES_MAX` bytes in all; where there is no room for one more, the line does not look further: the log waits.
 
 What a successor needs is `dump`: the position, and of each unsettled key the offset from which on it is unsettled. Everything before the
 position that is not so named is settled. Settled is a fact that stays one; so whoever takes over from an older dump, or from one that a
@@ -100,6 +100,7 @@ class Line(Generic[Work]):
         self._due: list[tuple[int, bytes]] = []  # heap; an entry that is not the key's own failure any more is skipped
         self._hungry: set[bytes] = set()
         self._records = self._bytes = self._key_bytes = 0
+        self._swept, self._swept_bytes = set[int](), 0  # those of the records that sweeps have brought
         self._sweeping, self._swept_to, self._sweep_end = False, 0, 0
         for text, entry in ({} if state is None else state["keys"]).items():
             self._restore(bytes.fromhex(text), entry)
@@ -153,11 +154,13 @@ class Line(Generic[Work]):
     @property
     def has_much_room(self) -> bool:
         """Whether it is worth while to look further."""
-        return self._has_room_for_key(_LONG_KEY) and self._has_much_memory
+        return self._has_room_for_key(_LONG_KEY) and self._is_within(
+            1 / 2, self._records - len(self._swept), self._bytes - self._swept_bytes
+        )
 
-    @property
-    def _has_much_memory(self) -> bool:
-        return 2 * self._records <= RECORDS_MAX and 2 * self._bytes <= BYTES_MAX
+    @staticmethod
+    def _is_within(part: float, records: int, size: int) -> bool:
+        return records <= part * RECORDS_MAX and size <= part * BYTES_MAX
 
     def would_leave(self, key: bytes, size: int) -> bool:
         """Whether a record offered now would be left in the log, or refused, only because others have not been attempted yet.
@@ -170,7 +173,8 @@ class Line(Generic[Work]):
         return found.failure is None and found.tail_from is None and (len(found.queue) >= KEY_RECORDS_MAX or not self._has_room(size))
 
     def _has_room(self, size: int) -> bool:
-        return not self._records or (self._records < RECORDS_MAX and self._bytes + size <= BYTES_MAX)
+        records, held = self._records - len(self._swept), self._bytes - self._swept_bytes
+        return not records or (records < RECORDS_MAX and held + size <= BYTES_MAX)
 
     def _has_room_for_key(self, size: int) -> bool:
         return not self._keys or (len(self._keys) < KEYS_MAX and self._key_bytes + size < KEY_BYTES_MAX)
@@ -192,6 +196,9 @@ class Line(Generic[Work]):
     def _let_go(self, item: Item[Work]) -> None:
         self._records -= 1
         self._bytes -= item.size
+        if item.offset in self._swept:
+            self._swept.remove(item.offset)
+            self._swept_bytes -= item.size
 
     # --- attempts ---
 
@@ -233,7 +240,7 @@ class Line(Generic[Work]):
         found.busy, found.failure = False, failure
         self.under_way -= 1
         # Who waits must not take the room of those who could go on: then it is read again when it is due.
-        self._spill(found, 1 if 4 * self._records <= RECORDS_MAX and 4 * self._bytes <= BYTES_MAX else 0)
+        self._spill(found, 1 if self._is_within(1 / 8, self._records, self._bytes) else 0)
         self._hungry.discard(key)
         heapq.heappush(self._due, (failure.due_ms, key))
 
@@ -291,8 +298,8 @@ class Line(Generic[Work]):
     # --- sweeps ---
 
     def sweep_from(self) -> int | None:
-        """Where a sweep begins; None: no key is hungry, or there is no room for what it would bring."""
-        if not self._has_much_memory:
+        """Where a sweep begins; None: no key lacks a record, or there is no room for many: each sweep costs, however little it brings."""
+        if not self._is_within(1 / 4, len(self._swept), self._swept_bytes) or all(self._keys[key].queue for key in self._hungry):
             return None
         return min((place for key in self._hungry if (place := self._keys[key].tail_from) is not None), default=None)
 
@@ -315,13 +322,15 @@ class Line(Generic[Work]):
     def refill(self, item: Item[Work]) -> bool:
         """A record that is wanted and the route's business. Whether it was taken; else the sweep has nothing more for this key."""
         found = self._keys[item.key]
-        # Half of the room is for what is live. One that is larger than what is left is taken all the same, if its key has no other.
-        room = self._has_much_memory and (not found.queue or 2 * (self._bytes + item.size) <= BYTES_MAX)
+        # One that is larger than what is left of the room is taken all the same, if its key has no other.
+        room = self._is_within(1 / 2, len(self._swept), self._swept_bytes + (item.size if found.queue else 0))
         if len(found.queue) >= KEY_RECORDS_MAX or not room:
             found.passed = True
             return False
         found.tail_from, found.tail = item.offset + 1, max(0, found.tail - 1)
         self._hold(found, item)
+        self._swept.add(item.offset)
+        self._swept_bytes += item.size
         if len(found.queue) == 1:
             self._ready.append(item.key)
         return True
