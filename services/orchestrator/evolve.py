@@ -42,15 +42,12 @@ def evolve(state: Execution | None, event: WorkflowTransition) -> Execution | No
     """The execution after `event`; None if it has not begun."""
     if state is None:
         return _started(event) if event.type == "execution.started" else None
-    if state.continuing is not None:
-        # It is decided before anything else, so what comes next belongs to it.
+    if state.continuing is not None:  # it is decided before anything else, so what comes next belongs to it
         state = replace_execution(state, continuing=None)
     numbers = {"sequence": state.sequence + 1, "told": state.told + (event.type not in QUIET)}
-    change = EVOLVERS.get(event.type)
-    if change is None:
+    if (change := EVOLVERS.get(event.type)) is None:
         return replace_execution(state, **numbers)
-    commands = remembered(state, event)
-    return replace_execution(state, **numbers, status=event.status, commands=commands, **change(state, event))
+    return replace_execution(state, **numbers, status=event.status, commands=remembered(state, event), **change(state, event))
 
 
 def _started(event: WorkflowTransition) -> Execution:
