@@ -15,6 +15,7 @@ from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.settings import Settings
 from streams.topics import SYSTEM_EVENTS
+from tests.raw_records import raw_records
 
 pytestmark = pytest.mark.broker
 
@@ -110,13 +111,13 @@ async def test_a_handler_that_raises_sends_the_original_bytes_to_the_dead_letter
     task = asyncio.create_task(bus.handle(SYSTEM_EVENTS, group=named(bus, "billing"), handler=charge, since="beginning"))
     try:
         await asyncio.wait_for(done.wait(), SOON)
-        letters = await read_raw(kafka, DEAD_LETTERS, 4)
+        letters = await raw_records(kafka, DEAD_LETTERS, 4)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     assert handled == [1, 2, 4, 5, 7, 8]
-    originals = {raw.offset: raw for raw in await read_raw(kafka, SYSTEM_EVENTS, 10)}
+    originals = {raw.offset: raw for raw in await raw_records(kafka, SYSTEM_EVENTS, 10)}
     assert [letter.value for letter in letters] == [originals[places[number].offset].value for number in (0, 3, 6, 9)]
     assert {letter.key for letter in letters} == {b"same"}
     headers = dict(letters[1].headers)
@@ -170,7 +171,7 @@ async def test_poison_becomes_a_dead_letter_of_stage_decode_and_a_missing_dlq_to
     try:
         await bus.publish(events(1), topic=own)
         await asyncio.wait_for(done.wait(), SOON)
-        [letter] = await read_raw(kafka, own + ".dlq", 1)
+        [letter] = await raw_records(kafka, own + ".dlq", 1)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -200,8 +201,3 @@ async def test_when_the_dead_letter_cannot_be_written_handling_stops_and_the_rec
 async def _records(bus: Bus, topic: str) -> AsyncIterator[Any]:
     async for delivered in bus.read(topic, until_end=True):
         yield delivered.record
-
-
-async def read_raw(kafka: Kafka, topic: str, count: int) -> list[Any]:
-    async with kafka.consumer(kafka.names.physical(topic)) as consumer:
-        return [await asyncio.wait_for(consumer.getone(), SOON) for _ in range(count)]

@@ -21,6 +21,7 @@ from streams.kafka import Kafka
 from streams.records import ModuleMessage, new_id, now
 from streams.settings import Settings
 from streams.topics import RESPONSES, SYSTEM_EVENTS, module_requests
+from tests.raw_records import raw_records
 
 pytestmark = pytest.mark.broker
 
@@ -226,11 +227,7 @@ async def test_what_is_no_request_goes_to_the_dead_letters_unchanged(settings: S
         await bus.send(module_requests("shop"), "h", replace(request(), kind="broadcast"))
         await bus.send(module_requests("shop"), "h", good)
         await answers_to(bus, good.id)
-    async with kafka.consumer(kafka.names.physical(module_requests("shop") + ".dlq")) as consumer:
-        letters: list[Any] = []
-        async with asyncio.timeout(PATIENCE_S):
-            while len(letters) < 2:
-                letters += [each for batch in (await consumer.getmany(timeout_ms=200)).values() for each in batch]
+    letters = await raw_records(kafka, module_requests("shop") + ".dlq", 2)
     codes = {dict(letter.headers)["__streams.errors.exception"]: letter.value for letter in letters}
     assert codes[b"avro.framing"] == b"garbage"
     assert b"message.no-request" in codes

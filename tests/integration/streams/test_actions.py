@@ -20,6 +20,7 @@ from streams.settings import Settings
 from streams.topics import COMPOSITES, DELIVERIES, SYSTEM_EVENTS, TRANSITIONS
 from tests.integration.orchestrator.cores import core
 from tests.integration.streams.workers import composites, count_rule, wait_for_composites, worker
+from tests.raw_records import raw_records
 from tests.unit.streams.webhooks.receiver import Request, answer, in_turn, receiver
 
 pytestmark = pytest.mark.broker
@@ -133,8 +134,7 @@ async def test_receivers_that_fail_are_tried_again_and_dead_ones_end_among_the_d
     assert {report.data["rule"]: report.data["code"] for report in reports} == {
         rule: found[0] for rule, found in codes.items() if rule != "flaky"
     }
-    async with kafka.consumer(kafka.names.physical(f"{COMPOSITES}.dlq")) as consumer:
-        letters = [dict((await asyncio.wait_for(consumer.getone(), 60)).headers) for _ in range(4)]
+    letters = [dict(letter.headers) for letter in await raw_records(kafka, f"{COMPOSITES}.dlq", 4)]
     assert {letter["mplp.errors.route"].decode(): letter["__streams.errors.exception"].decode() for letter in letters} == {
         f"{rule}/0": found[0] for rule, found in codes.items() if rule != "flaky"
     }

@@ -21,6 +21,7 @@ from streams.records import SystemEvent, WorkflowTransition, derived_id, now
 from streams.settings import Settings
 from streams.topics import SYSTEM_EVENTS, TRANSITIONS, partition_of
 from tests.integration.streams.workers import assert_gapless, composites, count_rule, wait_for_composites, worker
+from tests.raw_records import raw_records
 
 if TYPE_CHECKING:
     from streams.topics_apply import AppliedTopics
@@ -123,8 +124,7 @@ async def test_garbage_goes_to_the_dead_letters_and_stops_nothing(settings: Sett
                 await producer.send_and_wait(kafka.names.physical(SYSTEM_EVENTS), key=b"k", value=value)
         await bus.publish([failed("ann", "k")])
         await wait_for_composites(bus, 1)
-        async with kafka.consumer(kafka.names.physical(f"{SYSTEM_EVENTS}.dlq")) as consumer:
-            letters = [await asyncio.wait_for(consumer.getone(), 60) for _ in range(4)]
+        letters = await raw_records(kafka, f"{SYSTEM_EVENTS}.dlq", 4)
     assert sorted((letter.value or b"") for letter in letters) == [b"", b"", b"\0\0\0\xff\xff\x01", b"no avro"]
     assert all(dict(letter.headers)["mplp.errors.stage"] == b"match" for letter in letters)
 
