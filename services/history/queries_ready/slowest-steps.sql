@@ -8,8 +8,9 @@ SELECT workflow AS workflow_id, step AS step_id, count() AS attempts, round(avg(
     quantileExact(0.5)(duration_ms) AS p50_ms, quantileExact(0.95)(duration_ms) AS p95_ms, max(duration_ms) AS max_ms
 FROM
 (
-    -- As `steps` has them, in half of the time: two numbers of 64 bits tell attempts apart instead of their names, and each row says the
-    -- workflow. What began before the time that is asked for has no beginning here, and is left out.
+    -- As `steps` has them, in half of the time: a number of 64 bits tells attempts apart instead of their names (of a million, two are
+    -- taken for one once in 40 million times), and each row says the workflow. What began before the time that is asked for has no
+    -- beginning here, and is left out.
     SELECT
         any(workflow_id) AS workflow,
         any(assumeNotNull(step_id)) AS step,
@@ -19,7 +20,7 @@ FROM
     FROM workflow_transitions
     WHERE type IN ('step.started', 'step.retried', 'step.completed', 'step.failed', 'step.timed_out', 'step.skipped', 'step.cancelled')
         AND step_id IS NOT NULL AND sequence > 0 AND time >= now64(6) - toIntervalHour({hours:UInt32})
-    GROUP BY cityHash64(execution_id), cityHash64(step_id, greatest(attempt, 1))
+    GROUP BY cityHash64(execution_id, step_id, greatest(attempt, 1))
     HAVING began != toDateTime64(0, 6, 'UTC') AND ended != toDateTime64(0, 6, 'UTC')
 )
 GROUP BY workflow_id, step_id
