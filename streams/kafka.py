@@ -158,6 +158,15 @@ async def cluster_metadata(client: Any) -> Any:
         await asyncio.sleep(_ASK_AGAIN_S)
 
 
+async def is_deleted(kafka: Kafka, physical: str) -> bool:
+    """Whether a topic (its name on the broker) that was there is gone; False if the broker does not say. Raises `Unavailable`."""
+    async with kafka.consumer() as consumer:
+        try:
+            return physical not in (await cluster_metadata(consumer._client)).topics()
+        except KafkaError:
+            return False
+
+
 def observe_fencing(producer: AIOKafkaProducer) -> None:
     """Looks at two futures that aiokafka leaves alone when a producer is fenced: of the batch's way out and of the transaction's end.
 

@@ -12,14 +12,13 @@ import orjson
 
 from services.cli import frame
 from streams.bus.gateway import problem
+from streams.bus.sql import SILENCE_S, Sql
 from streams.bus.validate import parse_time
 from streams.durations import parse_duration_ms
 from streams.errors import Defect, InvalidInput, Unavailable
 from streams.records import iso, now
 from streams.settings import Settings
 
-#: Longest silence of the gateway, seconds: one large table is read without a word in between.
-SILENCE_S = 900.0
 #: Seconds between two lines of progress.
 PROGRESS_S = 1.0
 #: Longest wait for an answer that comes at once, seconds.
@@ -73,35 +72,20 @@ def unreachable(url: str, error: Exception) -> Unavailable:
 
 
 async def report_of(path: str, body: Mapping[str, Any], line: Callable[[Mapping[str, Any]], str]) -> dict[str, Any]:
-    """The report of work that the gateway does; `line` says a step of progress in words.
-
-    Raises what the gateway says, `Unavailable` (`gateway.unreachable`) if it does not answer or goes in the middle.
-    """
-    url, headers = _gateway()
-    headers["accept"] = "application/x-ndjson"
+    """The report of work that the gateway does; `line` says a step of progress in words. Raises as `Sql.report`."""
     said, said_s = "", 0.0
+
+    def told(progress: Mapping[str, Any]) -> None:
+        nonlocal said, said_s
+        if (words := line(progress)) != said and time.monotonic() - said_s >= PROGRESS_S:
+            said, said_s = words, time.monotonic()
+            frame.progress(words)
+
+    gateway = Sql(Settings())
     try:
-        timeout = httpx.Timeout(SILENCE_S, connect=5.0)
-        async with (
-            httpx.AsyncClient(timeout=timeout, trust_env=False) as client,
-            client.stream("POST", url + path, json=dict(body), headers=headers) as response,
-        ):
-            if response.status_code >= 400:
-                raise problem(response.status_code, await response.aread())
-            async for text in response.aiter_lines():
-                step = orjson.loads(text)
-                if "report" in step:
-                    return dict(step["report"])
-                if "problem" in step:
-                    raise problem(int(step["problem"].get("status", 500)), orjson.dumps(step["problem"]))
-                if (words := line(step["progress"])) != said and time.monotonic() - said_s >= PROGRESS_S:
-                    said, said_s = words, time.monotonic()
-                    frame.progress(words)
-    except httpx.TransportError as error:
-        raise unreachable(url, error) from error
-    except ValueError as error:
-        raise Defect("gateway.answer", "The gateway's answer is not what it should be.") from error
-    raise Unavailable("gateway.unreachable", f"The gateway at {url} went away before it was done.")
+        return await gateway.report(path, body, told)
+    finally:
+        await gateway.close()
 
 
 def offset_or_time(text: str | None) -> int | str | None:

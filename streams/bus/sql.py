@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from streams.settings import Settings
 #: Time to an answer's next byte beyond the query's own limit, seconds: it may wait for others, and for the sink.
 PATIENCE_S = 30.0
 CONNECT_S = 5.0
-#: Longest silence of the gateway at long work, seconds: it tells how far it is now and then.
+#: Longest silence of the gateway at long work, seconds: it tells how far it is, but one large table is read without a word in between.
 SILENCE_S = 900.0
 BEHIND_HEADER = "X-Mplp-Behind"
 
@@ -119,8 +119,10 @@ class Sql:
             raise problem(response.status_code, response.content)
         return orjson.loads(response.content)
 
-    async def report(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The report of long work of the gateway; meanwhile it says how far it is, so that a silence tells. Raises as `ask`."""
+    async def report(
+        self, path: str, body: Mapping[str, Any], told: Callable[[Mapping[str, Any]], None] = lambda progress: None
+    ) -> dict[str, Any]:
+        """The report of long work of the gateway; meanwhile it is `told` how far it is, so that a silence tells. Raises as `ask`."""
         url, headers = self._settings.http_url() + path, {**self._headers(), "accept": "application/x-ndjson"}
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
         try:
@@ -133,6 +135,7 @@ class Sql:
                         return dict(step["report"])
                     if "problem" in step:
                         raise problem(int(step["problem"].get("status", 500)), orjson.dumps(step["problem"]))
+                    told(step["progress"])
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         except ValueError as error:

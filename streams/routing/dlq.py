@@ -19,7 +19,7 @@ from streams.bus.publisher import translated
 from streams.bus.validate import parse_fields
 from streams.codec.avro import to_json
 from streams.errors import BackboneError, InvalidInput, NotFound, Refused
-from streams.kafka import cluster_metadata
+from streams.kafka import cluster_metadata, is_deleted
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import SystemEvent, from_micros, iso, new_id, now
 from streams.routing.control import DOCUMENTS
@@ -235,7 +235,7 @@ async def _all_in(bus: Bus, topic: str) -> AsyncIterator[Letter]:
                 async for stored in read_range(consumer, physical, tp.partition, 0, int(ends[tp])):
                     yield letter_of(stored, kafka.names)
     except KafkaError as error:
-        if topic not in await _dead_letter_topics(bus):
+        if await is_deleted(kafka, physical):
             return  # deleted since it was listed: its letters are gone with it
         raise translated(error, topic) from error
 

@@ -31,7 +31,7 @@ from streams.bus.handling import DEAD_LETTER_RETENTION_MS
 from streams.bus.outgoing import Outgoing
 from streams.bus.publisher import send_partition, translated
 from streams.errors import BackboneError, InvalidInput, NotFound
-from streams.kafka import cluster_metadata, observe_fencing, start
+from streams.kafka import cluster_metadata, is_deleted, observe_fencing, start
 from streams.log.kafka_log import RANGE_OPTIONS, abandon, read_range
 from streams.routing.letters import REDRIVE, Letter, place_of, resolved_by
 from streams.topics import DEAD_LETTER_SUFFIX, RETRY_SUFFIX
@@ -98,17 +98,9 @@ class RetryTopic:
                         self._take(stored.headers)
                     self._read_to[tp.partition] = max(begin, end)
         except KafkaError as error:
-            if await self._is_gone():
+            if await is_deleted(kafka, physical):
                 return  # deleted since its partitions were asked for: in what is gone nothing is settled
             raise translated(error, self.topic) from error
-
-    async def _is_gone(self) -> bool:
-        kafka = self._bus.kafka
-        try:
-            async with kafka.consumer() as consumer:
-                return kafka.names.physical(self.topic) not in (await cluster_metadata(consumer._client)).topics()
-        except KafkaError:
-            return False
 
     def _take(self, headers: Sequence[tuple[str, bytes]]) -> None:
         settled = resolved_by(headers)
