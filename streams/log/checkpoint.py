@@ -61,11 +61,17 @@ class Checkpointer:
                 continue
             try:
                 await self.write()
+                self._ended(failed=False)
             except Defect:
                 raise
             except (BackboneError, OSError, TimeoutError) as error:
+                self._ended(failed=True)
                 _log.warning("checkpoint.failed", log=self._lane.fold.log, partition=self._owned.partition, reason=str(error))
                 await asyncio.sleep(RETRY_S)
+
+    def _ended(self, *, failed: bool) -> None:
+        self._lane.checkpoint_late = failed
+        self._owned.work.set()  # the decider may have waited for it
 
     async def write(self) -> None:
         """One round."""
@@ -149,7 +155,7 @@ class Checkpointer:
         window_us = self._ports.checkpointing.window_us
         result = _Sorted([], [])
         for number, (aggregate_id, frozen) in enumerate(captured.aggregates, 1):
-            ended_us = self._lane.fold.time_us if frozen.state is None else self._ended(frozen.state)
+            ended_us = self._lane.fold.time_us if frozen.state is None else self._ended_us(frozen.state)
             if ended_us is None:
                 result.live.append((aggregate_id, frozen))
             else:
@@ -161,7 +167,7 @@ class Checkpointer:
                 await asyncio.sleep(0)
         return result
 
-    def _ended(self, state: Any) -> int | None:
+    def _ended_us(self, state: Any) -> int | None:
         machine = self._lane.machine
         ended_us = machine.ended(state)
         if ended_us is None or machine.due(state) is not None:

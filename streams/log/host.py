@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -74,16 +74,23 @@ class Host(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is unty
 
     @property
     def ready(self) -> bool:
-        """Whether every partition of ours is taken over and has decided its backlog."""
+        """Whether every partition of ours is taken over and has decided its backlog: what had arrived by then."""
         return self.assigned.is_set() and all(runner.serving.is_set() for runner in self._runners.values())
 
     async def wait_ready(self) -> None:
         """Returns when `ready`."""
+        await self._wait(lambda runner: runner.serving)
+
+    async def wait_taken(self) -> None:
+        """Returns when every partition of ours is taken over: it decides, and what waits in its inboxes has its turn."""
+        await self._wait(lambda runner: runner.taken)
+
+    async def _wait(self, event_of: Callable[[PartitionRunner], asyncio.Event]) -> None:
         await self.assigned.wait()
-        while not self.ready:
+        while missing := [event for runner in self._runners.values() if not (event := event_of(runner)).is_set()]:
             # A partition that goes to somebody else meanwhile never serves here.
             self._reassigned.clear()
-            events = [*(runner.serving for runner in self._runners.values() if not runner.serving.is_set()), self._reassigned]
+            events = [*missing, self._reassigned]
             waits = [asyncio.ensure_future(event.wait()) for event in events]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

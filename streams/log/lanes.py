@@ -47,6 +47,7 @@ class Checkpointing:
 
     records: int = limits.CHECKPOINT_RECORDS  #: of the log since the last one
     interval_ms: int = limits.CHECKPOINT_INTERVAL_MS  #: since the last one, if anything changed
+    behind_max: int = limits.CHECKPOINTS_BEHIND_MAX  #: how many times `records` may lie behind the last one: then it is waited for
     window_us: int = limits.DEDUPLICATION_WINDOW_MS * 1000
     live_bytes: int = limits.LIVE_STATE_BYTES  #: of states, as they are written, that stay in memory although they may rest
 
@@ -110,7 +111,18 @@ class Lane:
     done_moved: asyncio.Event = field(default_factory=asyncio.Event)
     kept: Kept = field(default_factory=Kept)
     checkpoint_offset: int = 0  #: of the last checkpoint
+    checkpoint_late: bool = False  #: the last round failed, or the present one takes too long: nothing waits for it
+    folded: int = 0  #: events of the log behind the checkpoint that the takeover folded
     fences: dict[int, int] = field(default_factory=dict)  #: offset of each fence of the log, by epoch
+
+    def outruns(self, checkpointing: Checkpointing) -> bool:
+        """Whether more lies behind the last checkpoint than a takeover should fold.
+
+        One that cannot be written in time holds nothing up: what is decided counts for more.
+        """
+        return (
+            not self.checkpoint_late and self.fold.next_offset - self.checkpoint_offset > checkpointing.behind_max * checkpointing.records
+        )
 
     def epoch_before(self, offset: int) -> int:
         """The epoch in force before an offset of the log."""
@@ -142,12 +154,37 @@ class Ownership:
     resumable: dict[str, Send] = field(default_factory=dict)  #: effects that the log did not show as answered
     refold: bool = False  #: somebody wants it to be folded from the logs alone
     taken_us: int = 0  #: when it was taken, by the host's clock
+    read_us: int | None = None  #: when everything that had arrived in the inboxes by the takeover was decided
     work: asyncio.Event = field(default_factory=asyncio.Event)  #: there may be something to decide
 
     def is_local(self, send: Send, names: TopicNames) -> bool:
         """Whether an effect is handed over in memory."""
         reader = self.readers.get(names.physical(send.topic))
         return send.hand_over and reader is not None and partition_of(home_of(send.key), self.partitions) == self.partition
+
+    def backlog(self) -> int:
+        """How many records of the inboxes, of those that had arrived by the takeover, are still to be decided."""
+        if self.inboxes is None:
+            return 0
+        waiting = 0
+        for topic, end in self.ends.items():
+            head = self._first(topic, topic)
+            waiting += max(0, end - (self.inboxes.position(topic) if head is None else head.offset))
+        return waiting
+
+    def caught_up(self, due_us: int | None, now_us: int) -> bool:
+        """Whether everything is decided that had arrived by the takeover, with what followed from it in memory and the timers due then.
+
+        What has come since may wait: an owner under load always has something to decide. `due_us`: when the first timer is due.
+        """
+        if self.read_us is None:
+            handed = {f"local/{name}" for name in self.lanes}
+            replayed = any(source.queue for name, source in self.inputs.sources.items() if name not in self.ends and name not in handed)
+            if replayed or not self.inputs.caught_up or self.backlog():
+                return False
+            self.read_us = now_us
+        heads = [source.queue[0].time_us for name in self.lanes if (source := self.inputs.sources[f"local/{name}"]).queue]
+        return min([*heads, *([] if due_us is None else [due_us])], default=self.read_us + 1) > self.read_us
 
     def source_position(self, reader: Lane, source: Lane) -> int:
         """The offset up to which `reader` has decided on the events of another lane's log: up to the first that waits."""

@@ -38,8 +38,8 @@ from streams.topics import FORWARDED_HEADER, home_of, partition_of
 _log = structlog.get_logger("log.partition")
 
 FETCH_TIMEOUT_MS = 500
-#: Decisions that may wait for their append before the decider pauses.
-DECISIONS_AHEAD_MAX = 2000
+#: Decisions that may wait for their append before the decider pauses: they are encoded in one go, and meanwhile nothing else goes on.
+DECISIONS_AHEAD_MAX = 500
 #: Inputs at hand per inbox before it is paused.
 INBOX_BACKLOG_MAX = 5000
 #: How long appends in flight may take to end when a rebalance left us the partition.
@@ -48,6 +48,8 @@ RESUME_TIMEOUT_S = 5.0
 #: needs several turns for each thing that it does, and waits for the slices of all partitions in each of them.
 SLICE_INPUTS = 64
 SLICE_US = 5_000
+#: How long nothing is decided at most because a checkpoint is not written yet: until it is, nothing waits for it again.
+CHECKPOINT_PATIENCE_S = 5.0
 #: Longest pause before a partition that was lost is claimed again.
 RECLAIM_PAUSE_S_MAX = 5.0
 
@@ -66,7 +68,8 @@ class PartitionRunner:
         self._room = asyncio.Event()
         self._active = asyncio.Event()
         self._active.set()
-        self.serving = asyncio.Event()  #: set once the partition is taken over and its backlog decided
+        self.taken = asyncio.Event()  #: set once the partition is taken over: it decides
+        self.serving = asyncio.Event()  #: set once what had arrived by then is decided, and what was unanswered performed again
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -84,15 +87,19 @@ class PartitionRunner:
             except (BackboneError, Lost, OSError, KafkaError) as error:
                 if isinstance(error, Defect):
                     raise
-                self.serving.clear()
+                self._fell()
                 whole = whole or isinstance(error, Refold)
                 progressed = any(lane.done > taken[name] for name, lane in self._owned.lanes.items() if name in taken)
                 failures = 1 if progressed else failures + 1
                 _log.warning("partition.reclaim", partition=self._partition, code=getattr(error, "code", "log.lost"), reason=str(error))
                 await asyncio.sleep(min(RECLAIM_PAUSE_S_MAX, 0.05 * 2 ** min(failures, 10)))
             finally:
-                self.serving.clear()
+                self._fell()
                 await self._owned.close()
+
+    def _fell(self) -> None:
+        self.taken.clear()
+        self.serving.clear()
 
     def suspend(self) -> None:
         """Decides nothing more until `resume` (a rebalance is under way); what is in flight may end."""
@@ -118,6 +125,7 @@ class PartitionRunner:
         self._appending = Appending(self._owned, self._ports, self._active)
         self._owned.taken_us = self._ports.clock.now_us()
         await take_over(self._owned, self._machines, self._ports, whole=whole)
+        self.taken.set()
 
     async def _serve(self) -> None:
         lanes = self._owned.lanes.values()
@@ -187,6 +195,9 @@ class PartitionRunner:
                 raise Lost("the log of the partition is not held any more")
             now_us = self._ports.clock.now_us()
             timer = min((due for lane in lanes if (due := lane.fold.next_due()) is not None), default=None)
+            if not self.serving.is_set() and owned.caught_up(timer[0] if timer else None, now_us):
+                await self._appending.resume_effects()
+                self.serving.set()
             choice = inputs.choose(timer[0] if timer else None, now_us)
             if isinstance(choice, Source):
                 # It leaves the queue when it is decided: a checkpoint that comes in between must see that it waits.
@@ -196,12 +207,7 @@ class PartitionRunner:
             elif choice is not None:
                 await self._fire(choice, now_us)
             else:
-                if not self.serving.is_set() and inputs.caught_up and not inputs.waiting:
-                    await self._appending.resume_effects()
-                    self.serving.set()
-                if now_us - owned.taken_us > self._ports.checkpointing.window_us // 2:
-                    # An id may be used again after the window, and ids of events derive from epoch and sequence.
-                    raise Lost("the epoch is as old as half the deduplication window")
+                self._check_age(now_us)
                 await self._pause(timer[0] if timer else None, now_us)
                 slice_left = SLICE_INPUTS
                 continue
@@ -210,10 +216,29 @@ class PartitionRunner:
                 slice_end_us = now_us + SLICE_US
             elif slice_left <= 0 or now_us >= slice_end_us:
                 slice_left = SLICE_INPUTS
+                self._check_age(now_us)
                 await asyncio.sleep(0)
             while any(len(lane.waiting) > DECISIONS_AHEAD_MAX for lane in lanes):
                 owned.work.clear()
                 await owned.work.wait()
+            for lane in lanes:
+                if lane.outruns(self._ports.checkpointing):
+                    await self._until_checkpointed(lane)
+
+    async def _until_checkpointed(self, lane: Lane) -> None:
+        """Decides nothing until a checkpoint contains most of what was decided; not for long, if it cannot be written."""
+        try:
+            async with asyncio.timeout(CHECKPOINT_PATIENCE_S):
+                while lane.log.held and lane.outruns(self._ports.checkpointing):
+                    self._owned.work.clear()
+                    await self._owned.work.wait()
+        except TimeoutError:
+            lane.checkpoint_late = True
+
+    def _check_age(self, now_us: int) -> None:
+        if now_us - self._owned.taken_us > self._ports.checkpointing.window_us // 2:
+            # An id may be used again after the window, and ids of events derive from epoch and sequence.
+            raise Lost("the epoch is as old as half the deduplication window")
 
     async def _pause(self, due_us: int | None, now_us: int) -> None:
         """Waits for work, or until the next timer is due."""

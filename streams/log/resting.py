@@ -13,7 +13,7 @@ them can be read again where a list wants them. The rules:
 4. Renewals come sooner than an entry of the index of parked aggregates expires, so that nothing comes back which has ended since.
 
 A decision that asks for all aggregates is made in a thread, on a copy of the view (`Whole`): it costs what reading the blocks costs, and
-the other partitions of the process do not wait for it.
+the other partitions of the process do not wait for it. A block has states of one class, so that a list unpacks only what it lists.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ BLOCKS_SPARE_MAX = 200
 #: Blocks with no more other records between them than this are read as one run, for some 0.1 ms each: looking one up by its offset costs
 #: 3 ms. A shorter run than `RUN_MIN` is looked up, block by block: reading one costs a connection.
 RUN_GAP_MAX, RUN_MIN = 32, 8
+#: Between machine and class of states, in the subject of a block.
+_RESTING = "/resting/"
 #: Entries of an index that a renewal collects before it writes them.
 RENEWED_ENTRIES = 32 * 1024
 
@@ -65,12 +67,21 @@ def blocks_of(states: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, b
         yield block
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as it is read. `kind`: name of the class of all states in it; empty if it does not say (before there were kinds)."""
+
+    place: int
+    content: bytes
+    kind: str = ""
+
+
 @dataclass(slots=True)
 class Whole(Memory):
     """A copy of a view as it is at one moment, with all that rests: for a decision made in a thread."""
 
     machine: Machine[Any] | None = None
-    blocks: Sequence[tuple[int, bytes]] = field(default_factory=list)  #: place and content, the newest first
+    blocks: Sequence[Block] = field(default_factory=list)  #: the newest first
 
     def states(self, *, resting: bool = True, kind: type[Any] | None = None) -> Iterator[tuple[str, Any]]:
         """See `View.states`. What is not of the class is not made a state of: that would be most of the work."""
@@ -79,8 +90,11 @@ class Whole(Memory):
                 yield aggregate_id, state
         assert self.machine is not None
         seen: set[str] = set()  # of several entries in blocks the first is the newest
-        for place, raw in self.blocks if resting else ():
-            for aggregate_id, content in load_block(raw):
+        for block in self.blocks if resting else ():
+            if kind is not None and block.kind not in ("", kind.__name__):
+                continue
+            place = block.place
+            for aggregate_id, content in load_block(block.content):
                 if kind is not None and not self.machine.states.may_be(content[STATE_AT], kind):
                     continue  # an aggregate never becomes one of another class
                 if aggregate_id in seen or aggregate_id in self.sequences:
@@ -91,6 +105,10 @@ class Whole(Memory):
                 state = thawed(self.machine.states, content).state
                 if self.machine.rests(state, self.time_us):
                     yield aggregate_id, state
+
+
+def _kind_of(frozen: Frozen) -> str:
+    return type(frozen.state).__name__
 
 
 def _places(index: Index) -> set[int]:
@@ -154,16 +172,20 @@ class Resting:
         if not len(fold.view.resting):
             fold.view.rested = rested = Rested(since_us=fold.time_us)
         places: list[Place] = []
-        for block in blocks_of((each.aggregate_id, dump_state(fold.machine.states, each.frozen)) for each in chosen):
-            places += await self._write(block, before)
-            rested.blocks += 1
+        kinds: dict[str, list[Leaving]] = {}
+        for each in chosen:
+            kinds.setdefault(_kind_of(each.frozen), []).append(each)
+        for kind, of_kind in kinds.items():
+            for block in blocks_of((each.aggregate_id, dump_state(fold.machine.states, each.frozen)) for each in of_kind):
+                places += await self._write(kind, block, before)
+                rested.blocks += 1
         rested.aggregates += len(chosen)
         await self._archive.add(fold.view.resting, "resting", places, before=before)
 
-    async def _write(self, block: Sequence[tuple[str, bytes]], before: int) -> list[Place]:
+    async def _write(self, kind: str, block: Sequence[tuple[str, bytes]], before: int) -> list[Place]:
         fold = self._lane.fold
         record = kept_snapshot(
-            self._codec, f"{fold.log}/{block[0][0]}", RESTED, f"{self._lane.machine.name}/resting", log=fold.log,
+            self._codec, f"{fold.log}/{block[0][0]}", RESTED, f"{self._lane.machine.name}{_RESTING}{kind}", log=fold.log,
             partition=fold.view.partition, offset=before, epoch=fold.epoch, state=dump_block(block), time_us=fold.time_us,
         )  # fmt: skip
         (offset,) = await self._lane.parked.write([record])
@@ -186,9 +208,9 @@ class Resting:
         copy.blocks = await self._all_blocks(copy.resting)
         return copy
 
-    async def _all_blocks(self, index: Index) -> list[tuple[int, bytes]]:
+    async def _all_blocks(self, index: Index) -> list[Block]:
         """All blocks of an index, the newest first. Raises `Refold` if one is gone. They are read as they lie, where they lie together."""
-        found: list[tuple[int, bytes]] = []
+        found: list[Block] = []
         for run in runs_of(sorted(_places(index))):
             if len(run) < RUN_MIN:
                 found += [await self._block(offset) for offset in run]
@@ -202,18 +224,19 @@ class Resting:
                 raise self._gone(min(wanted))
         return found[::-1]
 
-    async def _blocks(self, index: Index) -> AsyncIterator[tuple[int, bytes]]:
+    async def _blocks(self, index: Index) -> AsyncIterator[Block]:
         """All blocks of an index, the newest first. Raises `Refold` if one is gone."""
         for offset in sorted(_places(index), reverse=True):
             yield await self._block(offset)
 
-    async def _block(self, offset: int) -> tuple[int, bytes]:
+    async def _block(self, offset: int) -> Block:
         return self._content(offset, await self._lane.parked.at(offset))
 
-    def _content(self, offset: int, stored: Stored | None) -> tuple[int, bytes]:
+    def _content(self, offset: int, stored: Stored | None) -> Block:
         if stored is None or stored.value is None:
             raise self._gone(offset)
-        return offset, self._codec.decode_raw(stored.value)[1]["state"]
+        plain = self._codec.decode_raw(stored.value)[1]
+        return Block(offset, plain["state"], plain["aggregate_id"].rpartition(_RESTING)[2] if _RESTING in plain["aggregate_id"] else "")
 
     def _gone(self, offset: int) -> Refold:
         return Refold(f"a block of aggregates that rest is gone: {self._lane.parked.topic}@{offset}")
@@ -236,24 +259,25 @@ class Resting:
         for index in (view.resting, view.parked):
             await self._archive.complete(index)
         new, rested, places = Index(), Rested(since_us=time_us), list[Place]()
-        block: list[tuple[str, bytes]] = []
+        blocks: dict[str, list[tuple[str, bytes]]] = {}
         ended: list[Leaving] = []
         async for aggregate_id, content in self._current(copied(view.resting)):
             frozen = thawed(self._lane.machine.states, content)
             if not self._lane.machine.rests(frozen.state, time_us):
                 ended.append(Leaving(aggregate_id, frozen, time_us + window_us))
                 continue
+            kind = _kind_of(frozen)
+            block = blocks.setdefault(kind, [])
             block.append((aggregate_id, orjson.dumps(content)))
             rested.aggregates += 1
             if len(block) == BLOCK_STATES_MAX or sum(len(raw) for _, raw in block) > BLOCK_BYTES_MAX:
-                places += await self._write(block, before)
+                places += await self._write(kind, blocks.pop(kind), before)
                 rested.blocks += 1
-                block = []
             if len(places) > RENEWED_ENTRIES:
                 await self._archive.add(new, "resting", places, before=before)
                 places = []
-        if block:
-            places += await self._write(block, before)
+        for kind, block in blocks.items():
+            places += await self._write(kind, block, before)
             rested.blocks += 1
         await self._archive.add(new, "resting", places, before=before)
         await self._archive.park(ended, before=before)
@@ -263,14 +287,14 @@ class Resting:
         """What rested as the round began: of several entries of an aggregate the newest, and nothing that was in memory or has ended."""
         view = self._lane.fold.view
         seen: set[str] = set()
-        async for offset, raw in self._blocks(index):
-            for aggregate_id, content in load_block(raw):
+        async for block in self._blocks(index):
+            for aggregate_id, content in load_block(block.content):
                 if aggregate_id in seen:
                     continue
                 seen.add(aggregate_id)
                 # What has changed since the round began rested when it did, and counts so for its checkpoint.
                 rests = aggregate_id not in view.sequences or aggregate_id in view.revived or aggregate_id in view.changed
-                if rests and not await self._has_ended(aggregate_id, offset):
+                if rests and not await self._has_ended(aggregate_id, block.place):
                     yield aggregate_id, content
             await asyncio.sleep(0)
 

@@ -57,7 +57,9 @@ async def take_over(owned: Ownership, machines: Sequence[Machine[Any]], ports: P
     owned.resumable = {send.record.id: send for lane in owned.lanes.values() for send in lane.fold.outstanding()}
     _log.info(
         "partition.taken", partition=owned.partition, epochs={name: lane.log.epoch for name, lane in owned.lanes.items()},
-        from_offsets={name: lane.checkpoint_offset for name, lane in owned.lanes.items()}, seconds=round(time.monotonic() - began, 3),
+        from_offsets={name: lane.checkpoint_offset for name, lane in owned.lanes.items()},
+        folded={name: lane.folded for name, lane in owned.lanes.items()}, backlog=owned.backlog(),
+        seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
 
 
@@ -66,7 +68,6 @@ class _Recovery:
 
     def __init__(self, owned: Ownership, machine: Machine[Any], ports: Ports, whole: bool) -> None:
         self._whole = whole
-        self._folded = 0
         self._owned = owned
         self._machine = machine
         self._ports = ports
@@ -116,6 +117,7 @@ class _Recovery:
         lane = self._lane
         lane.fold = fold = self._empty()
         lane.kept = Kept()
+        lane.folded = 0
         for source in self._replayed.values():
             source.queue.clear()
         self._offset, self._epoch, self._agreed = 0, 0, True
@@ -165,8 +167,8 @@ class _Recovery:
                 await self._archive.load(missing)
         if entry is not None:
             self._offer(event, record)
-        self._folded += 1
-        if self._folded % (ROOM_ROUNDS * self._ports.checkpointing.records) == 0:
+        lane.folded += 1
+        if lane.folded % (ROOM_ROUNDS * self._ports.checkpointing.records) == 0:
             try:
                 await Checkpointer(lane, self._owned, self._ports).make_room(record.offset + 1)
             except (OSError, TimeoutError, Unavailable) as error:  # then there is less room until the next time

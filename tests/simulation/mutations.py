@@ -211,6 +211,6 @@ MUTATIONS: Mapping[str, tuple[Mutation, str]] = {
         (refusals_of_one_moment_share_an_id, "decided-once"),
         (what_was_looked_for_in_vain_stays_absent, "as-the-oracle"),
         (what_rests_is_not_found, "as-the-oracle"),
-        (what_changes_meanwhile_rests, "as-the-oracle"),
+        (what_changes_meanwhile_rests, "no-defect"),
     )
 }

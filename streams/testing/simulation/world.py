@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streams import topics
+from streams import limits, topics
 from streams.codec.avro import Codec
 from streams.log.fenced import FencedLog
 from streams.log.lanes import Checkpointing
@@ -64,7 +64,10 @@ class Scenario:
             retention=random() < 0.3, prepares=random() < 0.2,
             checkpointing=Checkpointing(records=int(2 + 60 * random() ** 2), interval_ms=int(100 + 6000 * random())),
         )  # fmt: skip
-        return drawn.with_some_at_rest() if drawn.checkpointing.interval_ms % 3 == 0 else drawn
+        drawn = drawn.with_some_at_rest() if drawn.checkpointing.interval_ms % 3 == 0 else drawn
+        # With ever so few records most runs would wait for checkpoints most of the time, and little would happen beside them.
+        behind_max = limits.CHECKPOINTS_BEHIND_MAX if drawn.flows == 3 else 10**6
+        return replace(drawn, checkpointing=replace(drawn.checkpointing, behind_max=behind_max))
 
     def with_some_at_rest(self) -> Scenario:
         """The same, with counters that stay; there is room in memory for none of them, or a few, and it is made often."""
