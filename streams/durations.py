@@ -35,7 +35,8 @@ def parse_duration_ms(value: str | int) -> int:
     """
     exact = _number(value) if not isinstance(value, str) else _text(value)
     if exact is None:
-        shown = f"{value[:40]!r}" if isinstance(value, str) else f"This {type(value).__name__}"
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        shown = f"{value[:40]!r}" if isinstance(value, str) else str(value)[:40] if is_number else f"This {type(value).__name__}"
         raise InvalidInput(
             "duration.invalid", f"{shown} is not a duration: write 250ms, 30s, 5m, 1h, 7d, PT5M or a whole number of milliseconds."
         )

@@ -22,24 +22,28 @@ class BackboneError(Exception):
     """Root of all errors that leave this product.
 
     `code` is stable and public, `message` is one sentence for a person, `pointer` (JSON pointer or record path) names
-    the fault in the caller's document, `advice` says what to do next.
+    the fault in the caller's document, `faults` all of them if there are several, `advice` says what to do next.
     """
 
     fault: Fault = Fault.OURS
     http_status: int = 500
     exit_code: int = 1
 
-    def __init__(self, code: str, message: str, *, pointer: str | None = None, advice: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, pointer: str | None = None, advice: str | None = None, faults: Sequence[Violation] = ()
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.pointer = pointer
         self.advice = advice
+        self.faults = tuple(faults)
 
     def to_dict(self) -> dict[str, object]:
-        """The error as people and programs get it: `code`, `message` and, when known, `pointer` and `advice`."""
+        """The error as people and programs get it: `code`, `message` and, when known, `pointer`, `advice` and `faults`."""
         parts = {"code": self.code, "message": self.message, "pointer": self.pointer, "advice": self.advice}
-        return {name: value for name, value in parts.items() if value is not None}
+        told: dict[str, object] = {name: value for name, value in parts.items() if value is not None}
+        return {**told, "faults": [fault.to_dict() for fault in self.faults]} if self.faults else told
 
 
 class InvalidInput(BackboneError):
@@ -75,6 +79,13 @@ class TooLarge(BackboneError):
 
     fault = Fault.CALLER
     http_status = 413
+
+
+class ModuleFailed(BackboneError):
+    """A program that was asked (a user's module, an extension) went wrong itself (`internal`, `extension.failed`, …)."""
+
+    fault = Fault.PEER
+    http_status = 502
 
 
 class Unavailable(BackboneError):

@@ -62,11 +62,18 @@ POSITION_INTERVAL_MS_MAX = 10_000
 ANSWERS_KEPT_MS = 3600 * 1000
 #: How long an aggregate of a module that has ended is listed and kept in memory, milliseconds.
 ENDED_LISTED_MS = 24 * 3600 * 1000
-#: How long a list waits for the answers of other partitions, milliseconds.
+#: How long a list waits for the answers of other partitions, milliseconds; longer if the own one took long: so many times as long.
 GATHER_MS = 2000
+GATHER_TIMES = 3
+#: How long at most, milliseconds, and which part of the time that its caller gives: the answer has to get there.
+GATHER_MS_MAX = 30_000
+GATHER_SHARE = 0.9
 #: Log records after which an owner writes a checkpoint. A takeover replays what lies behind it, at about 0.1 ms each, of all partitions
 #: that it takes over; more often means that an aggregate that changes all the time is written more often.
-CHECKPOINT_RECORDS = 2_500
+CHECKPOINT_RECORDS = 1_000
+#: How many times as many records may lie behind the last checkpoint before an owner decides nothing more until it is written: so what a
+#: takeover replays is bounded, however much there is to do.
+CHECKPOINTS_BEHIND_MAX = 2
 #: Time after which it writes one if anything changed, milliseconds.
 CHECKPOINT_INTERVAL_MS = 10_000
 #: States of a machine on one partition that stay in memory although nothing happens to them, bytes as they are written: in memory

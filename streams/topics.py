@@ -6,6 +6,7 @@ first part is the configured prefix. Topics of users keep their own names.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ ERASURES = "mplp.control.erasures"
 #: Where schemas lie unless the settings say another topic.
 SCHEMAS = "_schemas"
 
+#: A name that Kafka takes for a topic.
+TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 RETRY_SUFFIX = ".retry"
 DEAD_LETTER_SUFFIX = ".dlq"
 

@@ -6,6 +6,8 @@ in which the event loop stands still, and what a variable holds (a key, a person
 
 from __future__ import annotations
 
+import sys
+
 import structlog
 from structlog.typing import Processor
 
@@ -21,3 +23,11 @@ def plain_processors(*, colors: bool) -> list[Processor]:
         structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
         plain,
     ]
+
+
+def keep_stdout_clean() -> None:
+    """Sends what we log to stderr in a program that has not configured structlog: its stdout belongs to the program."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=plain_processors(colors=sys.stderr.isatty()), logger_factory=lambda *_: structlog.PrintLogger(sys.stderr)
+        )

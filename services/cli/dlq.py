@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,9 @@ import orjson
 import typer
 
 from services.cli import frame
+from services.cli.moments import moment
 from services.cli.rules_options import Who, Why, opened, user
 from streams.bus.bus import connect
-from streams.bus.validate import parse_time
 from streams.errors import InvalidInput, Refused
 from streams.routing import dlq
 from streams.routing.selection import LetterSelection
@@ -24,8 +25,8 @@ Route = Annotated[str | None, typer.Option("--route", help="Letters of this rout
 Code = Annotated[str | None, typer.Option("--code", help="Letters with this error code.", show_default=False)]
 Key = Annotated[str | None, typer.Option("--key", help="Letters of this Kafka key.", show_default=False)]
 Topic = Annotated[str | None, typer.Option("--topic", help="Letters of records of this topic.", show_default=False)]
-Since = Annotated[str | None, typer.Option("--since", help="Letters at this time (RFC 3339) or later.", show_default=False)]
-Until = Annotated[str | None, typer.Option("--until", help="Letters before this time (RFC 3339).", show_default=False)]
+Since = Annotated[str | None, typer.Option("--since", help="Letters at this time or later (RFC 3339, or 2h ago).", show_default=False)]
+Until = Annotated[str | None, typer.Option("--until", help="Letters before this time (RFC 3339, or 2h ago).", show_default=False)]
 Where = Annotated[
     str | None,
     typer.Option("--where", help="CEL over the record, and `letter` (route, code, key, attempts, …).", show_default=False),
@@ -47,7 +48,7 @@ def _selection(
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if text is None else parse_time(text)
+    return None if text is None else moment(text)
 
 
 @app.command("list")
@@ -61,8 +62,8 @@ async def list_letters(
     """The dead letters that were neither put back nor purged, by topic and partition, the oldest first."""
     selection = _selection(route, code, key, topic, since, until, where, ids)
     found: list[dict[str, Any]] = []
-    async with connect() as bus:
-        async for letter in dlq.letters(bus, selection):
+    async with connect() as bus, aclosing(dlq.letters(bus, selection)) as letters:
+        async for letter in letters:
             found.append(letter.to_dict())
             if limit is not None and len(found) == limit:
                 break
@@ -159,8 +160,8 @@ def _letter_text(found: dict[str, Any]) -> str:
     if found["settled"]:
         lines.append(f"{'settled':<12}{found['settled']}")
     for past in found["history"]:
-        lines.append(
-            f"{'before':<12}{past.get('time')}  {past.get('code')}, {past.get('attempts')} attempts, put back by {past.get('who')}"
-        )
+        edited = ", edited" if past.get("edited") else ""
+        failed = f"{past.get('code')}, {past.get('attempts')} attempts"
+        lines.append(f"{'before':<12}{past.get('time')}  {failed}, put back by {past.get('who')}{edited}")
     body = "it cannot be read" if found["record"] is None else frame.json_text(found["record"], indent=True)
     return "\n".join([*lines, "", body])

@@ -80,7 +80,8 @@ def fail(error: BackboneError, *, as_json: bool) -> NoReturn:
     """Ends the command with the error: a sentence on stderr, with `--json` also the error object on stdout."""
     where = f" (at {error.pointer})" if error.pointer and error.pointer not in error.message else ""
     progress(f"error: {error.code}: {error.message}{where}")
-    for violation in getattr(error, "violations", ()):
+    told = getattr(error, "violations", None) or [fault for fault in error.faults if fault.message.rstrip(".") not in error.message]
+    for violation in told:
         progress(f"  {violation.code} at {violation.pointer or '/'}: {violation.message}")
     if error.advice:
         progress(f"  {error.advice}")

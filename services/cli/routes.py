@@ -141,6 +141,8 @@ async def parked_keys(
 ) -> None:
     """Keys whose oldest record waits for its next attempt, and how many wait behind it; as the workers have written it down last."""
     async with connect() as bus:
+        if route_id is not None:
+            await control.DOCUMENTS.show(bus, route_id)
         found = [each.to_dict() for each in (await parked(bus, route_id))[:limit]]
     headers = ("route", "key", "topic", "partition", "offset", "waiting", "attempts", "code", "since", "next_attempt")
     frame.say(found, as_json=as_json, text=lambda: frame.table([[each[name] for name in headers] for each in found], headers))

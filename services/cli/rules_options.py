@@ -37,7 +37,7 @@ def load(file: Path) -> list[Json]:
         raise InvalidInput("file.unreadable", f"{file} is neither YAML nor JSON: {reason}") from error
     found = [item for document in documents for item in (document if isinstance(document, list) else [document])]
     if not found:
-        raise InvalidInput("file.empty", f"{file} has no rule.")
+        raise InvalidInput("file.empty", f"{file} has no document.")
     return found
 
 

@@ -39,8 +39,9 @@ class Selected(BaseModel):
     def selection(self) -> LetterSelection:
         """As the dead letters take it. Raises `InvalidInput` (`time.invalid`)."""
         return LetterSelection(
-            route=self.route, code=self.code, key=self.key, topic=self.topic, since=_time(self.since), until=_time(self.until),
-            where=self.where, ids=None if self.ids is None else frozenset(self.ids),
+            route=self.route, code=self.code, key=self.key, topic=self.topic,
+            since=_time("since", self.since), until=_time("until", self.until), where=self.where,
+            ids=None if self.ids is None else frozenset(self.ids),
         )  # fmt: skip
 
 
@@ -145,5 +146,5 @@ async def purge(
     return Answer(await ports_of(request).letters.purge(selection, who=who, why=why, dry_run=body.dry_run))
 
 
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else parse_time(text)
+def _time(name: str, text: str | None) -> datetime | None:
+    return None if text is None else parse_time(text, name)

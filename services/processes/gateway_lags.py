@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 
 import structlog
 from aiokafka.errors import KafkaError
 
 from streams.bus.bus import Bus
+from streams.concurrency import cancelled
 from streams.errors import BackboneError
 from streams.faust_app.route_reader import RouteChange, RoutesReader
 from streams.routing.lag import Lag, Lags
@@ -53,9 +53,7 @@ class RouteLags:
             following.result()
         finally:
             if following is not None:
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError, BackboneError, KafkaError, OSError):
-                    await following
+                await cancelled(following)
             await reader.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from services.processes.gateway_lags import RouteLags
@@ -65,10 +66,11 @@ class BusLetters:
     async def list(self, selection: LetterSelection, *, after: str, limit: int) -> list[dict[str, Any]]:
         """See `ports_routes.Letters`."""
         found: list[dict[str, Any]] = []
-        async for letter in dlq.letters(self._bus, selection, after=after or None):
-            found.append(letter.to_dict())
-            if len(found) >= limit:
-                break
+        async with aclosing(dlq.letters(self._bus, selection, after=after or None)) as letters:
+            async for letter in letters:
+                found.append(letter.to_dict())
+                if len(found) >= limit:
+                    break
         return found
 
     async def show(self, letter_id: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from streams.kafka import Kafka
 from streams.records import Json, Record, WorkflowTransition
 from streams.routing.parse_retry import parse_retry
 from streams.settings import Settings
+from streams.tracebacks import keep_stdout_clean
 
 #: How long a command or a module may take to answer, seconds.
 ANSWER_TIMEOUT_S = 30.0
@@ -43,6 +44,7 @@ async def connect(settings: Settings | None = None) -> AsyncIterator[Bus]:
 
     Raises `Unavailable` (`kafka.unreachable`), and `InvalidInput` (`schema.unregistered`) where `mplp topics apply` never ran.
     """
+    keep_stdout_clean()
     kafka = Kafka(settings if settings is not None else Settings())
     bus = Bus(kafka, await connect_codec(kafka))
     try:
@@ -359,7 +361,8 @@ class Bus(Asking, Keeping, Messaging):
     ) -> Json:
         """Calls an operation of a module (built in, or a user's own) and returns its result.
 
-        `home` is the key of the story that it belongs to; a call without one begins a story of its own. Raises the error of
+        `home` is the key of the story that it belongs to (of an id of something: the part before its first `/`); a call without
+        one begins a story of its own. Raises the error of
         the response by its code (`InvalidInput`, `NotFound`, `Denied`, `Refused`), and `Unavailable` (`module.silent`) when
         nothing answers in time.
         """

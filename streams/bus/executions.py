@@ -33,7 +33,8 @@ from streams.bus.stories import (
 )
 from streams.bus.subscription import Decoder, Subscription
 from streams.codec.avro import Codec
-from streams.errors import BackboneError, NotFound, Unavailable
+from streams.concurrency import cancelled
+from streams.errors import BackboneError, InvalidInput, NotFound, Unavailable
 from streams.kafka import Kafka
 from streams.operations import CONTRACT
 from streams.records import Json, ModuleMessage, WorkflowCommand, WorkflowTransition, new_id, now
@@ -180,6 +181,8 @@ class Executions:
 
     async def call_module(self, module: str, operation: str, parameters: Mapping[str, Any], *, home: str | None, timeout: float) -> Json:
         """See `Bus.call_module`."""
+        if home is not None and not home_of(home):
+            raise InvalidInput("home.invalid", "A home is the part of an id before the first `/`, and not empty.", pointer="/home")
         request = ModuleMessage(
             type=f"{module}.requested",
             source=SOURCE,
@@ -203,7 +206,7 @@ class Executions:
         topic = topic or (topics.REQUESTS if module in CONTRACT else module_requests(module))
         async with (await self._answers()).watch(self._address) as feed:
             try:
-                await self._publisher.publish_one(topic, request.subject, request, headers)
+                await self._publisher.publish_one(topic, home_of(request.subject), request, headers)
             except NotFound as error:
                 if module in CONTRACT:
                     raise
@@ -254,9 +257,7 @@ class Executions:
                 await asyncio.wait((began, known), return_when=asyncio.FIRST_COMPLETED)
                 return began.result() if began.done() else known.result()
             finally:
-                began.cancel()
-                known.cancel()
-                await asyncio.gather(began, known, return_exceptions=True)
+                await cancelled(began, known)
 
     async def _first(
         self, feed: Feed, wanted: Callable[[WorkflowTransition], bool], wish: WorkflowCommand, timeout: float

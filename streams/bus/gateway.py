@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
+from streams.bus.stories import violations_of
 from streams.errors import BackboneError, Defect, Denied, InvalidInput, NotFound, Refused, TooLarge, Unavailable
 
 _BY_STATUS: Mapping[int, type[BackboneError]] = {
@@ -25,7 +26,7 @@ _BY_STATUS: Mapping[int, type[BackboneError]] = {
 
 
 def problem(status: int, content: bytes) -> BackboneError:
-    """The error that problem details (RFC 9457) describe, with their code, pointer and advice."""
+    """The error that problem details (RFC 9457) describe, with their code, pointer, advice and faults."""
     try:
         details = orjson.loads(content)
     except ValueError:
@@ -35,4 +36,5 @@ def problem(status: int, content: bytes) -> BackboneError:
     code = str(details.get("code") or "gateway.failed")
     message = str(details.get("detail") or details.get("title") or f"The gateway answered with status {status}.")
     family = _BY_STATUS.get(status, InvalidInput if status < 500 else Defect)
-    return family(code, message, pointer=details.get("pointer"), advice=details.get("advice"))
+    pointer, advice, faults = details.get("pointer"), details.get("advice"), violations_of(details.get("faults"))
+    return family(code, message, pointer=pointer, advice=advice, faults=faults)

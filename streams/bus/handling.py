@@ -14,8 +14,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 import structlog
-from aiokafka.admin import NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError
 
 from streams.bus.group import GroupSource
 from streams.bus.outgoing import Headers, Outgoing
@@ -27,6 +26,7 @@ from streams.kafka import Kafka
 from streams.limits import LETTER_MESSAGE_BYTES_MAX
 from streams.records import iso, now
 from streams.topics import DAY_MS, DEAD_LETTER_SUFFIX
+from streams.topics_apply import WantedTopic, create_topics
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any] | Any]
 
@@ -68,20 +68,19 @@ class DeadLetters:
             return await self._publisher.partitions(self.topic)
 
     async def _create(self, partitions: int) -> None:
-        topic = NewTopic(
-            self._kafka.names.physical(self.topic),
-            partitions,
-            self._kafka.settings.replication_factor,
-            topic_configs={"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(LETTER_MESSAGE_BYTES_MAX)},
+        """Returns when the broker knows the topic, which may be a moment after it was made."""
+        kafka = self._kafka
+        wanted = WantedTopic(
+            name=kafka.names.physical(self.topic),
+            partitions=partitions,
+            replication=kafka.settings.replication_factor,
+            config={"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(LETTER_MESSAGE_BYTES_MAX)},
         )
-        async with self._kafka.admin() as admin:
-            try:
-                response = await admin.create_topics([topic])
-            except KafkaError as error:
-                raise translated(error, self.topic) from error
-        for _, code, *_rest in response.topic_errors:
-            if code and for_code(code) is not TopicAlreadyExistsError:
-                raise translated(for_code(code)(), self.topic)
+        try:
+            async with kafka.admin() as admin:
+                await create_topics(admin, [wanted])
+        except KafkaError as error:
+            raise translated(error, self.topic) from error
 
 
 def error_headers(

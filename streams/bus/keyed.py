@@ -10,11 +10,12 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any
 
 import structlog
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from streams.bus.group import COMMIT_INTERVAL_S, GroupSource
@@ -29,8 +30,9 @@ from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range, stored_of
 from streams.log.ports import Stored
 from streams.records import from_micros
+from streams.routing.items import Failure, Item, line_key
 from streams.routing.letters import HISTORY, redriven_of
-from streams.routing.line import Failure, Item, Line, line_key
+from streams.routing.line import SWEEP_JUMP, Line
 from streams.routing.routes import RetryPolicy
 
 #: How often somebody looks whether a topic is there by now, seconds.
@@ -139,31 +141,30 @@ class Keyed:
             await self._hungry.wait()
 
     async def _sweep(self, partition: int, line: Line[Stored]) -> None:
-        start = place = line.sweep_from() or 0
         end = line.begin_sweep()
         try:
-            while place < end and not line.sated():
-                async with self._kafka.consumer(**RANGE_OPTIONS, isolation_level="read_committed") as consumer:
-                    async for stored in read_range(consumer, self._topic, partition, place, end):
-                        key = line_key(stored.key, stored.offset, ordered=self._ordered)
-                        place = stored.offset + 1
-                        if not line.wants(stored.offset, key) or not self._wants(stored):
-                            continue
-                        if line.refill(self._item(stored)):
-                            self._wake.set()
-                        elif line.sated():
-                            return
-                    else:
-                        place = end
+            async with self._kafka.consumer(**RANGE_OPTIONS, isolation_level="read_committed") as consumer:
+                while (place := line.sweep_next()) is not None:
+                    await self._sweep_to(consumer, partition, line, place, end)
         except KafkaError as error:
             _log.warning("handler.waiting", group=self._group, reason=str(translated(error, self._topic)))
             await asyncio.sleep(_PAUSE_S_MAX)
-            place = start
         finally:
-            line.end_sweep(place)
+            line.end_sweep()
             self._wake.set()
             if line.hungry():
                 self._hungry.set()
+
+    async def _sweep_to(self, consumer: AIOKafkaConsumer, partition: int, line: Line[Stored], start: int, end: int) -> None:
+        async with aclosing(read_range(consumer, self._topic, partition, start, end)) as records:
+            async for stored in records:
+                key = line_key(stored.key, stored.offset, ordered=self._ordered)
+                if line.wants(stored.offset, key) and self._wants(stored) and line.refill(self._item(stored)):
+                    self._wake.set()
+                place = line.sweep_next()
+                if place is None or place > stored.offset + SWEEP_JUMP:
+                    return
+        line.swept(end)
 
     # --- calls ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from streams.records import Json, ModuleMessage
@@ -53,12 +53,19 @@ class Messaging:
 
         return await listed(cast("Bus", self), kind)
 
-    def messages(self, subscriber: str, types: Sequence[str] = ("**",), *, source: str | None = None) -> AsyncIterator[ModuleMessage]:
-        """Broadcasts for a subscriber, as they come; each is received when the next is asked for.
+    def messages(
+        self,
+        subscriber: str,
+        types: Sequence[str] = ("**",),
+        *,
+        source: str | None = None,
+        ready: Callable[[], object] | None = None,
+    ) -> AsyncIterator[ModuleMessage]:
+        """Broadcasts for a subscriber, as they come; each is received when the next is asked for. `ready` is called when the hub knows it.
 
         The subscriber stays known when the iteration ends: what it misses it gets when it begins again, until the broadcast's deadline.
         """
-        return received(cast("Bus", self), subscriber, types, source)
+        return received(cast("Bus", self), subscriber, types, source, ready)
 
 
 async def sent(bus: Bus, module: str, operation: str, parameters: Mapping[str, Any], *, timeout: float, retries: int) -> dict[str, Any]:
@@ -75,7 +82,9 @@ async def told(bus: Bus, type: str, data: Json, *, source: str, timeout: float, 
     return answer
 
 
-async def received(bus: Bus, subscriber: str, types: Sequence[str], source: str | None) -> AsyncIterator[ModuleMessage]:
+async def received(
+    bus: Bus, subscriber: str, types: Sequence[str], source: str | None, ready: Callable[[], object] | None
+) -> AsyncIterator[ModuleMessage]:
     """See `Bus.messages`."""
     subscription = bus.subscribe(RESPONSES, since="now", key=subscriber)
     # First the ear, then the wish: what is sent again must not be missed.
@@ -84,6 +93,8 @@ async def received(bus: Bus, subscriber: str, types: Sequence[str], source: str 
     known: set[str] = set()
     try:
         await bus.call_module(HUB, "subscribe", {"subscriber": subscriber, "types": list(types), "source": source}, home=HUB)
+        if ready is not None:
+            ready()
         async for record in subscription:
             if not isinstance(record, ModuleMessage) or record.kind != "broadcast" or record.target_module != subscriber:
                 continue

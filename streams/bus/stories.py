@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from streams.errors import BackboneError, Denied, InvalidDocument, InvalidInput, NotFound, Refused, TooLarge, Unavailable, Violation
+from streams.errors import (
+    BackboneError,
+    Denied,
+    InvalidDocument,
+    InvalidInput,
+    ModuleFailed,
+    NotFound,
+    Refused,
+    TooLarge,
+    Unavailable,
+    Violation,
+)
 from streams.limits import ID_CHARACTERS_MAX
 from streams.records import Json, ModuleMessage, WorkflowCommand, WorkflowTransition, derived_id, from_micros, new_id
 from streams.topics import home_of
@@ -99,9 +110,9 @@ def refusal_of(transition: WorkflowTransition) -> BackboneError:
     error = data.get("error")
     detail = error if isinstance(error, Mapping) else data
     code, message = str(detail.get("code", REFUSED)), str(detail.get("message", "The command was refused."))
-    faults = detail.get("faults")
-    if isinstance(faults, list) and faults:
-        return InvalidDocument(code, message, [Violation(**{name: str(fault.get(name, "")) for name in _FAULT_FIELDS}) for fault in faults])
+    faults = violations_of(detail.get("faults"))
+    if faults:
+        return InvalidDocument(code, message, faults)
     return (NotFound if code in _NAMES_NOTHING else Refused)(code, message, pointer=detail.get("pointer"))
 
 
@@ -111,8 +122,14 @@ def result_of(response: ModuleMessage) -> Json:
         return response.data
     code = response.error.code if response.error is not None else "module.failed"
     message = response.error.message if response.error is not None else "The module failed."
-    where = response.data.get("pointer") if isinstance(response.data, Mapping) else None
-    raise _error_class(code)(code, message, pointer=where)
+    told = response.data if isinstance(response.data, Mapping) else {}
+    raise _error_class(code)(code, message, pointer=told.get("pointer"), faults=violations_of(told.get("faults")))
+
+
+def violations_of(faults: Any) -> list[Violation]:
+    """The faults that an answer lists; none if it lists none."""
+    listed = [fault for fault in faults if isinstance(fault, Mapping)] if isinstance(faults, list) else []
+    return [Violation(**{name: str(fault.get(name, "")) for name in _FAULT_FIELDS}) for fault in listed]
 
 
 def _error_class(code: str) -> type[BackboneError]:
@@ -124,6 +141,12 @@ def _error_class(code: str) -> type[BackboneError]:
         "unknown": NotFound,
         "denied": Denied,
         "unavailable": Unavailable,
+        "silent": Unavailable,
+        "internal": ModuleFailed,
+        "failed": ModuleFailed,
+        "hangs": ModuleFailed,
+        "ended": ModuleFailed,
+        "memory": ModuleFailed,
         "too-large": TooLarge,
     }
     return families.get(word, Refused)

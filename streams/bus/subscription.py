@@ -36,6 +36,8 @@ Item = TypeVar("Item")
 RELOAD_INTERVAL_S = 5.0
 
 _log = structlog.get_logger("streams.bus")
+#: Records that cannot be read of which each is named. A topic may be full of them, and what is said of one is soon known.
+_SKIPPED_NAMED_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +209,10 @@ class Subscription(Generic[Item]):
         return Delivered(record=record, topic=self.topic, partition=raw.partition, offset=raw.offset, timestamp_ms=raw.timestamp)
 
     def refused(self, raw: Any, error: BackboneError) -> None:
-        """Reports a record that cannot be read; the subscription goes on with the next."""
+        """Reports a record that cannot be read, of many the first and each time that their number doubles; the next one is read."""
         self.skipped += 1
+        if self.skipped > _SKIPPED_NAMED_MAX and self.skipped & (self.skipped - 1):
+            return
         _log.warning(
             "record.skipped",
             code=error.code,

@@ -315,7 +315,7 @@ def _check_scalar(value: Any, path: tuple[object, ...]) -> None:
         raise InvalidInput("field.invalid", f"JSON has no {kind.__name__}.", pointer=pointer("/data", *path))
 
 
-def _time(value: Any) -> datetime:
+def _time(value: Any, name: str = "time") -> datetime:
     if isinstance(value, datetime):
         return value
     if isinstance(value, str) and len(value) <= 64 and _TIME.fullmatch(value):
@@ -323,12 +323,12 @@ def _time(value: Any) -> datetime:
             return datetime.fromisoformat(value.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
             pass  # a 31st of February, or a year before 1 after the offset: refused below
-    raise InvalidInput("time.invalid", "time must be RFC 3339 with an offset, as 2026-01-31T12:00:00.5Z.", pointer="/time")
+    raise InvalidInput("time.invalid", f"{name} must be RFC 3339 with an offset, as 2026-01-31T12:00:00.5Z.", pointer=f"/{name}")
 
 
-def parse_time(text: str) -> datetime:
-    """The instant of an RFC 3339 text. Raises `InvalidInput` (`time.invalid`)."""
-    return _time(text)
+def parse_time(text: str, name: str = "time") -> datetime:
+    """The instant of an RFC 3339 text. `name`: of the field that has it. Raises `InvalidInput` (`time.invalid`)."""
+    return _time(text, name)
 
 
 def _kind(value: Any) -> str:

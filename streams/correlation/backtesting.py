@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
+from streams.concurrency import cancelled
 from streams.correlation import control
 from streams.correlation.backtest import Backtest, Columns, RuleSummary
 from streams.correlation.history_queries import Query, selection
@@ -122,8 +123,7 @@ class Running:
                 if self._progress is not None:
                     self._progress(Progress(read=self._backtest.records, of=max(total, self._backtest.records), seconds=self._seconds))
         finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
+            await cancelled(waiting)
             await pages.aclose()
         for said in self._backtest.finish(to_micros(self._until)):
             yield said

@@ -9,7 +9,7 @@ from typing import Any
 from streams import limits
 from streams.correlation.reading import Fields
 from streams.matching.matchers import Matcher
-from streams.topics import BY_NAME
+from streams.topics import BY_NAME, TOPIC_NAME
 
 SEVERITIES = ("debug", "info", "warning", "error", "critical")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -22,6 +22,8 @@ class MatcherFields(Fields):
 
     def topic_refused(self, topic: str) -> str | None:
         """Why the records of a topic cannot be matched, a sentence; None: they can."""
+        if not TOPIC_NAME.fullmatch(topic):
+            return f"{topic[:60]!r} is no name of a topic: it has letters, digits, dots, dashes and underscores, at most 249; no pattern."
         if topic.startswith(("mplp.internal.", "mplp.control.")) or (topic in BY_NAME and not BY_NAME[topic].records):
             return f"{topic} has no records that could be matched."
         return None

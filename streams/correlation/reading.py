@@ -8,7 +8,7 @@ from typing import Any
 
 from streams import limits
 from streams.correlation.templates import escaped
-from streams.durations import parse_duration_ms
+from streams.durations import format_duration, parse_duration_ms
 from streams.errors import InvalidInput, Violation
 from streams.matching.expressions import Expression, compiled
 from streams.matching.paths import compile_path
@@ -118,7 +118,8 @@ class Fields:
         if milliseconds is None:
             return default
         if milliseconds < least or (most is not None and milliseconds > most):
-            self.fault("rule.duration-range", f"{at}/{name}", f"{name} is at least {least} ms and at most 30 d.")
+            at_most = "" if most is None else f" and at most {format_duration(most)}"
+            self.fault("rule.duration-range", f"{at}/{name}", f"{name} is at least {least} ms{at_most}.")
             return default
         return milliseconds
 

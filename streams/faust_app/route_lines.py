@@ -14,7 +14,8 @@ from streams.faust_app.route_ports import World
 from streams.faust_app.route_runner import Place, Runner, Source
 from streams.records import Json, derived_id
 from streams.routing.breaker import Breaker
-from streams.routing.line import UNDER_WAY_MAX, Failure, Item, Line
+from streams.routing.items import Failure, Item
+from streams.routing.line import SWEEP_JUMP, Line
 from streams.routing.orders import Orders
 from streams.routing.plan import Plan
 from streams.routing.recipes import Rejected
@@ -24,8 +25,17 @@ from streams.webhooks.outcomes import Delivered, Failed, Outcome
 
 #: Codes of failures that leave open whether the module has done what it was asked: the same request is repeated.
 _UNANSWERED = frozenset({"module.silent", "kafka.unreachable", "kafka.timeout", "kafka.failed"})
+#: Those that speak of the destination, not of what it was given; a 5xx may be either, so it takes many keys (`streams.routing.breaker`).
+_DOWN = _UNANSWERED | {"module.unknown", "webhook.failed", "webhook.timeout", "webhook.unreachable"}
+#: Those of which the destination knows nothing.
+_UNSENT = frozenset({"webhook.address-refused"})
 #: Longest wait for the next due attempt, seconds; the clock that they are due by may be put back.
 _PAUSE_S_MAX = 1.0
+#: A sweep that has brought less than so many records is followed by a pause, so many times as long as it took, and no longer than that,
+#: seconds: then more keys lack records, and it costs no more for all of them. Unless there is nothing else to do.
+_SWEPT_FEW = 200
+_SWEEP_PAUSE = 3.0
+_SWEEP_PAUSE_S_MAX = 0.3
 
 
 class LineRunner(Runner):
@@ -39,6 +49,9 @@ class LineRunner(Runner):
         self._orders = Orders(plan.route.order, self.line.position, None if state is None else state.get("orders"))
         self.breaker = Breaker()
         self._wake = asyncio.Event()
+        self._swept = 0  # records that the sweep under way has brought
+        self._sweep_at_s = 0.0  # none is begun before that, by the clock of the event loop
+        self._woken_at_s = 0.0  # until then somebody will wake the reader
 
     def start(self) -> None:
         """See `Runner.start`."""
@@ -87,7 +100,7 @@ class LineRunner(Runner):
     async def room(self, tasks: Sequence[Task]) -> None:
         """See `Runner.room`. Only for itself: nobody else waits for a destination that is not Kafka."""
         if self.behind and tasks and self.line.would_leave(self._item(tasks[0]).key, tasks[0].size):
-            await self._some_room()
+            await self.some_room()
 
     def _item(self, task: Task) -> Item[Task]:
         seen = task.seen
@@ -100,7 +113,7 @@ class LineRunner(Runner):
             self._wake.clear()
             self._pump()
             now_ms = self._world.now_ms()
-            due_ms = [each for each in (self.line.next_due_ms(), self.breaker.open_until_ms) if each is not None and each > now_ms]
+            due_ms = [each for each in (self.line.next_due_ms(), self.breaker.next_ms()) if each is not None and each > now_ms]
             pause_s = min([(min(due_ms) - now_ms) / 1000] if due_ms else [_PAUSE_S_MAX], default=_PAUSE_S_MAX)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_s, _PAUSE_S_MAX)):
@@ -109,9 +122,10 @@ class LineRunner(Runner):
     def _pump(self) -> None:
         """Begins what can be begun."""
         now_ms = self._world.now_ms()
-        most = 0 if self.held or self._stuck or not self._world.ours() else self.breaker.most(now_ms, UNDER_WAY_MAX)
-        while (begun := self.line.begin(now_ms, most)) is not None:
-            self.spawn(self._attempt(*begun))
+        if not (self.held or self._stuck) and self._world.ours():
+            most = self.breaker.most(now_ms, self._world.at_a_time(self.plan.route.destination))
+            while (begun := self.line.begin(now_ms, *most)) is not None:
+                self.spawn(self._attempt(*begun))
         if self.line.hungry() or (self.behind and self.line.has_much_room):
             self._wake_reader.set()
 
@@ -120,14 +134,14 @@ class LineRunner(Runner):
         attempts = 1 if failure is None else failure.attempts + 1
         first_ms = self._world.now_ms() if failure is None else failure.first_ms
         outcome, stage = await self._made(task, failure)
+        if stage == "deliver":
+            await self._judge(item.key, outcome)
         if isinstance(outcome, Delivered):
-            await self._report_breaker(self.breaker.succeeded(), "route.destination-up")
             self.counts["delivered"] += 1
             await self.tell(task, attempts, "delivered", None, self.age_ms(task))
             self.line.settle(item.key)
         elif self.plan.route.retry.allows(outcome.code, outcome.retryable, attempts):
             now_ms = self._world.now_ms()
-            await self._report_breaker(self.breaker.failed(now_ms, item.key), "route.destination-down")
             self.counts["retried"] += 1
             self.last_error = f"{outcome.code}: {outcome.message}"
             seed = f"{self.plan.route.id}/{self.place}/{item.offset}"
@@ -142,8 +156,6 @@ class LineRunner(Runner):
                 ),
             )  # fmt: skip
         else:
-            if outcome.retryable:
-                await self._report_breaker(self.breaker.failed(self._world.now_ms(), item.key), "route.destination-down")
             await self.give_up(
                 task, stage=stage, code=outcome.code, message=outcome.message, attempts=attempts, first_ms=first_ms,
                 latency_ms=self.age_ms(task),
@@ -173,11 +185,15 @@ class LineRunner(Runner):
             case _:
                 assert_never(destination)
 
-    async def _report_breaker(self, changed: bool, kind: str) -> None:
-        if changed:
-            down = kind == "route.destination-down"
-            data = {"destination": self.plan.route.destination.shown, "error": self.last_error}
-            await self.report(kind, "error" if down else "info", data)
+    async def _judge(self, key: bytes, outcome: Outcome) -> None:
+        """What the attempt says of the destination: also who refuses is there."""
+        destination = self.plan.route.destination.shown
+        if isinstance(outcome, Failed) and outcome.code in _DOWN:
+            if self.breaker.failed(self._world.now_ms(), key):
+                error = f"{outcome.code}: {outcome.message}"
+                await self.report("route.destination-down", "error", {"destination": destination, "error": error})
+        elif not (isinstance(outcome, Failed) and outcome.code in _UNSENT) and self.breaker.succeeded():
+            await self.report("route.destination-up", "info", {"destination": destination, "error": self.last_error})
 
     # --- sweeps ---
 
@@ -187,33 +203,43 @@ class LineRunner(Runner):
 
     async def sweep(self) -> bool:
         """See `Runner.sweep`."""
-        start = self.line.sweep_from()
-        if start is None:
+        clock = asyncio.get_running_loop().time
+        if self.line.sweep_from() is None or self._too_early(clock()):
             return False
-        end, place = self.line.begin_sweep(), start
+        self._swept, began_s = 0, clock()
+        end = self.line.begin_sweep()
         try:
-            while place < end and not self.line.sated():
-                place = await self._sweep_to(place, end)
+            while (place := self.line.sweep_next()) is not None:
+                await self._sweep_to(place, end)
         finally:
-            self.line.end_sweep(place)
+            self.line.end_sweep()
+            pause_s = min(_SWEEP_PAUSE * (clock() - began_s), _SWEEP_PAUSE_S_MAX) if self._swept < _SWEPT_FEW else 0.0
+            self._sweep_at_s = clock() + pause_s
             self._wake.set()
         return True
 
-    async def _sweep_to(self, start: int, end: int) -> int:
-        """The offset to which it has come."""
+    def _too_early(self, now_s: float) -> bool:
+        if now_s >= self._sweep_at_s or self.line.is_idle:
+            return False
+        if self._woken_at_s <= now_s:
+            self._woken_at_s = self._sweep_at_s
+            asyncio.get_running_loop().call_at(self._sweep_at_s, self._wake_reader.set)
+        return True
+
+    async def _sweep_to(self, start: int, end: int) -> None:
+        """Reads until there is nothing to be had for a long stretch."""
         plan = self.plan
         async with aclosing(self._source.scan(start, end)) as records:
             async for stored in records:
                 key = self._orders.key(stored.key, stored.offset)
-                if not self.line.wants(stored.offset, key):
-                    continue
-                task = await self._source.task(stored, plan)
-                if self.plan is not plan:
-                    return stored.offset  # it is to be looked at as the new version sees it
-                if task is None or not self.line.wants(stored.offset, key):
-                    continue
-                if self.line.refill(self._item(task)):
-                    self._wake.set()
-                elif self.line.sated():
-                    return stored.offset + 1
-        return end
+                if self.line.wants(stored.offset, key):
+                    task = await self._source.task(stored, plan)
+                    if self.plan is not plan:
+                        return  # it is to be looked at as the new version sees it
+                    if task is not None and self.line.wants(stored.offset, key) and self.line.refill(self._item(task)):
+                        self._swept += 1
+                        self._wake.set()
+                place = self.line.sweep_next()
+                if place is None or place > stored.offset + SWEEP_JUMP:
+                    return
+        self.line.swept(end)

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from streams.codec.avro import Codec
 from streams.concurrency import cancelled
 from streams.errors import BackboneError
+from streams.faust_app.brought import NextOffset
 from streams.faust_app.prefix import Chunk
 from streams.faust_app.route_reader import RouteChange, RoutesReader
 from streams.faust_app.tenure import Tenure
@@ -30,13 +31,16 @@ _log = structlog.get_logger("routes")
 class RoutePart:
     """See the module. `failed` gets what must end the process."""
 
-    def __init__(self, kafka: Kafka, codec: Codec, *, enabled: bool, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, kafka: Kafka, codec: Codec, *, enabled: bool, failed: Callable[[BaseException], None], next_offset: NextOffset
+    ) -> None:
         self.enabled = enabled
         self.tenure = Tenure(kafka.settings.group_session_timeout_ms / 1000)
         self.stage: RouteStage | None = None
         self._kafka = kafka
         self._codec = codec
         self._failed = failed
+        self._next_offset = next_offset
         self._reader = RoutesReader(kafka, codec)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -56,7 +60,7 @@ class RoutePart:
             from streams.faust_app.route_stage import RouteStage
 
             await self._reader.open()
-            self.stage = RouteStage(self._kafka, self._codec, self._reader, self.tenure, failed=self._failed)
+            self.stage = RouteStage(self._kafka, self._codec, self._reader, self.tenure, failed=self._failed, next_offset=self._next_offset)
 
     async def open(self, matched: Iterable[str]) -> None:
         """Begins; see `RouteStage.open`. Raises `BackboneError`."""

@@ -7,9 +7,8 @@ log itself until it has come to what is live. So no Faust agent waits for a rout
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,6 +16,7 @@ import structlog
 
 from streams.concurrency import cancelled
 from streams.errors import BackboneError, InvalidInput
+from streams.faust_app.brought import Brought
 from streams.faust_app.prefix import Chunk, Fetched
 from streams.faust_app.route_lines import LineRunner
 from streams.faust_app.route_ports import World
@@ -39,13 +39,11 @@ from streams.topics import BY_NAME, RETRY_SUFFIX
 Record: TypeAlias = Stored | Fetched
 Tasks: TypeAlias = dict[str, list[Task]]  #: route → what it has to do
 
-#: Chunks that wait; what comes beyond them is read from the log.
-INBOX_MAX = 8
-#: How long Faust waits for room for one more, seconds: reading it anew costs more, but others want to see it, too.
-_PATIENCE_S = 0.2
 #: Records of a batch that is read from the log.
 _BATCH_MAX = 1000
 _AGAIN_S = 1.0
+#: So many times in a row (a tenth of a second each) that a runner has settled nothing it is waited for.
+_STANDS_MAX = 10
 
 _log = structlog.get_logger("routes")
 
@@ -62,7 +60,9 @@ class State:
 class RoutePartition:
     """See the module. `failed` gets what must end the process; with `buries` nobody else cares for records that cannot be read."""
 
-    def __init__(self, world: World, topic: str, partition: int, *, failed: Callable[[BaseException], None], buries: bool) -> None:
+    def __init__(
+        self, world: World, topic: str, partition: int, *, failed: Callable[[BaseException], None], buries: bool, brought: Brought
+    ) -> None:  # fmt: skip
         self.place = Place(topic, partition)
         self.position = 0  #: see `Source.position`
         self.end = 0  #: of the log, as far as is known
@@ -75,9 +75,8 @@ class RoutePartition:
         self._rule: tuple[int, ReadersRule] | None = None  # of logs: the offset that it has come to
         self._index = RouteIndex(topic, ())
         self._physical = topic  # name on the broker
-        self._inbox: deque[Chunk] = deque()
+        self._brought = brought
         self._wake = asyncio.Event()
-        self._roomy = asyncio.Event()  # a chunk has left the inbox
         self._task: asyncio.Task[None] | None = None
 
     # --- life ---
@@ -147,39 +146,33 @@ class RoutePartition:
     def offer(self, chunk: Chunk) -> None:
         """What Faust has fetched."""
         self.end = max(self.end, chunk.end)
-        if self.runners and len(self._inbox) < INBOX_MAX:
-            self._inbox.append(chunk)
+        if self.runners:
+            self._brought.put(chunk)
         self._wake.set()
 
     async def room(self) -> None:
         """Returns when there is room for what is live, or after a short while."""
-        if self.runners and len(self._inbox) >= INBOX_MAX:
-            self._roomy.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_S):
-                    await self._roomy.wait()
+        await self._brought.room()
 
     async def _run(self) -> None:
+        brought = self._brought
         while True:
             self._wake.clear()
-            while self._inbox and self._inbox[0].end <= self.position:
-                self._inbox.popleft()
-                self._roomy.set()
             if not self.runners:
-                self._inbox.clear()
+                brought.clear()
                 self.position = self.end
             if self.position >= self.end:
                 await self._wake.wait()
-            elif self._inbox and self._inbox[0].start <= self.position:
-                chunk = self._inbox.popleft()
-                self._roomy.set()
+            elif (chunk := brought.take(self.position)) is not None:
                 self._physical = chunk.topic
                 records = chunk.records
                 if records and records[0].offset < self.position:
                     records = tuple(record for record in records if record.offset >= self.position)
                 await self._handle(await self._counting(records, chunk.end), chunk.end)
+            elif (end := brought.missing(self.position, self.end)) > self.position:
+                await self._read_on(end)
             else:
-                await self._read_on(self._inbox[0].start if self._inbox else self.end)
+                await brought.expected()
 
     async def _read_on(self, end: int) -> None:
         batch: list[Stored] = []
@@ -190,7 +183,7 @@ class RoutePartition:
                     if len(batch) == _BATCH_MAX:
                         await self._handle(batch, stored.offset + 1)
                         batch = []
-                        if self._inbox and self._inbox[0].start <= self.position < self._inbox[-1].end:
+                        if self._brought.holds(self.position):
                             return  # from here on it is at hand
             await self._handle(batch, end)
         except BackboneError as error:
@@ -232,15 +225,30 @@ class RoutePartition:
                 except InvalidInput as error:
                     await self._look_again(record, live, tasks, error)
             if slices.over():
+                self._brought.looked_at = record.offset
                 await asyncio.sleep(0)
                 slices.begin()
-        await asyncio.gather(*(runner.room(tasks[name]) for name, runner in live.items() if not runner.behind))
+        await self._room(live, tasks)
         self.position = end
         for name, runner in self.runners.items():
             if live.get(name) is runner and runner.plan is plans[name]:
                 runner.offer(tasks[name], end)
             elif not runner.behind and runner.position < end:
                 runner.fall_behind()  # it has come to what was live a moment ago, or has a new version
+
+    async def _room(self, live: Mapping[str, Runner], tasks: Tasks) -> None:
+        """Runners that have no room are waited for while they get on: to read the log by themselves costs them more.
+
+        But only a moment while somebody else has nothing to do, whom that would hold up.
+        """
+        stands = 0
+        while full := [runner for name, runner in live.items() if not runner.behind and runner.is_full(tasks[name])]:
+            idle = any(not runner.behind and not runner.waiting() for runner in live.values())
+            before = [runner.oldest() for runner in full]
+            await asyncio.gather(*(runner.some_room() for runner in full))
+            stands = stands + 1 if [runner.oldest() for runner in full] == before else 0
+            if idle or stands >= _STANDS_MAX:
+                return
 
     def _look(self, record: Record, live: Mapping[str, Runner], tasks: Tasks) -> None:
         """Raises `InvalidInput` if nobody can read it: then it is nobody's task."""

@@ -16,7 +16,7 @@ from streams.routing.deliveries import DeliveryWriter
 from streams.routing.events import EventWriter
 from streams.routing.letters import Redriven
 from streams.routing.plan import Ready
-from streams.routing.routes import ActiveRoute, ToModule, ToWebhook
+from streams.routing.routes import ActiveRoute, Destination, ToModule, ToWebhook
 from streams.webhooks.outcomes import Outcome
 
 
@@ -63,6 +63,9 @@ class World(Protocol):
     def ours(self) -> bool:
         """Whether the source partitions are certainly this process's."""
 
+    def at_a_time(self, to: Destination) -> int:
+        """How many attempts it is worth while to begin at a destination at a time."""
+
     async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
         """One attempt at a webhook."""
 
@@ -89,8 +92,8 @@ class World(Protocol):
     async def report(self, event: SystemEvent) -> None:
         """Takes an event to be written soon."""
 
-    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int) -> frozenset[int]:
+    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int, *, by_others: bool) -> frozenset[int]:
         """Offsets of a source partition of which the destination topic has what the route made, as far as it was written since then.
 
-        Raises `BackboneError`.
+        `by_others`: before the partition became this process's; else up to now. Raises `BackboneError`.
         """

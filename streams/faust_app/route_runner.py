@@ -186,14 +186,21 @@ class Runner(ABC):
                 return False  # they are to be looked at as the new version sees them
             if self.take(tasks, end):
                 return True
-            await self._some_room()
+            await self.some_room()
+        return False
+
+    def is_full(self, tasks: Sequence[Task]) -> bool:
+        """Whether it would take these if others were settled first, and is to be waited for."""
         return False
 
     async def room(self, tasks: Sequence[Task]) -> None:
         """Returns when these can be taken, or after a short while."""
-        await asyncio.sleep(0)
+        if self.is_full(tasks):
+            await self.some_room()
+        else:
+            await asyncio.sleep(0)
 
-    async def _some_room(self) -> None:
+    async def some_room(self) -> None:
         """Until something is settled, for a short while."""
         self._room.clear()
         with suppress(TimeoutError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 
 import orjson
@@ -19,8 +20,9 @@ from streams.bus.publisher import Publisher, translated
 from streams.codec.avro import Codec
 from streams.concurrency import cancelled
 from streams.errors import BackboneError
+from streams.faust_app.brought import CHUNKS_MAX, Brought, NextOffset
 from streams.faust_app.prefix import Chunk
-from streams.faust_app.route_partition import INBOX_MAX, RoutePartition, State
+from streams.faust_app.route_partition import RoutePartition, State
 from streams.faust_app.route_reader import RouteChange, RoutesReader
 from streams.faust_app.route_runner import Runner
 from streams.faust_app.route_world import KafkaWorld
@@ -53,12 +55,14 @@ class RouteStage:
     """See the module. `failed` gets what must end the process."""
 
     def __init__(
-        self, kafka: Kafka, codec: Codec, reader: RoutesReader, tenure: Tenure, *, failed: Callable[[BaseException], None]
-    ) -> None:
+        self, kafka: Kafka, codec: Codec, reader: RoutesReader, tenure: Tenure, *, failed: Callable[[BaseException], None],
+        next_offset: NextOffset,
+    ) -> None:  # fmt: skip
         self._kafka = kafka
         self._codec = codec
         self._reader = reader
         self._failed = failed
+        self._next_offset = next_offset
         self._tenure = tenure
         self._writing = 0  # the generation in which states are being written
         self._publisher = Publisher(kafka, codec, lambda: tenure.check(self._writing))
@@ -111,7 +115,7 @@ class RouteStage:
         partition = self._partitions.get(place)
         if partition is not None:
             partition.offer(chunk)
-        elif len(early := self._early.setdefault(place, [])) < INBOX_MAX:
+        elif len(early := self._early.setdefault(place, [])) < CHUNKS_MAX:
             early.append(chunk)
 
     async def room(self, chunk: Chunk) -> None:
@@ -148,7 +152,8 @@ class RouteStage:
             states[(topic, partition), active.id] = State(position=offset, since_ms=active.since_ms)
         for place in fresh:
             routes = self._of(place[0])
-            made = RoutePartition(self._world, *place, failed=self._failed, buries=self._buries(place[0]))
+            brought = Brought(partial(self._next_offset, self._kafka.names.physical(place[0]), place[1]))
+            made = RoutePartition(self._world, *place, failed=self._failed, buries=self._buries(place[0]), brought=brought)
             self._partitions[place] = made
             made.start(routes, {active.id: states[place, active.id] for active in routes}, ends[place])
             for chunk in self._early.pop(place, ()):

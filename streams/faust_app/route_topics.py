@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -27,8 +28,12 @@ from streams.routing.tasks import Task
 #: Records that wait to be sent, and bytes of them, beyond which the log waits.
 _TASKS_MAX = 8000
 _BYTES_MAX = 32 * 1024 * 1024
+#: Records beyond which no more are sent together.
+_TOGETHER_MIN = 1000
 #: Records encoded before the event loop gets its turn.
 _SLICE = 200
+#: Dead letters of different keys that are written at a time.
+_LETTERS_MAX = 32
 #: How far apart clocks may be, milliseconds, when a successor looks for what was delivered.
 _SKEW_MS = 60_000
 #: How much earlier than now, by its own clock, what a process writes may be dated, milliseconds.
@@ -110,7 +115,7 @@ class TopicRunner(Runner):
 
     def take(self, tasks: Sequence[Task], end: int) -> bool:
         """See `Runner.take`."""
-        if self._queued and (self._queued + len(tasks) > _TASKS_MAX or self._queued_bytes > _BYTES_MAX):
+        if self.is_full(tasks):
             return False
         wanted = [task for task in tasks if task.seen.offset >= self._position and not self._was_settled(task)]
         self._position = max(self._position, end)
@@ -130,23 +135,26 @@ class TopicRunner(Runner):
         key = self._orders.key(seen.key, seen.offset)
         return seen.offset < self._left.get(key, self._left_to)
 
-    async def room(self, tasks: Sequence[Task]) -> None:
-        """See `Runner.room`. Kafka is slow for all or for none, so the others may wait a moment, too."""
-        if self._queued and self._queued + len(tasks) > _TASKS_MAX:
-            await self._some_room()
+    def is_full(self, tasks: Sequence[Task]) -> bool:
+        """See `Runner.is_full`. Kafka is slow for all or for none, so the others may wait a moment, too."""
+        return bool(self._queued) and (self._queued + len(tasks) > _TASKS_MAX or self._queued_bytes > _BYTES_MAX)
 
     async def _work(self) -> None:
         if self._since_ms is not None:
-            await self._pass_over(self._since_ms - _SKEW_MS)
+            await self._pass_over(self._since_ms - _SKEW_MS, by_others=True)
             self._looked = True
         while True:
             if not self._batches:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            # What has gathered meanwhile goes together.
-            batches = list(self._batches)
-            tasks = [task for each, _ in batches for task in each]
+            # What has gathered meanwhile goes together, but not so much that room comes rarely.
+            batches, tasks = list[tuple[Sequence[Task], int]](), list[Task]()
+            for batch in self._batches:
+                batches.append(batch)
+                tasks += batch[0]
+                if len(tasks) >= _TOGETHER_MIN:
+                    break
             self._began_ms = self._world.now_ms()
             await self._deliver(tasks)
             for _ in batches:
@@ -160,7 +168,7 @@ class TopicRunner(Runner):
             if self.behind:
                 self._wake_reader.set()
 
-    async def _pass_over(self, since_ms: int) -> None:
+    async def _pass_over(self, since_ms: int, *, by_others: bool) -> None:
         """What the destination has since then, of an earlier owner or of what failed, is not delivered again."""
         destination = self.plan.route.destination
         assert isinstance(destination, ToTopic)
@@ -168,7 +176,7 @@ class TopicRunner(Runner):
 
         async def there() -> frozenset[int]:
             try:
-                return await self._world.already(topic, route, self.place.topic, self.place.partition, since_ms)
+                return await self._world.already(topic, route, self.place.topic, self.place.partition, since_ms, by_others=by_others)
             except NotFound:
                 return frozenset()  # a topic that is not there has nothing
 
@@ -184,47 +192,68 @@ class TopicRunner(Runner):
             return
         delivered: list[Task] = []
         records: dict[int, list[tuple[int, bytes]]] = {}
-        for number, task in enumerate(tasks, 1):
-            if number % _SLICE == 0:
-                await asyncio.sleep(0)
-            if task.seen.offset in self._there:
-                delivered.append(task)
-            elif isinstance(task.outcome, Rejected):
-                await self._refuse(task, task.outcome)
-            elif (rendered := await self._rendered(task, task.outcome, partitions)) is not None:
-                records.setdefault(rendered.partition, []).append((task.seen.offset, rendered.body))
-                delivered.append(task)
+        for begin in range(0, len(tasks), _SLICE):
+            delivered += await self._render(tasks[begin : begin + _SLICE], partitions, records)
+            await asyncio.sleep(0)
         if records and (refused := await self._send(destination.topic, records)) is not None:
-            for task in delivered:
-                if task.seen.offset not in self._there:
-                    await self._refuse(task, *refused)
+            rejected, attempts = refused
+            await self._refuse([(task, rejected) for task in delivered if task.seen.offset not in self._there], attempts)
             delivered = [task for task in delivered if task.seen.offset in self._there]
         await self._told(delivered)
 
     async def _told(self, delivered: Sequence[Task]) -> None:
         time_us, now_ms = to_micros(self._world.now()), self._world.now_ms()
         told = []
-        for number, task in enumerate(delivered, 1):
-            age_ms = max(0.0, float(now_ms - task.seen.timestamp_ms))
-            told.append(self._deliveries.write(task, task.attempts + 1, "delivered", None, age_ms, time_us))
-            if number % _SLICE == 0:
-                await asyncio.sleep(0)
+        for begin in range(0, len(delivered), _SLICE):
+            told += self._deliveries.write_delivered(delivered[begin : begin + _SLICE], now_ms, time_us)
+            await asyncio.sleep(0)
         self.counts["delivered"] += len(told)
         if told:
             await self._world.tell(told)
 
-    async def _refuse(self, task: Task, refused: Rejected, attempts: int = 1) -> None:
-        await self.give_up(
-            task, stage=refused.stage, code=refused.code, message=refused.message, attempts=attempts,
-            first_ms=self._world.now_ms(), latency_ms=self.age_ms(task),
-        )  # fmt: skip
+    async def _refuse(self, refusals: Iterable[tuple[Task, Rejected]], attempts: int = 1) -> None:
+        """Each becomes a dead letter: those of a key one after the other, keys side by side."""
+        keys: dict[bytes, list[tuple[Task, Rejected]]] = {}
+        for task, refused in refusals:
+            keys.setdefault(self._orders.key(task.seen.key, task.seen.offset), []).append((task, refused))
+        left = iter(keys.values())
 
-    async def _rendered(self, task: Task, made: Made, partitions: int) -> Rendered | None:
+        async def bury_on() -> None:
+            for each in left:
+                for task, refused in each:
+                    await self.give_up(
+                        task, stage=refused.stage, code=refused.code, message=refused.message, attempts=attempts,
+                        first_ms=self._world.now_ms(), latency_ms=self.age_ms(task),
+                    )  # fmt: skip
+
+        await asyncio.gather(*(bury_on() for _ in range(min(_LETTERS_MAX, len(keys)))))
+
+    async def _render(self, tasks: Sequence[Task], partitions: int, records: dict[int, list[tuple[int, bytes]]]) -> Sequence[Task]:
+        """Adds what is to be sent to `records`; which of the tasks that, or an earlier owner, delivers."""
+        with suppress(TooLarge):  # which one, is seen one by one
+            if not self._there and all(type(task.outcome) is Made for task in tasks):
+                for partition, bodies in self._events.write_all(tasks, partitions).items():
+                    records.setdefault(partition, []).extend(bodies)
+                return tasks
+        delivered, refusals = list[Task](), list[tuple[Task, Rejected]]()
+        for task in tasks:
+            if task.seen.offset in self._there:
+                delivered.append(task)
+            elif isinstance(rendered := self._rendered(task, partitions), Rejected):
+                refusals.append((task, rendered))
+            else:
+                records.setdefault(rendered.partition, []).append((task.seen.offset, rendered.body))
+                delivered.append(task)
+        await self._refuse(refusals)
+        return delivered
+
+    def _rendered(self, task: Task, partitions: int) -> Rendered | Rejected:
+        if isinstance(task.outcome, Rejected):
+            return task.outcome
         try:
-            return self._events.write(task, made, partitions)
+            return self._events.write(task, task.outcome, partitions)
         except TooLarge as error:
-            await self._refuse(task, Rejected(code=error.code, message=error.message, stage="transform"))
-            return None
+            return Rejected(code=error.code, message=error.message, stage="transform")
 
     async def _destination_partitions(self, tasks: Sequence[Task], topic: str) -> int | None:
         """Of the destination; None: it does not exist, and what was to go there was given up."""
@@ -237,8 +266,8 @@ class TopicRunner(Runner):
                 if policy.allows(error.code, True, attempts):
                     await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
                     continue
-                for task in tasks:
-                    await self._refuse(task, Rejected(code=error.code, message=error.message, stage="deliver"), attempts)
+                refused = Rejected(code=error.code, message=error.message, stage="deliver")
+                await self._refuse(((task, refused) for task in tasks), attempts)
                 return None
             except BackboneError as error:
                 _log.warning("route.waiting", route=self.plan.route.id, place=str(self.place), code=error.code, message=error.message)
@@ -256,7 +285,7 @@ class TopicRunner(Runner):
                 if error.fault is Fault.PEER:  # Kafka is away: for everybody, and not for good
                     await asyncio.sleep(_PAUSE_S)
                     await self._world.settle_down()
-                    await self._pass_over(began_ms - _WRITTEN_MS)  # who knows how much of it is there
+                    await self._pass_over(began_ms - _WRITTEN_MS, by_others=False)  # who knows how much of it is there
                     records = self._missing(records)
                     continue
                 attempts += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from streams.causation import depth_headers
 from streams.codec.avro import Codec
 from streams.codec.registry import load_schemas
 from streams.errors import BackboneError, Fault, InvalidInput
+from streams.faust_app.readers import Readers
 from streams.faust_app.route_teller import Teller
 from streams.faust_app.slices import Slices
 from streams.faust_app.tenure import Tenure
@@ -39,8 +41,9 @@ from streams.records import ModuleMessage, SystemEvent, from_micros, now, to_mic
 from streams.routing.deliveries import DeliveryWriter
 from streams.routing.events import EventWriter
 from streams.routing.letters import HISTORY, Redriven
+from streams.routing.line import UNDER_WAY_MAX
 from streams.routing.plan import Ready, shown
-from streams.routing.routes import ActiveRoute, ToModule, ToWebhook
+from streams.routing.routes import ActiveRoute, Destination, ToModule, ToWebhook
 from streams.routing.tasks import SOURCE
 from streams.topics import BY_NAME, DELIVERIES, ROUTED_HEADER, SYSTEM_EVENTS
 from streams.webhooks.client import WebhookClient
@@ -50,8 +53,11 @@ from streams.webhooks.outcomes import Delivered, Failed, Outcome
 _READERS_MAX = 8
 #: Least time between two looks into the registry for schemas that are not known, seconds.
 _LEARN_INTERVAL_S = 5.0
-#: As what Faust brings: what nobody has committed is no record.
-_COMMITTED: Mapping[str, Any] = {**RANGE_OPTIONS, "isolation_level": "read_committed"}
+#: As what Faust brings: what nobody has committed is no record. Little is fetched at a time, and taken apart by and by: often the first of
+#: it are enough.
+_COMMITTED: Mapping[str, Any] = {
+    **RANGE_OPTIONS, "isolation_level": "read_committed", "max_poll_records": 200, "max_partition_fetch_bytes": 128 * 1024,
+}  # fmt: skip
 
 _log = structlog.get_logger("routes")
 
@@ -77,7 +83,7 @@ class KafkaWorld:
         self._webhooks: WebhookClient | None = None  # of those who have none, nobody reads certificates
         self._letters: dict[str, DeadLetters] = {}
         self._partitions: dict[str, int] = {}
-        self._readers = asyncio.Semaphore(_READERS_MAX)
+        self._readers = Readers(kafka, _READERS_MAX, _COMMITTED)
         self._severities: dict[bytes, str] = {}  # see `EncodedView`
         self._learned = float("-inf")
         self._routed = Routed(kafka)
@@ -104,6 +110,7 @@ class KafkaWorld:
         if self._sending is not None:
             await self._sending[1].close()
         await self.settle_down()
+        await self._readers.close()
 
     def now(self) -> datetime:
         """See `World.now`."""
@@ -121,8 +128,8 @@ class KafkaWorld:
             rule = None
             if topic in BY_NAME and BY_NAME[topic].log:
                 rule = ReadersRule(await self.epoch_at(topic, partition, start))
-            async with self._readers, self._kafka.consumer(**_COMMITTED) as consumer:
-                async for stored in read_range(consumer, self._kafka.names.physical(topic), partition, start, end):
+            async with aclosing(self._readers.read(self._kafka.names.physical(topic), partition, start, end)) as records:
+                async for stored in records:
                     if rule is None or rule.judge_headers(stored.headers) is Verdict.VALID:
                         yield stored
         except (KafkaError, OSError) as error:
@@ -173,10 +180,10 @@ class KafkaWorld:
         self._codec.learn(await load_schemas(self._kafka))
         return True
 
-    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int) -> frozenset[int]:
+    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int, *, by_others: bool) -> frozenset[int]:
         """See `World.already`."""
         partitions = await self._publisher.partitions(topic)
-        return await self._routed.written(topic, f"{route}/{source}/{partition}", since_ms, partitions)
+        return await self._routed.written(topic, f"{route}/{source}/{partition}", since_ms, partitions, anew=not by_others)
 
     def forget_routed(self) -> None:
         """What destinations have is to be read anew."""
@@ -219,6 +226,10 @@ class KafkaWorld:
     def ours(self) -> bool:
         """See `World.ours`."""
         return self._tenure.holds
+
+    def at_a_time(self, to: Destination) -> int:
+        """See `World.at_a_time`. More would only stand in the way of what is begun later, and should go before."""
+        return min(UNDER_WAY_MAX, self._kafka.settings.webhook_concurrency) if isinstance(to, ToWebhook) else UNDER_WAY_MAX
 
     async def post(self, to: ToWebhook, key: str, event: EventFields) -> Outcome:
         """See `World.post`."""
@@ -310,39 +321,44 @@ class Routed:
         self._since_ms: dict[str, int] = {}
         self._read_to: dict[tuple[str, int], int] = {}
         self._offsets: dict[tuple[str, str], set[int]] = {}
+        self._complete: set[str] = set()  # topics of which everything since then was read that was there when this was made
 
-    async def written(self, topic: str, prefix: str, since_ms: int, partitions: int) -> frozenset[int]:
+    async def written(self, topic: str, prefix: str, since_ms: int, partitions: int, *, anew: bool) -> frozenset[int]:
         """Offsets of the source partition of which the topic has what the route made (`prefix`: route/source/partition).
 
-        Of what was written since then (Unix time, milliseconds), up to the present end of the topic. Raises `BackboneError`.
+        Of what was written since then (Unix time, milliseconds), up to the present end of the topic; unless `anew` up to where it was when
+        this was made, or further. Raises `BackboneError`.
         """
-        await self._read(topic, since_ms, partitions)
-        return frozenset(self._offsets.get((topic, prefix), ()))
+        async with self._reading:
+            if anew or topic not in self._complete or since_ms < self._since_ms[topic]:
+                self._complete.discard(topic)
+                await self._read(topic, since_ms, partitions)
+                self._complete.add(topic)
+            return frozenset(self._offsets.get((topic, prefix), ()))
 
     async def _read(self, topic: str, since_ms: int, partitions: int) -> None:
         physical = self._kafka.names.physical(topic)
         places = [TopicPartition(physical, number) for number in range(partitions)]
         slices = Slices(asyncio.get_running_loop().time)
-        async with self._reading:
-            try:
-                async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
-                    ends: Mapping[TopicPartition, int] = await consumer.end_offsets(places)
-                    if since_ms < self._since_ms.get(topic, since_ms + 1):
-                        found = await consumer.offsets_for_times(dict.fromkeys(places, since_ms))
-                        for tp in places:
-                            at = found.get(tp)
-                            self._read_to[topic, tp.partition] = int(ends[tp]) if at is None else int(at.offset)
-                        self._since_ms[topic] = since_ms
+        try:
+            async with self._kafka.consumer(**RANGE_OPTIONS) as consumer:
+                ends: Mapping[TopicPartition, int] = await consumer.end_offsets(places)
+                if since_ms < self._since_ms.get(topic, since_ms + 1):
+                    found = await consumer.offsets_for_times(dict.fromkeys(places, since_ms))
                     for tp in places:
-                        start = self._read_to.get((topic, tp.partition), 0)
-                        async for stored in read_range(consumer, physical, tp.partition, start, int(ends[tp])):
-                            self._take(topic, stored.headers)
-                            if slices.over():
-                                await asyncio.sleep(0)
-                                slices.begin()
-                        self._read_to[topic, tp.partition] = max(start, int(ends[tp]))
-            except (KafkaError, OSError) as error:
-                raise translated(error, topic) from error
+                        at = found.get(tp)
+                        self._read_to[topic, tp.partition] = int(ends[tp]) if at is None else int(at.offset)
+                    self._since_ms[topic] = since_ms
+                for tp in places:
+                    start = self._read_to.get((topic, tp.partition), 0)
+                    async for stored in read_range(consumer, physical, tp.partition, start, int(ends[tp])):
+                        self._take(topic, stored.headers)
+                        if slices.over():
+                            await asyncio.sleep(0)
+                            slices.begin()
+                    self._read_to[topic, tp.partition] = max(start, int(ends[tp]))
+        except (KafkaError, OSError) as error:
+            raise translated(error, topic) from error
 
     def _take(self, topic: str, headers: Sequence[tuple[str, bytes]]) -> None:
         for name, content in headers:

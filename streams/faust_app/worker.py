@@ -67,7 +67,7 @@ class Worker:
         self._ports = ports or WorkerPorts()
         self._rules = RulesReader(kafka, codec)
         self._starts = StartsReader(kafka, codec)
-        self._routes = RoutePart(kafka, codec, enabled=self._ports.routes, failed=self.fail)
+        self._routes = RoutePart(kafka, codec, enabled=self._ports.routes, failed=self.fail, next_offset=self._next_offset)
         self._matched: frozenset[str] = frozenset()  # topics that rules and triggers read; the others are routes' alone
         self._owners: dict[int, Owner] = {}
         self._sources: set[tuple[str, int]] = set()
@@ -180,6 +180,10 @@ class Worker:
         if self._failure is not None and not self._failure.done():
             _log.error("worker.failed", error=f"{type(error).__name__}: {error}")
             self._failure.set_exception(error)
+
+    def _next_offset(self, topic: str, partition: int) -> int | None:
+        place = None if self._feed is None else self._feed.place(topic, partition)
+        return None if place is None else place[0]
 
     def _owner_factory(self, snapshots: AIOKafkaProducer, actions: ActionStage) -> Callable[[int], Owner]:
         turn = asyncio.Lock()

@@ -58,13 +58,13 @@ class Expression:
             return self._program.execute(bound)
         except TypeError as error:
             if not self._numbers_alike:
-                raise ExpressionFailed(f"{self.text}: {error}") from error
+                raise ExpressionFailed(f"{self.text}: {_reason(error)}") from error
         except Exception as error:
-            raise ExpressionFailed(f"{self.text}: {error}") from error
+            raise ExpressionFailed(f"{self.text}: {_reason(error)}") from error
         try:
             return self._widened_program.execute(widened(bound))
         except Exception as error:
-            raise ExpressionFailed(f"{self.text}: {error}") from error
+            raise ExpressionFailed(f"{self.text}: {_reason(error)}") from error
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether the value is `true`. Raises `ExpressionFailed`, also when the value is no boolean."""
@@ -86,6 +86,11 @@ def _compile(text: str) -> Any:
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), text)
         raise InvalidInput("expression.invalid", f"This is not a CEL expression: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no value. The library says of a missing key no more than its name."""
+    return f"no such key: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
 
 
 def _parts_of(patterns: Sequence[str], *, readable: bool) -> int:

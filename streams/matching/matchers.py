@@ -166,6 +166,17 @@ class CompiledMatcher:
         return self._where.holds({"data": view.data} if self._of_payload else view.values)
 
 
+def refusal(matcher: Matcher, view: RecordView) -> str | None:
+    """Which of source, subject and severity does not satisfy the matcher, a sentence; None: they do."""
+    for name, patterns in (("source", matcher.sources), ("subject", matcher.subjects)):
+        if not _any(_globs(patterns), view.text(name)):
+            return f"its {name} {view.text(name) or '(empty)'} does not satisfy {', '.join(patterns or ())}"
+    severity = view.plain.get("severity")
+    if matcher.severities is not None and severity not in matcher.severities:
+        return f"its severity {severity} is none of {', '.join(matcher.severities)}"
+    return None
+
+
 def _globs(patterns: tuple[str, ...] | None) -> tuple[Callable[[str], bool], ...] | None:
     return None if patterns is None else tuple(map(compile_glob, patterns))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
 from streams import limits
+from streams.bus.mass_partitions import partitions_for
 from streams.bus.outgoing import avro_long, avro_text, avro_time, partition_for
 from streams.bus.rendering import VARINTS, Rendered, header, header_begin, sized
 from streams.codec.avro import CONTENT_TYPE, Codec
@@ -41,18 +42,47 @@ class DeliveryWriter:
         self._ids: dict[tuple[int, str], Callable[[int], str]] = {}
         self._alike: dict[tuple[int, str, int], tuple[bytes, bytes, bytes]] = {}
 
+    def write_delivered(self, tasks: Sequence[Task], now_ms: int, time_us: int) -> list[Rendered]:
+        """As `write`, of many tasks that are delivered now: Unix time, and microseconds since the epoch."""
+        self._tell_partitions(tasks)
+        found: list[Rendered] = []
+        place, frame, pack, sizes = self._place, self._frame, _DOUBLE.pack, VARINTS
+        ids, (begin, middle, headers) = self._ids_of(1, "delivered"), self._of_moment(1, "delivered", time_us)
+        middle += _NO_ERROR
+        for task in tasks:
+            seen = task.seen
+            latency_ms = max(0.0, float(now_ms - seen.timestamp_ms))
+            key, partition, story, cause = seen.told
+            if task.redriven is not None or key is None:
+                found.append(self.write(task, task.attempts + 1, "delivered", None, latency_ms, time_us))
+                continue
+            id = ids(seen.offset).encode()
+            data = b'%s%d,"delivery":"%s"}' % (place, seen.offset, task.delivery_id.encode())
+            value = b"".join((frame, id, begin, story, sizes[len(data)], data, cause, middle, pack(latency_ms)))
+            found.append(Rendered(partition, b"".join((key, sizes[len(value)], value, _HEADERS_BEGIN, id, headers))))
+        return found
+
+    def _tell_partitions(self, tasks: Sequence[Task]) -> None:
+        """What all deliveries of a record have alike, of many records."""
+        fresh = [task.seen for task in tasks if task.seen.told is None]
+        for seen, partition in zip(fresh, partitions_for([seen.id.encode() for seen in fresh], self._partitions), strict=True):
+            seen.told = _told(seen, partition)
+
+    def _ids_of(self, attempt: int, status: str) -> Callable[[int], str]:
+        """All attempts of one kind are a sequence by their offsets; so the hash is taken once."""
+        ids = self._ids.get((attempt, status))
+        if ids is None:
+            ids = self._ids[attempt, status] = numbered_ids("delivery", self._route, self._topic, self._partition, attempt, status)
+        return ids
+
     def write(self, task: Task, attempt: int, status: str, error: tuple[str, str] | None, latency_ms: float, time_us: int) -> Rendered:
         """`error`: code and message; `latency_ms`: since the record arrived; `time_us`: now, microseconds since the epoch."""
         seen = task.seen
-        ids = self._ids.get((attempt, status))
-        if ids is None:
-            # All attempts of one kind are a sequence by their offsets; so the hash is taken once.
-            ids = self._ids[attempt, status] = numbered_ids("delivery", self._route, self._topic, self._partition, attempt, status)
-        id = ids(seen.offset).encode()
+        id = self._ids_of(attempt, status)(seen.offset).encode()
         begin, middle, headers = self._alike.get((attempt, status, time_us)) or self._of_moment(attempt, status, time_us)
         told = seen.told
         if told is None:
-            told = seen.told = _told(seen, self._partitions)
+            told = seen.told = _told(seen, partition_for(seen.id, self._partitions))
         key, partition, story, cause = told
         said, more = (_NO_ERROR, b"") if error is None else (_error(error), b',"code":' + orjson.dumps(error[0]))
         if task.redriven is not None:
@@ -85,13 +115,13 @@ class DeliveryWriter:
         return found
 
 
-def _told(seen: Seen, partitions: int) -> tuple[bytes | None, int, bytes, bytes]:
+def _told(seen: Seen, partition: int) -> tuple[bytes | None, int, bytes, bytes]:
     """What all deliveries of a record have alike: key, partition, its tenant and story with the cause, and the cause."""
     cause = avro_text(seen.id)
     story = avro_text(seen.tenant) + avro_text(seen.story) + (b"\x02" + cause if seen.id else b"\x00")
     if not seen.id:
         return None, 0, story, cause
-    return sized(seen.id.encode()), partition_for(seen.id, partitions), story, cause
+    return sized(seen.id.encode()), partition, story, cause
 
 
 def _error(error: tuple[str, str]) -> bytes:

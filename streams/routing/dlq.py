@@ -7,7 +7,8 @@ without a value that says that it is no longer wanted. So a command that was kil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,17 +65,18 @@ class Redrive:
             self.refused.append({"id": letter.id, "code": code, "message": message})
 
 
-async def letters(bus: Bus, selection: LetterSelection, after: str | None = None) -> AsyncIterator[Letter]:
+async def letters(bus: Bus, selection: LetterSelection, after: str | None = None) -> AsyncGenerator[Letter, None]:
     """The letters that are meant and not settled yet, by topic and partition, oldest first; those behind the letter `after`.
 
-    Raises `BackboneError`.
+    Who leaves before the end closes it (`aclosing`): a connection to Kafka is open until then. Raises `BackboneError`.
     """
     selection.check()
     begin = None if after is None else place_of(after)
     for topic in await _topics(bus, selection):
-        async for letter in _letters_in(bus, RetryTopic(bus, topic), topic):
-            if (begin is None or letter.place > begin) and selection.wants(letter, bus.codec):
-                yield letter
+        async with aclosing(_letters_in(bus, RetryTopic(bus, topic), topic)) as found:
+            async for letter in found:
+                if (begin is None or letter.place > begin) and selection.wants(letter, bus.codec):
+                    yield letter
 
 
 async def show(bus: Bus, letter_id: str) -> dict[str, Any]:
@@ -83,13 +85,14 @@ async def show(bus: Bus, letter_id: str) -> dict[str, Any]:
     kafka = bus.kafka
     if topic not in await _dead_letter_topics(bus):
         raise _unknown(letter_id)
+    tp = TopicPartition(kafka.names.physical(topic), partition)
     async with kafka.consumer(**RANGE_OPTIONS) as consumer:
         try:
-            if partition not in (
-                consumer.partitions_for_topic(kafka.names.physical(topic)) or range(await bus.publisher.partitions(topic))
-            ):
+            if partition not in (consumer.partitions_for_topic(tp.topic) or range(await bus.publisher.partitions(topic))):
                 raise _unknown(letter_id)
-            async for stored in read_range(consumer, kafka.names.physical(topic), partition, offset, offset + 1):
+            # Reading ends where it is told to, and would wait for a letter that is yet to be written.
+            end = min(offset + 1, int((await consumer.end_offsets([tp]))[tp]))
+            async for stored in read_range(consumer, tp.topic, partition, offset, end):
                 letter = letter_of(stored, kafka.names)
                 trace = next((content for name, content in reversed(stored.headers) if name == f"{ERRORS}stacktrace"), b"")
                 retry = RetryTopic(bus, topic)
@@ -119,24 +122,26 @@ async def redrive(
         await _check_single(bus, selection)
     in_force = {stored.record.id for stored in await DOCUMENTS.all(bus)}
     if not dry_run:
-        await bus.publish(_event("dlq.redrive-started", report, selection, who, why))
+        await bus.publish(_event("dlq.redrive-started", report.id, selection, who, why, edited=edit is not None))
     pace = _Pace(rate)
     for topic in await _topics(bus, selection):
         retry = RetryTopic(bus, topic, report.id)
         try:
-            async for batch in _batches(bus, retry, topic, selection, pace.batch):
-                report.matched += len(batch)
-                put = [each for letter in batch if (each := await _put_back(bus, report, letter, in_force, who, edit)) is not None]
-                done = 0 if dry_run else await retry.settle(put)
-                report.redriven += done
-                report.overtaken += 0 if dry_run else len(put) - done
-                if progress is not None and done:
-                    progress(report.redriven)
-                await pace.keep(report.redriven)
+            async with aclosing(_batches(bus, retry, topic, selection, pace.batch)) as batches:
+                async for batch in batches:
+                    report.matched += len(batch)
+                    put = [each for letter in batch if (each := await _put_back(bus, report, letter, in_force, who, edit)) is not None]
+                    done = 0 if dry_run else await retry.settle(put)
+                    report.redriven += done
+                    report.overtaken += 0 if dry_run else len(put) - done
+                    if progress is not None and done:
+                        progress(report.redriven)
+                    await pace.keep(report.redriven)
         finally:
             await retry.close()
     if not dry_run:
-        await bus.publish(_event("dlq.redriven", report, selection, who, why))
+        counts = {"matched": report.matched, "redriven": report.redriven, "overtaken": report.overtaken, "refused": report.refused_count}
+        await bus.publish(_event("dlq.redriven", report.id, selection, who, why, edited=edit is not None, **counts))
     return report
 
 
@@ -147,15 +152,15 @@ async def purge(bus: Bus, selection: LetterSelection, *, who: str, why: str = ""
     for topic in await _topics(bus, selection):
         retry = RetryTopic(bus, topic, purge_id)
         try:
-            async for batch in _batches(bus, retry, topic, selection, _BATCH):
-                matched += len(batch)
-                if not dry_run:
-                    purged += await retry.settle([_purged(letter, purge_id) for letter in batch])
+            async with aclosing(_batches(bus, retry, topic, selection, _BATCH)) as batches:
+                async for batch in batches:
+                    matched += len(batch)
+                    if not dry_run:
+                        purged += await retry.settle([_purged(letter, purge_id) for letter in batch])
         finally:
             await retry.close()
     if matched and not dry_run:
-        report = Redrive(id=purge_id, matched=matched)
-        await bus.publish(_event("dlq.purged", report, selection, who, why))
+        await bus.publish(_event("dlq.purged", purge_id, selection, who, why, matched=matched, purged=purged))
     return {"id": purge_id, "matched": matched, "purged": purged}
 
 
@@ -196,34 +201,36 @@ async def _dead_letter_topics(bus: Bus) -> list[str]:
     return sorted(topic for topic in found if names.physical(topic) in known)
 
 
-async def _batches(bus: Bus, retry: RetryTopic, topic: str, selection: LetterSelection, size: int) -> AsyncIterator[list[Letter]]:
+async def _batches(bus: Bus, retry: RetryTopic, topic: str, selection: LetterSelection, size: int) -> AsyncGenerator[list[Letter], None]:
     """The letters that are meant, so many at a time."""
     batch: list[Letter] = []
-    async for letter in _letters_in(bus, retry, topic):
-        if selection.wants(letter, bus.codec):
-            batch.append(letter)
-            if len(batch) >= size:
-                yield batch
-                batch = []
+    async with aclosing(_letters_in(bus, retry, topic)) as found:
+        async for letter in found:
+            if selection.wants(letter, bus.codec):
+                batch.append(letter)
+                if len(batch) >= size:
+                    yield batch
+                    batch = []
     if batch:
         yield batch
 
 
-async def _letters_in(bus: Bus, retry: RetryTopic, topic: str) -> AsyncIterator[Letter]:
+async def _letters_in(bus: Bus, retry: RetryTopic, topic: str) -> AsyncGenerator[Letter, None]:
     """The letters of a topic that are not settled, each once."""
     await retry.look()
     partition, seen = -1, set[tuple[str, str, int, int, int]]()
-    async for letter in _all_in(bus, topic):
-        if letter.place[1] != partition:  # a repeat lies where the letter does
-            partition, seen = letter.place[1], set()
-        if letter.subject in seen:
-            continue
-        seen.add(letter.subject)
-        if retry.what(letter) is None:
-            yield letter
+    async with aclosing(_all_in(bus, topic)) as found:
+        async for letter in found:
+            if letter.place[1] != partition:  # a repeat lies where the letter does
+                partition, seen = letter.place[1], set()
+            if letter.subject in seen:
+                continue
+            seen.add(letter.subject)
+            if retry.what(letter) is None:
+                yield letter
 
 
-async def _all_in(bus: Bus, topic: str) -> AsyncIterator[Letter]:
+async def _all_in(bus: Bus, topic: str) -> AsyncGenerator[Letter, None]:
     kafka = bus.kafka
     physical = kafka.names.physical(topic)
     try:
@@ -232,8 +239,9 @@ async def _all_in(bus: Bus, topic: str) -> AsyncIterator[Letter]:
             places = [TopicPartition(physical, number) for number in sorted(numbers)]
             ends = await consumer.end_offsets(places) if places else {}
             for tp in places:
-                async for stored in read_range(consumer, physical, tp.partition, 0, int(ends[tp])):
-                    yield letter_of(stored, kafka.names)
+                async with aclosing(read_range(consumer, physical, tp.partition, 0, int(ends[tp]))) as stored_letters:
+                    async for stored in stored_letters:
+                        yield letter_of(stored, kafka.names)
     except KafkaError as error:
         if await is_deleted(kafka, physical):
             return  # deleted since it was listed: its letters are gone with it
@@ -260,11 +268,12 @@ def _iso(time_ms: int) -> str:
 
 
 async def _check_single(bus: Bus, selection: LetterSelection) -> None:
-    found = 0
-    async for _ in letters(bus, selection):
-        found += 1
-        if found > 1:
-            raise Refused("dlq.edit-several", "An edited record stands for a single letter; name it by its id.")
+    count = 0
+    async with aclosing(letters(bus, selection)) as found:
+        async for _ in found:
+            count += 1
+            if count > 1:
+                raise Refused("dlq.edit-several", "An edited record stands for a single letter; name it by its id.")
 
 
 def _refusal(letter: Letter, in_force: set[str], bus: Bus) -> tuple[str, str] | None:
@@ -324,7 +333,6 @@ def _edited(bus: Bus, letter: Letter, edit: Mapping[str, Any]) -> tuple[bytes | 
     return made.value, (*made.headers, *theirs)
 
 
-def _event(kind: str, report: Redrive, selection: LetterSelection, who: str, why: str) -> SystemEvent:
-    counts = {"matched": report.matched, "redriven": report.redriven, "overtaken": report.overtaken, "refused": report.refused_count}
-    data = {"id": report.id, "who": who, "why": why, "selection": selection.to_dict(), **counts}
-    return SystemEvent(type=kind, source="mplp/dlq", subject=report.id, correlation_id=report.id, data=data)
+def _event(kind: str, act_id: str, selection: LetterSelection, who: str, why: str, **more: Any) -> SystemEvent:
+    data = {"id": act_id, "who": who, "why": why, "selection": selection.to_dict(), **more}
+    return SystemEvent(type=kind, source="mplp/dlq", subject=act_id, correlation_id=act_id, data=data)

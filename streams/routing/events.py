@@ -5,6 +5,8 @@ A test holds it against `streams.bus.outgoing` and the codec.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from streams import limits
 from streams.bus.outgoing import DEFAULT_SOURCE, NOT_IN_A_LOG, SEVERITIES_WRITTEN, avro_text, avro_time, partition_for
 from streams.bus.rendering import VARINTS, Rendered, header, header_begin, sized
@@ -43,6 +45,33 @@ class EventWriter:
         #: Digits of the offset → the header that it ends.
         self._offset_begins = [header_begin(ROUTED_HEADER, len(routed) + digits) + routed for digits in range(_DIGITS_MAX)]
 
+    def write_all(self, tasks: Sequence[Task], partitions: int) -> dict[int, list[tuple[int, bytes]]]:
+        """As `write`, of many tasks with something to deliver: by partition the offsets of what was read, and bodies.
+
+        Raises `TooLarge` if one is.
+        """
+        found: dict[int, list[tuple[int, bytes]]] = {}
+        begins, most = self._offset_begins, limits.TOPIC_MESSAGE_BYTES_MAX
+        for task in tasks:
+            made = task.outcome
+            assert type(made) is Made
+            written = made.written
+            if written is None or not written[0]:
+                partition, body = self.write(task, made, partitions)
+            else:
+                key, before, between, behind = written
+                number = task.seen.offset
+                id, offset = task.delivery_id.encode(), b"%d" % number
+                body = b"".join((before, id, between, id, behind, begins[len(offset)], offset))
+                if len(body) > most:
+                    raise _too_large(body)
+                partition = partition_for(key, partitions)
+            there = found.get(partition)
+            if there is None:
+                there = found[partition] = []
+            there.append((task.seen.offset, body))
+        return found
+
     def write(self, task: Task, made: Made, partitions: int) -> Rendered:
         """The event for a topic of so many partitions. Raises `TooLarge` (`payload.too-large`): it is more than a topic takes."""
         text = task.delivery_id
@@ -58,8 +87,8 @@ class EventWriter:
             body = b"".join((before, id, between, id, behind, self._offset_begins[len(offset)], offset))
         else:
             body = b"".join((_ID_LENGTH, id, before, id, between, id, behind, self._offset_begins[len(offset)], offset))
-        if len(body) > limits.TOPIC_MESSAGE_BYTES_MAX // 2 and len(body) > limits.TOPIC_MESSAGE_BYTES_MAX:
-            raise TooLarge("payload.too-large", f"The event has {len(body):,} bytes.", pointer="/data")
+        if len(body) > limits.TOPIC_MESSAGE_BYTES_MAX:
+            raise _too_large(body)
         return Rendered(partition_for(key or text, partitions), body)
 
     def _alike(self, made: Made, depth: int, story: str) -> tuple[str, bytes, bytes, bytes]:
@@ -92,3 +121,7 @@ class EventWriter:
             self._kinds.clear()
         self._kinds[type, source, tenant, severity, depth] = found
         return found
+
+
+def _too_large(body: bytes) -> TooLarge:
+    return TooLarge("payload.too-large", f"The event has {len(body):,} bytes.", pointer="/data")

@@ -3,9 +3,10 @@
 Theory of operation. A route *looks at* every record of the partition once, in the order of the log; `position` is the next offset. A record
 that is its business joins the line of its key. Of each key one record is under way at a time, the oldest; the keys know nothing of each
 other. When an attempt fails, the key is *parked* until its next attempt is due: the record that failed stays, if there is much room; what
-comes behind it is left where it lies, in the log, and only the offset at which that begins is kept (`tail_from`). A key that comes to the
-end of what is in memory is *hungry*: when one of these has nothing left and there is room, a *sweep* reads the log again, from the least
-offset that a hungry key waits for to the position, and gives every key its next records. What comes meanwhile is left to the next.
+comes behind it is left where it lies, in the log, and only the offsets at which that begins and ends are kept (`tail_from`, `last`). A key
+that comes to the end of what is in memory is *hungry*: when one of these has nothing left and there is room, a *sweep* reads the log again
+and gives every hungry key its next records (`streams.routing.sweep`). What comes meanwhile is left to the next. A key that has failed gets
+one record: it may fail again. With each success it may have one more, up to its share of the room: who is well again is read together.
 
 So memory holds a bounded number of records (`RECORDS_MAX`, and half as many that sweeps have brought: neither takes the other's room), and
 of each unsettled key a few numbers, whether one record waits behind it or a million. There are at most `KEYS_MAX` such keys, of
@@ -19,14 +20,13 @@ process wrote which no longer owns the partition, attempts some records again, i
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Collection, Iterator, Sequence
+from typing import Generic
 
 from streams.records import Json
-
-Work = TypeVar("Work")
+from streams.routing.items import Failure, Item, Unsettled, Work
+from streams.routing.sweep import Sweep
+from streams.routing.turns import Turns
 
 #: Records that a line holds in memory, and of one key.
 RECORDS_MAX = 4000
@@ -42,50 +42,10 @@ _LONG_KEY = 8192
 MESSAGES_CHARACTERS_MAX = 500_000
 #: Attempts under way.
 UNDER_WAY_MAX = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Item(Generic[Work]):
-    """A record in memory."""
-
-    offset: int
-    key: bytes
-    timestamp_ms: int  #: Kafka's
-    size: int  #: about how much memory it takes, bytes
-    work: Work
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """The attempts at a record so far, all of which failed."""
-
-    attempts: int
-    first_ms: int  #: when the first was begun, Unix time
-    due_ms: int  #: when the next is due
-    code: str
-    message: str
-    generation: int = 0  #: answers that the destination gave, if it tells repeated requests from new ones
-
-
-@dataclass(slots=True)
-class _Key(Generic[Work]):
-    """A key that is not settled."""
-
-    queue: deque[Item[Work]] = field(default_factory=deque)  #: the oldest, without a hole
-    busy: bool = False  #: the first is under way
-    failure: Failure | None = None  #: of the first
-    tail_from: int | None = None  #: from this offset on its records are only in the log
-    tail: int = 0  #: about how many
-    passed: bool = False  #: the sweep under way has gone past a record that it did not take
-    later_from: int | None = None  #: the first of its records that were offered and left in the log since that sweep began
-
-    @property
-    def offset(self) -> int:
-        """The first offset that is not settled."""
-        if self.queue:
-            return self.queue[0].offset
-        assert self.tail_from is not None
-        return self.tail_from
+#: Records that a sweep may bring of each key, however many keys there are.
+SHARE_LEAST = 16
+#: To read so many records costs less than to begin to read somewhere else.
+SWEEP_JUMP = 1000
 
 
 class Line(Generic[Work]):
@@ -94,29 +54,33 @@ class Line(Generic[Work]):
     def __init__(self, position: int, state: Json = None) -> None:
         """As `dump` left it; without a state everything from `position` on is to be looked at."""
         self.position = position if state is None else int(state["position"])
-        self.under_way = 0
-        self._keys: dict[bytes, _Key[Work]] = {}
-        self._ready: deque[bytes] = deque()
+        self._turns = Turns()
+        self._keys: dict[bytes, Unsettled[Work]] = {}
         self._due: list[tuple[int, bytes]] = []  # heap; an entry that is not the key's own failure any more is skipped
         self._hungry: set[bytes] = set()
+        self._starving: set[bytes] = set()  # those of them that have nothing left
+        self._probing: set[bytes] = set()  # those of these that have failed
         self._records = self._bytes = self._key_bytes = 0
         self._swept, self._swept_bytes = set[int](), 0  # those of the records that sweeps have brought
-        self._sweeping, self._swept_to, self._sweep_end = False, 0, 0
-        for text, entry in ({} if state is None else state["keys"]).items():
-            self._restore(bytes.fromhex(text), entry)
+        self._sweep: Sweep | None = None
+        keys: dict[str, Json] = {} if state is None else state["keys"]
+        ends: Sequence[int] = [self.position - 1] * len(keys) if state is None or "ends" not in state else state["ends"]
+        for (text, entry), end in zip(keys.items(), ends, strict=True):
+            self._restore(bytes.fromhex(text), entry, end)
 
-    def _restore(self, key: bytes, entry: Json) -> None:
+    def _restore(self, key: bytes, entry: Json, end: int) -> None:
         offset, tail, *failed = entry
-        found = self._add(key, _Key(tail_from=int(offset), tail=int(tail)))
+        found = self._add(key, Unsettled(tail_from=int(offset), tail=int(tail), last=max(end, int(offset))))
         if failed:
             attempts, first_ms, due_ms, code, message, generation = failed
             found.failure = Failure(attempts=attempts, first_ms=first_ms, due_ms=due_ms, code=code, message=message, generation=generation)
+            found.window = 1
             heapq.heappush(self._due, (due_ms, key))
         else:
-            self._hungry.add(key)
+            self._starve(key, found)
 
     def dump(self) -> Json:
-        """As JSON, for checkpoints."""
+        """As JSON, for checkpoints. `ends`: the last offset of each key, in the order of `keys`."""
         keys: dict[str, Json] = {}
         most = MESSAGES_CHARACTERS_MAX // max(1, len(self._keys))
         for key, found in self._keys.items():
@@ -124,7 +88,7 @@ class Line(Generic[Work]):
             if (failure := found.failure) is not None:
                 entry += [failure.attempts, failure.first_ms, failure.due_ms, failure.code, failure.message[:most], failure.generation]
             keys[key.hex()] = entry
-        return {"position": self.position, "keys": keys}
+        return {"position": self.position, "keys": keys, "ends": [found.end for found in self._keys.values()]}
 
     # --- looking at records ---
 
@@ -138,14 +102,13 @@ class Line(Generic[Work]):
         if found is None:
             if not self._has_room_for_key(len(item.key)) or not self._has_room(item.size):
                 return False
-            found = self._add(item.key, _Key())
-            self._ready.append(item.key)
+            found = self._add(item.key, Unsettled())
             self._hold(found, item)
+            self._make_ready(item.key, found)
         elif found.tail_from is not None:
-            found.tail += 1
-            found.later_from = item.offset if found.later_from is None else found.later_from
+            found.tail, found.last = found.tail + 1, item.offset
         elif found.failure is not None or len(found.queue) >= KEY_RECORDS_MAX or not self._has_room(item.size):
-            found.tail_from, found.tail, found.later_from = item.offset, 1, item.offset
+            found.tail_from, found.tail, found.last = item.offset, 1, item.offset
         else:
             self._hold(found, item)
         self.position = item.offset + 1
@@ -179,7 +142,7 @@ class Line(Generic[Work]):
     def _has_room_for_key(self, size: int) -> bool:
         return not self._keys or (len(self._keys) < KEYS_MAX and self._key_bytes + size < KEY_BYTES_MAX)
 
-    def _add(self, key: bytes, found: _Key[Work]) -> _Key[Work]:
+    def _add(self, key: bytes, found: Unsettled[Work]) -> Unsettled[Work]:
         self._keys[key] = found
         self._key_bytes += len(key)
         return found
@@ -188,7 +151,7 @@ class Line(Generic[Work]):
         del self._keys[key]
         self._key_bytes -= len(key)
 
-    def _hold(self, found: _Key[Work], item: Item[Work]) -> None:
+    def _hold(self, found: Unsettled[Work], item: Item[Work]) -> None:
         found.queue.append(item)
         self._records += 1
         self._bytes += item.size
@@ -202,14 +165,14 @@ class Line(Generic[Work]):
 
     # --- attempts ---
 
-    def begin(self, now_ms: int, most: int = UNDER_WAY_MAX) -> tuple[Item[Work], Failure | None] | None:
-        """A record to attempt now, and its failure so far; None: there is none, or so many are under way."""
+    def begin(self, now_ms: int, most: int = UNDER_WAY_MAX, fresh_most: int = 0) -> tuple[Item[Work], Failure | None] | None:
+        """A record to attempt now, and its failure so far; None: there is none, or so many are under way (see `Turns.begin`)."""
         self._wake(now_ms)
-        if self.under_way >= most or not self._ready:
+        key = self._turns.begin(most, fresh_most)
+        if key is None:
             return None
-        found = self._keys[self._ready.popleft()]
+        found = self._keys[key]
         found.busy = True
-        self.under_way += 1
         return found.queue[0], found.failure
 
     def next_due_ms(self) -> int | None:
@@ -218,17 +181,21 @@ class Line(Generic[Work]):
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
+    def _make_ready(self, key: bytes, found: Unsettled[Work]) -> None:
+        self._turns.ready(key, again=found.failure is not None or found.queue[0].offset in self._swept)
+
     def settle(self, key: bytes) -> Item[Work]:
         """The record under way is delivered, or among the dead letters."""
         found = self._keys[key]
+        self._turns.end(key)
         found.busy, found.failure = False, None
-        self.under_way -= 1
+        found.window += 1
         item = found.queue.popleft()
         self._let_go(item)
         if found.queue:
-            self._ready.append(key)
+            self._make_ready(key, found)
         if found.tail_from is not None:
-            if 4 * len(found.queue) <= KEY_RECORDS_MAX:
+            if 4 * len(found.queue) <= min(found.window, KEY_RECORDS_MAX):
                 self._starve(key, found)
         elif not found.queue:
             self._remove(key)
@@ -237,59 +204,71 @@ class Line(Generic[Work]):
     def fail(self, key: bytes, failure: Failure) -> None:
         """The attempt under way has failed: the key is parked until the next is due."""
         found = self._keys[key]
-        found.busy, found.failure = False, failure
-        self.under_way -= 1
+        self._turns.end(key)
+        found.busy, found.failure, found.window = False, failure, 1
         # Who waits must not take the room of those who could go on: then it is read again when it is due.
         self._spill(found, 1 if self._is_within(1 / 8, self._records, self._bytes) else 0)
-        self._hungry.discard(key)
+        self._sate(key)
         heapq.heappush(self._due, (failure.due_ms, key))
 
     def release(self, key: bytes) -> None:
         """The attempt under way was not made after all: it can begin at any time."""
-        found = self._keys[key]
-        found.busy = False
-        self.under_way -= 1
-        self._ready.appendleft(key)
+        self._keys[key].busy = False
+        self._turns.ready(key, again=self._turns.end(key), first=True)
 
     def spill(self) -> None:
         """Lets go of every record that is not under way: it is to be read anew, as another version of the route sees it."""
-        self._ready.clear()
+        self._turns.clear()
         self._due.clear()
+        if self._sweep is not None:
+            self._sweep.clear()  # what it has gone past is to be seen anew
         for key, found in self._keys.items():
             self._spill(found, 1 if found.busy else 0)
             if found.failure is not None and not found.busy:
                 self._due.append((found.failure.due_ms, key))
-                self._hungry.discard(key)  # it is woken once more, once
+                self._sate(key)  # it is woken once more, once
             elif not found.queue:
                 self._starve(key, found)
         heapq.heapify(self._due)
 
-    def _spill(self, found: _Key[Work], kept: int) -> None:
+    def _spill(self, found: Unsettled[Work], kept: int) -> None:
         while len(found.queue) > kept:
             item = found.queue.pop()
             self._let_go(item)
+            found.last = item.offset if found.tail_from is None else found.last
             found.tail_from = item.offset
             found.tail += 1
-            if self._sweeping and item.offset >= self._sweep_end:
-                found.later_from = item.offset  # the sweep does not come to it
-            # What a sweep gave and is let go lies behind the sweep: it gives this key nothing more.
-            found.passed = self._sweeping
+            if self._sweep is not None:
+                self._sweep.drop(item.key)  # what it gave and is let go lies behind it
 
     def _wake(self, now_ms: int) -> None:
         while (due_ms := self.next_due_ms()) is not None and due_ms <= now_ms:
             _, key = heapq.heappop(self._due)
             found = self._keys[key]
             if found.queue:
-                self._ready.append(key)
+                self._make_ready(key, found)
             else:
                 self._starve(key, found)
 
-    def _starve(self, key: bytes, found: _Key[Work]) -> None:
+    def _starve(self, key: bytes, found: Unsettled[Work]) -> None:
         """The key waits for a sweep; if one has gone past what it waits for already, for the next."""
         assert found.tail_from is not None
+        if not found.queue:
+            self._starving.add(key)
+            if found.failure is not None:
+                self._probing.add(key)
         if key not in self._hungry:
             self._hungry.add(key)
-            found.passed = self._sweeping and found.tail_from < self._swept_to
+            if self._sweep is not None:
+                self._sweep.add(key, found.tail_from, found.last)
+
+    def _sate(self, key: bytes) -> None:
+        """The key waits for no sweep."""
+        self._hungry.discard(key)
+        self._starving.discard(key)
+        self._probing.discard(key)
+        if self._sweep is not None:
+            self._sweep.drop(key)
 
     def _is_stale(self, due_ms: int, key: bytes) -> bool:
         found = self._keys.get(key)
@@ -299,63 +278,80 @@ class Line(Generic[Work]):
 
     def sweep_from(self) -> int | None:
         """Where a sweep begins; None: no key lacks a record, or there is no room for many: each sweep costs, however little it brings."""
-        if not self._is_within(1 / 4, len(self._swept), self._swept_bytes) or all(self._keys[key].queue for key in self._hungry):
+        if not self._starving or not self._is_within(1 / 4, len(self._swept), self._swept_bytes):
             return None
-        return min((place for key in self._hungry if (place := self._keys[key].tail_from) is not None), default=None)
+        return min(place for key in self._hungry if (place := self._keys[key].tail_from) is not None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether keys that are well again lack records, and hardly any that came out is left to attempt."""
+        return len(self._starving) > len(self._probing) and len(self._swept) <= UNDER_WAY_MAX
 
     def begin_sweep(self) -> int:
-        """A sweep begins at `sweep_from`. Who becomes hungry for something before that, from now on, waits for the next.
+        """A sweep begins at `sweep_from`. Who becomes hungry for something that it has gone past waits for the next.
 
         Returns where it ends: at the present position. If it followed the position, it would not end while records come.
         """
-        self._sweeping, self._swept_to, self._sweep_end = True, self.sweep_from() or 0, self.position
-        for found in self._keys.values():
-            found.passed, found.later_from = False, None
-        return self._sweep_end
+        # Also those have their share that are not well yet: few keys with much each would go one by one, while many wait for room.
+        self._sweep = Sweep(self.position, max(SHARE_LEAST, RECORDS_MAX // 2 // max(1, len(self._keys))))
+        for key in self._hungry:
+            found = self._keys[key]
+            assert found.tail_from is not None
+            self._sweep.add(key, found.tail_from, found.last)
+        return self._sweep.end
+
+    def sweep_next(self) -> int | None:
+        """Where the sweep reads on: where it is, or further; None: it ends."""
+        room = self._is_within(1 / 2, len(self._swept), self._swept_bytes)
+        return self._sweep.next() if self._sweep is not None and room else None
 
     def wants(self, offset: int, key: bytes) -> bool:
-        """Whether a record that a sweep comes by may be one that a hungry key waits for; to be asked for every record."""
-        self._swept_to = offset + 1
-        found = self._keys.get(key)
-        return found is not None and key in self._hungry and not found.passed and found.tail_from is not None and offset >= found.tail_from
+        """Whether a record that a sweep comes by is one that a hungry key waits for; to be asked for each that is read, in order."""
+        return self._sweep is not None and self._sweep.wants(offset, key)
 
     def refill(self, item: Item[Work]) -> bool:
         """A record that is wanted and the route's business. Whether it was taken; else the sweep has nothing more for this key."""
+        assert self._sweep is not None
+        self._sweep.swept(item.offset + 1)
         found = self._keys[item.key]
+        most = min(found.window, self._sweep.share, KEY_RECORDS_MAX)
         # One that is larger than what is left of the room is taken all the same, if its key has no other.
         room = self._is_within(1 / 2, len(self._swept), self._swept_bytes + (item.size if found.queue else 0))
-        if len(found.queue) >= KEY_RECORDS_MAX or not room:
-            found.passed = True
+        if len(found.queue) >= most or not room:
+            self._sweep.drop(item.key)
             return False
         found.tail_from, found.tail = item.offset + 1, max(0, found.tail - 1)
         self._hold(found, item)
         self._swept.add(item.offset)
         self._swept_bytes += item.size
+        self._starving.discard(item.key)
+        self._probing.discard(item.key)
         if len(found.queue) == 1:
-            self._ready.append(item.key)
+            self._make_ready(item.key, found)
+        if item.offset >= found.last:
+            found.tail_from, found.tail = None, 0
+        if found.tail_from is None or len(found.queue) >= most:
+            self._sate(item.key)
         return True
 
-    def sated(self) -> bool:
-        """Whether the sweep may end before it has come to its end: it has nothing more for any hungry key."""
-        return all(self._keys[key].passed for key in self._hungry)
+    def swept(self, offset: int) -> None:
+        """The sweep was shown all that lies before the offset."""
+        if self._sweep is not None:
+            self._sweep.swept(offset)
 
-    def end_sweep(self, offset: int) -> None:
-        """The sweep has come to this offset; at its end hungry keys have in memory all that they have, but for what came meanwhile."""
-        self._sweeping = False
-        fed, self._hungry = self._hungry, set()
-        for key in fed:
+    def end_sweep(self) -> None:
+        """The sweep is over, or interrupted: who was in it needs nothing any more that it has gone past."""
+        assert self._sweep is not None
+        sweep, self._sweep = self._sweep, None
+        for key in sweep.keys:
             found = self._keys[key]
-            swept = offset >= self._sweep_end
-            if swept and not found.passed and found.later_from is not None:
-                found.tail_from = found.later_from
-                if not found.queue:
-                    self._hungry.add(key)
-            elif swept and not found.passed:
+            assert found.tail_from is not None
+            found.tail_from = max(found.tail_from, sweep.place)
+            if found.tail_from > found.last:
                 found.tail_from, found.tail = None, 0
+                self._sate(key)
                 if not found.queue:
                     self._remove(key)  # what it waited for is no longer the route's business, or gone from the log
-            elif not found.queue:
-                self._hungry.add(key)  # the sweep was interrupted, or too early for it
 
     # --- figures ---
 
@@ -385,13 +381,3 @@ class Line(Generic[Work]):
     def hungry(self) -> Collection[bytes]:
         """Keys that wait for a sweep."""
         return self._hungry
-
-
-def own_key(offset: int) -> bytes:
-    """The key of a record that waits for no other; no key of Kafka is confused with it (see `line_key`)."""
-    return b"#%d" % offset
-
-
-def line_key(key: bytes | None, offset: int, *, ordered: bool) -> bytes:
-    """The key under which a record stands in line."""
-    return own_key(offset) if key is None or not ordered else b"=" + key

@@ -7,7 +7,7 @@ keeps the names under which it waits until it is settled.
 from __future__ import annotations
 
 from streams.records import Json
-from streams.routing.line import line_key
+from streams.routing.items import line_key
 from streams.routing.routes import Order
 
 

@@ -27,7 +27,7 @@ from streams.routing.routes import (
     ToWebhook,
     Transform,
 )
-from streams.topics import BY_NAME, DEAD_LETTER_SUFFIX, RETRY_SUFFIX, SYSTEM_EVENTS
+from streams.topics import BY_NAME, DEAD_LETTER_SUFFIX, RETRY_SUFFIX, SYSTEM_EVENTS, TOPIC_NAME
 from streams.webhooks.addresses import target_of
 from streams.webhooks.outcomes import OWN_HEADERS
 
@@ -40,8 +40,6 @@ _DESTINATIONS = ("topic", "module", "webhook")
 SETTABLE = frozenset({"type", "source", "subject", "time", "tenant", "correlation_id", "severity", "data"})
 #: Fields that a transform may take away: they have a default.
 DROPPABLE = frozenset({"source", "subject", "tenant", "correlation_id", "severity", "data"})
-#: A name that Kafka takes for a topic.
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _MODULE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILTERS_MAX, _TRANSFORMS_MAX, _PATHS_MAX = 50, 50, 200
@@ -221,7 +219,7 @@ class _Reader(RetryFields, MatcherFields):
         if topic is None:
             return None
         known = BY_NAME.get(topic)
-        if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        if not TOPIC_NAME.fullmatch(topic) or topic in (".", ".."):
             self.fault("route.topic-invalid", f"{at}/topic", "A topic has letters, digits, dots, dashes and underscores, at most 249.")
         elif (known is not None and topic != SYSTEM_EVENTS) or topic.startswith(("mplp.internal.", "mplp.control.", "mplp.module.")):
             self.fault(

@@ -14,7 +14,7 @@ from streams.bus.validate import EventFields
 from streams.errors import InvalidInput
 from streams.masses import derived_ids
 from streams.matching.expressions import Expression, ExpressionFailed, compiled
-from streams.matching.matchers import RecordView
+from streams.matching.matchers import RecordView, refusal
 from streams.records import Json, iso
 from streams.routing.recipes import Filtered, Made, Recipe, Rejected, recipe_of
 from streams.routing.recipes import Outcome as RecipeOutcome
@@ -73,11 +73,9 @@ class Plan:
         try:
             if matcher.holds(view):
                 return None
-            if matcher.holds(view, where=False):
-                return f"where is false: {match.where}"
+            return refusal(match, view) or f"where is false: {match.where}"
         except ExpressionFailed as error:
             return f"where has no value: {error}"
-        return "its source, subject or severity is another"
 
     def outcome_of_match(self, view: RecordView, depth: int = 0) -> Filtered | Rejected | Ready:
         """What becomes of a record that satisfies the matcher."""

@@ -9,7 +9,7 @@ import orjson
 
 from streams.errors import Defect
 from streams.records import Json, Snapshot, from_micros, iso
-from streams.routing.line import Failure
+from streams.routing.items import Failure
 
 SOURCE = "mplp/routes"
 

@@ -1,6 +1,7 @@
 """The client of webhooks: one POST, limited in time and size, to an address that may be called, without redirects, cookies or proxies.
 
-httpcore is httpx's lower half: it does nothing that it is not told to, and lets us connect to the very address that was checked.
+aiohttp parses in C and keeps connections without asking the system about each of them for every call. It is told to do nothing of its own
+accord, resolves names by us alone, and opens each socket by us: so the address that is connected to is the one that was checked.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpcore
+import aiohttp
+import certifi
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from streams.errors import Denied
 from streams.records import now
@@ -31,10 +35,9 @@ RESPONSE_BYTES_MAX = 64 * 1024
 _EXCERPT_CHARACTERS = 200
 #: Names that are looked up at a time, in threads of their own: a name server that hangs must not hold up the clients of Kafka.
 _LOOKUPS_MAX = 16
-#: How long one of several addresses is tried, seconds.
-_CONNECT_S = 3.0
 _IDLE_S = 15.0
-_IDLE_MAX = 64
+#: Headers that aiohttp would add.
+_UNWANTED = ("accept", "accept-encoding", "user-agent", "content-type")
 
 
 #: The addresses of a host; blocks.
@@ -45,34 +48,40 @@ class AddressRefused(Denied):
     """The host has no address that may be called."""
 
 
-class _Guarded(httpcore.AsyncNetworkBackend):
-    """Resolves names itself, and connects to an address only if it may be called."""
+class _Resolver(AbstractResolver):
+    """Of the addresses of a name only those that may be called."""
 
     def __init__(self, scheme: str, allowed: Sequence[Network], resolve: Resolve, lookups: ThreadPoolExecutor) -> None:
         self._scheme = scheme
         self._allowed = allowed
         self._resolve = resolve
         self._lookups = lookups
-        self._backend = httpcore.AnyIOBackend()
 
-    async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:  # fmt: skip
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        """See `AbstractResolver`. Raises `AddressRefused`, `OSError`."""
         found = await asyncio.get_running_loop().run_in_executor(self._lookups, self._resolve, host, port)
         refused = {address: refusal(self._scheme, address, self._allowed) for address in found}
         open_to_us = [address for address, why in refused.items() if why is None]
         if not open_to_us:
             raise AddressRefused("webhook.address-refused", f"{host}: {'; '.join(why for why in refused.values() if why)}.")
-        for address in open_to_us[:-1]:
-            try:
-                return await self._backend.connect_tcp(address, port, _CONNECT_S, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue  # a host may have addresses of a family that does not work here
-        return await self._backend.connect_tcp(open_to_us[-1], port, timeout, local_address, socket_options)
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, family=socket.AF_INET6 if ":" in address else socket.AF_INET, proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in open_to_us
+        ]  # fmt: skip
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def open(self, info: tuple[Any, ...]) -> socket.socket:
+        """A socket for an address; also of hosts that are written as one, which nobody resolves. Raises `AddressRefused`."""
+        family, kind, protocol, _, address = info
+        why = refusal(self._scheme, str(address[0]), self._allowed)
+        if why is not None:
+            raise AddressRefused("webhook.address-refused", f"{why}.")
+        return socket.socket(family, kind, protocol)
+
+    async def close(self) -> None:
+        """See `AbstractResolver`: who made the lookups ends them."""
 
 
 def addresses(host: str, port: int) -> list[str]:
@@ -93,19 +102,27 @@ class WebhookClient:
         self._per_destination = settings.webhook_concurrency
         self._lookups = ThreadPoolExecutor(_LOOKUPS_MAX, thread_name_prefix="webhook-lookup")
         self._resolve = resolve
-        allowed = parse_networks(settings.webhook_networks)
-        context = httpcore.default_ssl_context()
+        self._allowed = parse_networks(settings.webhook_networks)
+        # The authorities of the system, and those that come with Python.
+        self._trusted = ssl.create_default_context()
+        self._trusted.load_verify_locations(certifi.where())
         if settings.webhook_ca_file:
-            context.load_verify_locations(settings.webhook_ca_file)
-        self._pools = {scheme: self._pool(scheme, allowed, context) for scheme in ("http", "https")}
+            self._trusted.load_verify_locations(settings.webhook_ca_file)
+        self._sessions: dict[str, aiohttp.ClientSession] = {}  # by scheme
         self._all = asyncio.Semaphore(CALLS_MAX)
         self._destinations: dict[str, tuple[asyncio.Semaphore, int]] = {}  # origin → its calls, and how many wait or are under way
 
-    def _pool(self, scheme: str, allowed: Sequence[Network], context: ssl.SSLContext) -> httpcore.AsyncConnectionPool:
-        return httpcore.AsyncConnectionPool(
-            ssl_context=context, max_connections=CALLS_MAX + _IDLE_MAX, max_keepalive_connections=_IDLE_MAX, keepalive_expiry=_IDLE_S,
-            network_backend=_Guarded(scheme, allowed, self._resolve, self._lookups),
-        )  # fmt: skip
+    def _session(self, scheme: str) -> aiohttp.ClientSession:
+        if scheme not in self._sessions:
+            resolver = _Resolver(scheme, self._allowed, self._resolve, self._lookups)
+            connector = aiohttp.TCPConnector(
+                resolver=resolver, socket_factory=resolver.open, use_dns_cache=False, ssl=self._trusted, limit=0, keepalive_timeout=_IDLE_S,
+            )  # fmt: skip
+            self._sessions[scheme] = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, skip_auto_headers=_UNWANTED,
+                timeout=aiohttp.ClientTimeout(total=None),
+            )  # fmt: skip
+        return self._sessions[scheme]
 
     async def post(self, target: Target, body: bytes, key: str, headers: Mapping[str, str]) -> tuple[Outcome, float]:
         """One attempt, and how long it took in milliseconds, without the wait for others to the same destination.
@@ -121,8 +138,8 @@ class WebhookClient:
         timestamp_s = int(time.time())
         signed = {"webhook-signature": signature(self._keys, key, timestamp_s, body)} if self._keys else {}
         ours = {
-            "host": target.origin.partition("://")[2], "content-type": "application/json", "content-length": str(len(body)),
-            "user-agent": "mplp-backbone", "idempotency-key": key, "webhook-id": key, "webhook-timestamp": str(timestamp_s),
+            "host": target.origin.partition("://")[2], "content-type": "application/json", "user-agent": "mplp-backbone",
+            "idempotency-key": key, "webhook-id": key, "webhook-timestamp": str(timestamp_s),
         }  # fmt: skip
         return [*headers.items(), *ours.items(), *signed.items()]
 
@@ -130,23 +147,26 @@ class WebhookClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._exchange(target, body, headers)
-        except (TimeoutError, httpcore.TimeoutException):
-            return Failed(code="webhook.timeout", message=f"No answer within {self._timeout_s:g} s.", retryable=True)
         except AddressRefused as error:
             return Failed(code=error.code, message=error.message, retryable=False)
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+        except aiohttp.InvalidURL as error:  # what some systems take for an address: 127.1, 2130706433
+            return Failed(code="webhook.address-refused", message=f"{target.host}: {error}.", retryable=False)
+        except TimeoutError:
+            return Failed(code="webhook.timeout", message=f"No answer within {self._timeout_s:g} s.", retryable=True)
+        except (aiohttp.ClientError, OSError) as error:
             return Failed(code="webhook.unreachable", message=f"{type(error).__name__}: {error}", retryable=True)
         return outcome_of(answer, now())
 
     async def _exchange(self, target: Target, body: bytes, headers: list[tuple[str, str]]) -> Answer:
-        url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-        async with self._pools[target.scheme].stream("POST", url, headers=headers, content=body) as response:
+        url = URL(target.url, encoded=True)
+        async with self._session(target.scheme).post(url, data=body, headers=headers, allow_redirects=False) as response:
             content = bytearray()
-            async for part in response.aiter_stream():
+            async for part in response.content.iter_any():
                 content += part
                 if len(content) > RESPONSE_BYTES_MAX:
-                    break  # the connection is closed with what is left on it
-            found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                    response.close()  # with what is left on it
+                    break
+            found = {name.lower(): value for name, value in response.headers.items()}
             return Answer(status=response.status, headers=found, excerpt=_excerpt(bytes(content)))
 
     @asynccontextmanager
@@ -164,8 +184,8 @@ class WebhookClient:
 
     async def close(self) -> None:
         """Closes the connections."""
-        for pool in self._pools.values():
-            await pool.aclose()
+        for session in self._sessions.values():
+            await session.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
 

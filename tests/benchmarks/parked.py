@@ -1,10 +1,11 @@
 """Routes with many parked events: memory, what is shown of them, a takeover, and what comes out.
 
-`python -m tests.benchmarks.parked [EVENTS [KEYS]]`: `EVENTS` events (1,000,000) of `KEYS` keys (1,000) go to a webhook that refuses those
-keys; events of other keys come all the time, 50 a second, and the webhook takes them. So everything of the former keys is parked: first a
-tenth of it, then all (the first event of each key comes among the others: many keys that fail one after the other, and no success
-between, are a destination that is down). Then the worker is killed, another one takes over, and the webhook takes everything. By then each
-key's events must arrive in their order, none left out. Memory is the worker's resident set, the most of samples twenty times a second.
+`python -m tests.benchmarks.parked [EVENTS [KEYS [SECONDS]]]`: `EVENTS` events (1,000,000) of `KEYS` keys (1,000) go to a webhook that
+refuses those keys; events of other keys come all the time, 50 a second, and the webhook takes them. So everything of the former keys is
+parked: first a tenth of it, then all (the first event of each key comes among the others: many keys that fail one after the other, and no
+success between, are a destination that is down). Then the worker is killed, another one takes over, and the webhook takes everything. By
+then each key's events must arrive in their order, none left out; the rest is not waited for longer than SECONDS (1,800). Memory is the
+worker's resident set, the most of samples twenty times a second.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from tests.benchmarks.report import report, summary
 from tests.benchmarks.rules import settings_of, worker
 from tests.unit.streams.webhooks.receiver import Request, answer, receiver
 
-EVENTS, KEYS = 1_000_000, 1000
+EVENTS, KEYS, DRAIN_S = 1_000_000, 1000, 1800
 SOURCE = "bench-parked"
 HEALTHY_PER_S = 50
 RETRY = {"max-retries": 1000, "backoff-strategy": "fixed", "initial-interval": "60s", "max-interval": "60s"}
@@ -154,7 +155,9 @@ async def seen(bus: Bus) -> dict[str, Any]:
     return {"keys": len(found), "waiting": sum(each.waiting for each in found), "seconds": round(time.monotonic() - began, 2)}
 
 
-async def stages(settings: Settings, folder: Path, codec: Any, hook: Webhook, events: int, keys: int) -> dict[str, Any]:
+async def stages(
+    settings: Settings, folder: Path, codec: Any, hook: Webhook, events: int, keys: int, drain_s: int
+) -> dict[str, Any]:  # fmt: skip
     """All that is measured, stage by stage."""
     figures: dict[str, Any] = {}
     kafka = Kafka(settings)
@@ -190,7 +193,7 @@ async def stages(settings: Settings, folder: Path, codec: Any, hook: Webhook, ev
             figures["takeover"] |= {"mib": resident.most(), **await seen(bus)}
             hook.latency()
             hook.well, began, calls = True, time.monotonic(), hook.calls
-            until = began + TIMEOUT_S
+            until = began + drain_s
             while hook.taken < events and time.monotonic() < until and process.poll() is None:
                 await asyncio.sleep(1.0)
                 sys.stderr.write(f"\r{hook.taken} of {events}")
@@ -206,7 +209,7 @@ async def stages(settings: Settings, folder: Path, codec: Any, hook: Webhook, ev
     return figures
 
 
-async def measure(events: int, keys: int) -> None:
+async def measure(events: int, keys: int, drain_s: int) -> None:
     with tempfile.TemporaryDirectory(prefix="mplp-bench-") as name:
         folder = Path(name)
         hook = Webhook()
@@ -220,7 +223,7 @@ async def measure(events: int, keys: int) -> None:
             async with connect(settings) as bus:
                 route = {"id": "parked", "match": {"topic": SOURCE, "type": "order.*"}, "destination": destination, "retry": RETRY}
                 await control.apply(bus, [route], who="benchmark")
-            figures = await stages(settings, folder, codec, hook, events, keys)
+            figures = await stages(settings, folder, codec, hook, events, keys, drain_s)
     report(
         "routes-parked", f"{events:,} events of {keys:,} keys that a webhook refuses, parked, taken over and delivered at last", figures,
         bar="bounded memory with a million parked events; in order", durability="as Kafka is by default (page cache)",
@@ -230,7 +233,7 @@ async def measure(events: int, keys: int) -> None:
 def main() -> None:
     """Measures and reports."""
     given = [int(text) for text in sys.argv[1:]]
-    uvloop.run(measure(*(given + [EVENTS, KEYS][len(given) :])))
+    uvloop.run(measure(*(given + [EVENTS, KEYS, DRAIN_S][len(given) :])))
 
 
 if __name__ == "__main__":

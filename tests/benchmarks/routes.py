@@ -3,8 +3,8 @@
 - S4: a topic is filled, then one worker starts: each event passes a filter, is transformed (set, rename, drop) and delivered to three
   topics by three routes, each delivery tracked in `mplp.deliveries`. The clock runs from the first event that arrived to the last, by
   the broker's time of what was appended; every event must have arrived by every route, once. Twice: three routes that filter and
-  transform alike, and three that each do it in their own way. Quix Streams and a plain Faust agent do the same in plain Python, once for
-  all three topics, and track nothing.
+  transform alike, and three that each do it in their own way. Bytewax, Quix Streams and a plain Faust agent do the same in plain Python,
+  once for all three topics, and track nothing.
 - latency: from an event's `publish` until a route to a topic has delivered it, at 100 events/s.
 - keyed: 10,000 records in one partition, 2.5 ms of work each, as Parallel Consumer's own yardstick: 22.2 s one after the other, 2.1 s
   there with at least 20 keys (published figures, another machine). Order per key is checked; dead letters and retries are on.
@@ -70,7 +70,7 @@ def routes(*, alike: bool) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-async def s4(bootstrap: str, folder: Path, codec: Any, peers: Sequence[str] = ("quix", "faust")) -> None:
+async def s4(bootstrap: str, folder: Path, codec: Any, peers: Sequence[str] = ("bytewax", "quix", "faust")) -> None:
     kafka = Kafka(Settings(kafka_bootstrap=bootstrap))
     await load.create(kafka, SOURCE)
     applied = [await applied_routes(bootstrap, folder, alike=alike) for alike in (True, False)]

@@ -120,6 +120,14 @@ async def a_module_answers(bus: Bus) -> None:
     home = new_id()
     made = await bus.call_module("context", "create-context", {"name": "mine"}, home=home)
     assert made["contextId"].startswith(f"{home}/")
+    beside = await bus.call_module("context", "create-context", {"name": "beside"}, home=made["contextId"])
+    assert beside["contextId"].startswith(f"{home}/"), "the home of an id is a home"
+    with pytest.raises(InvalidInput) as homeless:
+        await bus.call_module("context", "create-context", {"name": "nowhere"}, home="/x")
+    assert homeless.value.code == "home.invalid"
+    with pytest.raises(InvalidInput) as faulty:
+        await bus.call_module("context", "create-context", {"name": 5, "colour": "red"})
+    assert {fault.pointer for fault in faulty.value.faults} == {"/name", "/colour"}
     # A call of another story finds its way to the home of the aggregate.
     assert (await bus.call_module("context", "get-context", {"contextId": made["contextId"]}))["name"] == "mine"
     with pytest.raises(NotFound) as missing:

@@ -15,6 +15,7 @@ from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.settings import Settings
 from streams.topics import SYSTEM_EVENTS
+from streams.topics_apply import WantedTopic, create_topics
 from tests.raw_records import raw_records
 
 pytestmark = pytest.mark.broker
@@ -159,11 +160,9 @@ async def test_what_is_handled_is_not_handled_again(bus: Bus) -> None:
 
 
 async def test_poison_becomes_a_dead_letter_of_stage_decode_and_a_missing_dlq_topic_is_made(bus: Bus, kafka: Kafka) -> None:
-    from aiokafka.admin import NewTopic
-
     own = f"{kafka.settings.topic_prefix}.own"
     async with kafka.admin() as admin:
-        await admin.create_topics([NewTopic(own, 2, 1)])
+        await create_topics(admin, [WantedTopic(name=own, partitions=2, replication=1, config={})])
     async with kafka.producer() as producer:
         await producer.send_and_wait(own, b"\x00garbage", key=b"k", partition=1)
     done = asyncio.Event()
@@ -181,11 +180,10 @@ async def test_poison_becomes_a_dead_letter_of_stage_decode_and_a_missing_dlq_to
 
 
 async def test_when_the_dead_letter_cannot_be_written_handling_stops_and_the_record_comes_again(bus: Bus, kafka: Kafka) -> None:
-    from aiokafka.admin import NewTopic
-
     own = f"{kafka.settings.topic_prefix}.own"
+    tight = WantedTopic(name=own + ".dlq", partitions=1, replication=1, config={"max.message.bytes": "500"})
     async with kafka.admin() as admin:
-        await admin.create_topics([NewTopic(own, 1, 1), NewTopic(own + ".dlq", 1, 1, topic_configs={"max.message.bytes": "500"})])
+        await create_topics(admin, [WantedTopic(name=own, partitions=1, replication=1, config={}), tight])
     await bus.publish(SystemEvent(type="x", data={"number": 7, "long": "x" * 2000}), topic=own)
 
     def fail(record: SystemEvent) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from streams.bus import Bus
-from streams.errors import InvalidDocument, InvalidInput
+from streams.errors import InvalidDocument, InvalidInput, NotFound
 from streams.records import SystemEvent
 from streams.routing import dlq
 from streams.routing.selection import LetterSelection
@@ -77,6 +78,36 @@ async def test_keys_run_side_by_side_each_in_order_and_a_retry_holds_up_its_own_
         await until(lambda: 999 in further)
     assert further == [999], "what was handled is committed"
     assert [letter async for letter in dlq.letters(bus, LetterSelection())] == []
+
+
+async def test_a_listing_may_be_left_early_and_a_letter_that_is_not_there_is_told(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(event: SystemEvent) -> None:
+        raise ValueError("never")
+
+    await bus.publish(orders(3, 1))
+    async with handling(bus, handler, retry={"max-retries": 0}):
+        async with asyncio.timeout(180):
+            while not (found := [letter async for letter in dlq.letters(bus, LetterSelection())])[2:]:
+                await asyncio.sleep(0.05)
+
+    stopped = 0
+
+    async def stop(consumer: AIOKafkaConsumer) -> None:
+        nonlocal stopped
+        stopped += 1
+        await real_stop(consumer)
+
+    real_stop = AIOKafkaConsumer.stop
+    async with aclosing(dlq.letters(bus, LetterSelection())) as letters:
+        assert (await anext(letters)).id == found[0].id
+        monkeypatch.setattr(AIOKafkaConsumer, "stop", stop)
+    assert stopped == 1, "no connection stays behind"
+
+    topic, partition, offset = found[2].place
+    assert (await dlq.show(bus, found[2].id))["history"] == []
+    for beyond in (f"{topic}/{partition}/{offset + 1}", f"{topic}/{partition}/9999999999999999999", f"{topic}/99/0"):
+        with pytest.raises(NotFound, match=r"letter\.unknown"):
+            await asyncio.wait_for(dlq.show(bus, beyond), 60)
 
 
 async def test_what_means_nothing_is_refused(bus: Bus) -> None:

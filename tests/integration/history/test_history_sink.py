@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import NewTopic, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 
 from services.history import rows as rows_module
 from services.history.block_log import BlockLog
@@ -34,6 +34,7 @@ from streams.records import (
 )  # fmt: skip
 from streams.settings import Settings
 from streams.topics import BLOCKS, COMMANDS, COMPOSITES, DELIVERIES, REQUESTS, RESPONSES, SYSTEM_EVENTS, TRANSITIONS
+from streams.topics_apply import WantedTopic, create_topics
 from tests.integration.history.helpers import WAIT_S, caught_up, encoded, offsets_in_kafka, produce, rows_by_partition, sinking, value_of
 from tests.integration.history.odd import changed
 
@@ -282,7 +283,7 @@ async def test_topics_that_appear_later_are_sunk(kafka: Kafka, codec: Codec, his
     async with sinking(kafka, codec, history) as sink:
         await caught_up(sink)
         async with kafka.admin() as admin:
-            await admin.create_topics([NewTopic(own, num_partitions=1, replication_factor=1)])
+            await create_topics(admin, [WantedTopic(name=own, partitions=1, replication=1, config={})])
         await produce(kafka, kafka.names.logical(own), [(b"k", b"bytes", [("mplp.errors.route", b"billing")])])
         await caught_up(sink)
         assert await value_of(history, "SELECT value FROM dead_letters WHERE route = 'billing'") == "bytes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -23,7 +24,7 @@ class Part:
 
     def __init__(self, kafka: Kafka, codec: Codec, topic: str = SYSTEM_EVENTS) -> None:
         self.failed: list[BaseException] = []
-        self.part = RoutePart(kafka, codec, enabled=True, failed=self.failed.append)
+        self.part = RoutePart(kafka, codec, enabled=True, failed=self.failed.append, next_offset=lambda *_: sys.maxsize)
         self._kafka = kafka
         self._topic = topic
         self._held: set[int] = set()

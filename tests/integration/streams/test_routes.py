@@ -158,6 +158,8 @@ async def test_dead_letters_keep_their_bytes_and_come_back_once_and_edited(bus: 
     assert sorted((event.type, event.data["who"], event.data["matched"]) for event in told) == [
         ("dlq.purged", "ann", 2), ("dlq.redriven", "ann", 0), ("dlq.redriven", "ann", 3), ("dlq.redriven", "bob", 1),
     ]  # fmt: skip
+    assert {event.data["who"]: event.data["edited"] for event in told if event.type == "dlq.redriven"} == {"ann": False, "bob": True}
+    assert [event.data["purged"] for event in told if event.type == "dlq.purged"] == [2]
 
 
 async def test_a_topic_of_dead_letters_that_is_deleted_while_they_are_listed_has_none(bus: Bus, kafka: Kafka) -> None:

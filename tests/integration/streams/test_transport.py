@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import NewTopic
 
 from streams.faust_app.app import App, add_agent, consumer_of, new_app
 from streams.faust_app.prefix import Chunk
 from streams.kafka import Kafka
+from streams.topics_apply import WantedTopic, create_topics
 
 pytestmark = pytest.mark.broker
 
@@ -24,7 +24,7 @@ PARTITIONS = 2
 async def topic(kafka: Kafka) -> str:
     name = kafka.names.physical("mplp.transport")
     async with kafka.admin() as admin:
-        await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+        await create_topics(admin, [WantedTopic(name=name, partitions=PARTITIONS, replication=1, config={})])
     async with kafka.producer() as producer:
         sent = [await producer.send(name, value=b"%d" % number, partition=number % PARTITIONS) for number in range(RECORDS)]
         await asyncio.gather(*sent)

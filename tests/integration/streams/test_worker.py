@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from aiokafka.admin import NewTopic
 
 from streams.bus.bus import Bus
 from streams.codec.avro import Codec
@@ -20,6 +19,7 @@ from streams.log.fenced import FencedLog, UnknownOutcome
 from streams.records import SystemEvent, WorkflowTransition, derived_id, now
 from streams.settings import Settings
 from streams.topics import SYSTEM_EVENTS, TRANSITIONS, partition_of
+from streams.topics_apply import WantedTopic, create_topics
 from tests.integration.streams.workers import assert_gapless, composites, count_rule, wait_for_composites, worker
 from tests.raw_records import raw_records
 
@@ -211,9 +211,7 @@ async def test_a_rule_may_name_a_topic_of_the_user_even_before_it_exists(setting
         await bus.publish([failed("ann", "s")])  # the missing topic stops nothing
         assert [composite.rule_id for composite in await wait_for_composites(bus, 1)] == ["default"]
         async with kafka.admin() as admin:
-            await admin.create_topics([NewTopic(physical, 3, 1)])
-            while physical not in await admin.list_topics():
-                await asyncio.sleep(0.1)
+            await create_topics(admin, [WantedTopic(name=physical, partitions=3, replication=1, config={})])
         await bus.publish([failed("bob", "s")], topic=mine)
         assert [composite.rule_id for composite in await wait_for_composites(bus, 2)] == ["default", "count"]
 

@@ -70,3 +70,7 @@ async def test_everything_is_purged_only_if_that_is_said(http: httpx.AsyncClient
 async def test_a_selection_that_means_nothing_is_refused(http: httpx.AsyncClient, letters: Memory, body: object, code: str) -> None:
     assert problem(await http.post("/v1/dlq/redrive", json=body))[1] == code
     assert letters.letters.done == []
+
+
+async def test_a_time_that_is_none_is_named(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v1/dlq", params={"until": "today"})).json()["pointer"] == "/until"

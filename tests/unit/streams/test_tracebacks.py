@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import structlog
 
-from streams.tracebacks import plain_processors
+from streams.tracebacks import keep_stdout_clean, plain_processors
 
 
 def written(**options: Any) -> str:
@@ -32,3 +34,29 @@ def test_it_says_where_and_what_but_no_variables() -> None:
 
 def test_without_colours_it_is_plain_text() -> None:
     assert "\x1b" not in written(colors=False)
+
+
+@pytest.fixture
+def unconfigured() -> Iterator[None]:
+    """structlog as a program has it that never heard of it."""
+    former = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**former)
+
+
+@pytest.mark.usefixtures("unconfigured")
+def test_stdout_is_left_to_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    keep_stdout_clean()
+    structlog.get_logger("streams.bus").warning("record.skipped")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "record.skipped" in told.err
+
+
+@pytest.mark.usefixtures("unconfigured")
+def test_a_program_that_has_configured_its_log_keeps_it(capsys: pytest.CaptureFixture[str]) -> None:
+    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    keep_stdout_clean()
+    structlog.get_logger("streams.bus").warning("record.skipped")
+    assert capsys.readouterr().out == '{"event": "record.skipped"}\n'

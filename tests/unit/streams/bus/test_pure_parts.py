@@ -12,9 +12,9 @@ import streams
 from streams.bus.gateway import problem
 from streams.bus.selection import Selection
 from streams.bus.sources import parse_since
-from streams.bus.stories import outcome, start_command, time_of_id
-from streams.errors import Defect, Denied, InvalidInput, NotFound, Refused, TooLarge, Unavailable
-from streams.records import SystemEvent, WorkflowTransition, new_id, now, to_micros
+from streams.bus.stories import outcome, result_of, start_command, time_of_id
+from streams.errors import BackboneError, Defect, Denied, InvalidInput, ModuleFailed, NotFound, Refused, TooLarge, Unavailable
+from streams.records import MessageError, ModuleMessage, SystemEvent, WorkflowTransition, new_id, now, to_micros
 
 PAID = SystemEvent(type="order.paid", source="shop/eu", subject="order-7", correlation_id="story", data={"total": 12.5})
 
@@ -117,10 +117,11 @@ def test_the_outcome_is_what_the_last_record_says() -> None:
     ],
 )
 def test_problem_details_become_our_errors(status: int, family: type) -> None:
-    content = orjson.dumps({"code": "query.refused", "detail": "No.", "pointer": "/sql", "advice": "Ask again."})
+    faults = [{"code": "query.refused", "pointer": "/sql", "message": "No."}]
+    content = orjson.dumps({"code": "query.refused", "detail": "No.", "pointer": "/sql", "advice": "Ask again.", "faults": faults})
     error = problem(status, content)
     assert type(error) is family
-    assert error.to_dict() == {"code": "query.refused", "message": "No.", "pointer": "/sql", "advice": "Ask again."}
+    assert error.to_dict() == {"code": "query.refused", "message": "No.", "pointer": "/sql", "advice": "Ask again.", "faults": faults}
     assert problem(status, b"<html>").code == "gateway.failed"
 
 
@@ -129,3 +130,37 @@ def test_what_users_import_is_there() -> None:
         assert getattr(streams, name).__name__ == name
     with pytest.raises(AttributeError):
         _ = streams.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "status"),
+    [
+        ("invalid", InvalidInput, 400),
+        ("not-found", NotFound, 404),
+        ("module.unknown", NotFound, 404),
+        ("denied", Denied, 403),
+        ("conflict", Refused, 409),
+        ("credit.exhausted", Refused, 409),
+        ("payload.too-large", TooLarge, 413),
+        ("internal", ModuleFailed, 502),
+        ("extension.failed", ModuleFailed, 502),
+        ("extension.hangs", ModuleFailed, 502),
+        ("module.silent", Unavailable, 503),
+        ("unavailable", Unavailable, 503),
+    ],
+)
+def test_what_a_module_refuses_is_an_error_of_its_kind(code: str, error: type[BackboneError], status: int) -> None:
+    faults = [{"code": "invalid", "pointer": "/a", "message": "no."}, {"code": "invalid", "pointer": "/b", "message": "nor this."}]
+    response = ModuleMessage(
+        type="x.refused",
+        kind="response",
+        source_module="x",
+        operation="y",
+        status="error",
+        error=MessageError(code=code, message="No."),
+        data={"pointer": "/a", "faults": faults},
+    )
+    with pytest.raises(BackboneError) as refused:
+        result_of(response)
+    assert (type(refused.value), refused.value.http_status) == (error, status)
+    assert refused.value.to_dict() == {"code": code, "message": "No.", "pointer": "/a", "faults": faults}

@@ -45,6 +45,7 @@ class Memory:
     told: int = 0
     there: frozenset[int] = frozenset()
     looked_since_ms: list[int] = field(default_factory=list)
+    looked_by_others: list[bool] = field(default_factory=list)
     exists: bool = True
     refusals: list[BaseException] = field(default_factory=list)  #: of `send`, one after the other
     may_send: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,8 +84,9 @@ class Memory:
     async def settle_down(self) -> None:
         pass
 
-    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int) -> frozenset[int]:
+    async def already(self, topic: str, route: str, source: str, partition: int, since_ms: int, *, by_others: bool) -> frozenset[int]:
         self.looked_since_ms.append(since_ms)
+        self.looked_by_others.append(by_others)
         await self.may_look.wait()
         await self.partitions(topic)
         return self.there
@@ -237,6 +239,7 @@ async def test_a_successor_finds_nothing_in_a_topic_that_is_gone_and_goes_on() -
         await until(lambda: successor.oldest() == 1)
 
     assert world.looked_since_ms == [BEGAN_MS - SKEW_MS]
+    assert world.looked_by_others == [True]
     assert world.buried == [(0, "topic.unknown", 3)]
 
 
@@ -247,4 +250,26 @@ async def test_after_a_broker_that_did_not_answer_what_arrived_all_the_same_is_n
         await until(lambda: found.oldest() == 2)
 
     assert len(world.sent) == 1
+    assert world.looked_by_others == [False], "also what it has written itself since it has the partition"
     assert world.looked_since_ms == [BEGAN_MS - 1000], "its own clock dates what it writes"
+
+
+async def test_dead_letters_of_different_keys_do_not_wait_for_each_other_and_those_of_one_keep_their_order() -> None:
+    world = Memory(exists=False)
+    begun: list[int] = []
+    may_bury = asyncio.Event()
+
+    async def bury(active_route: Any, raw: Stored, redriven: Any, **about: Any) -> None:
+        begun.append(raw.offset)
+        await may_bury.wait()
+        world.buried.append((raw.offset, about["code"], about["attempts"]))
+
+    world.bury = bury  # type: ignore[method-assign]
+    async with runner(world) as made:
+        assert made.take([task(offset) for offset in range(9)], 9)
+        await until(lambda: len(begun) == 3)
+        assert begun == [0, 1, 2], "the first of each key"
+        may_bury.set()
+        await until(lambda: made.oldest() == 9)
+    assert [[offset for offset, _, _ in world.buried if offset % 3 == key] for key in range(3)] == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    assert world.told == 9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from streams import limits
 from streams.routing import line as lines
-from streams.routing.line import Failure, Item, Line, line_key, own_key
+from streams.routing.items import Failure, Item, line_key, own_key
+from streams.routing.line import Line
+from streams.routing.turns import FRESH_IN_A_ROW
 
 
 def item(offset: int, key: bytes) -> Item[int]:
@@ -79,17 +82,23 @@ class World:
 
     def swept(self) -> None:
         if self.sweep is None:
-            self.sweep = self.line.sweep_from()
-            if self.sweep is None:
+            if self.line.sweep_from() is None:
                 return
             self.sweep_end = self.line.begin_sweep()
+            self.sweep = self.line.sweep_next()
             if self.random.random() < 0.5:
                 return  # nothing is read yet, and meanwhile another key may become hungry for what lies before
         for _ in range(self.random.randrange(1, 10)):
-            if self.sweep >= self.sweep_end or self.line.sated():
-                self.line.end_sweep(self.sweep)
+            place = self.line.sweep_next()
+            if self.sweep is None or place is None:
+                self.line.end_sweep()
                 self.sweep = None
                 return
+            if place > self.sweep + self.random.randrange(3):
+                self.sweep, self.looking = place, False  # nobody waits for what lies between
+            if self.sweep >= self.sweep_end:
+                self.line.swept(self.sweep_end)
+                continue
             if self.line.wants(self.sweep, self.name(self.sweep)):
                 if not self.looking and self.random.random() < 0.3:
                     self.looking = True  # what it has to do with the record is being found out
@@ -150,40 +159,118 @@ def test_every_record_is_settled_in_the_order_of_its_key_whatever_fails_crashes_
     assert world.most_held <= 8 + 4 + 1
 
 
+def sweep_all(line: Line[int], name: Callable[[int], bytes]) -> list[int]:
+    """One sweep; the offsets that it read."""
+    end, read = line.begin_sweep(), list[int]()
+    while (place := line.sweep_next()) is not None and place < end:
+        read.append(place)
+        if line.wants(place, name(place)):
+            line.refill(item(place, name(place)))
+        if read[-1] == place == line.sweep_next():
+            line.swept(place + 1)
+    line.end_sweep()
+    return read
+
+
 def test_a_key_that_is_due_while_a_sweep_for_another_has_gone_past_it_waits_for_the_next_sweep() -> None:
     failed = [1, 0, 100, "x", "", 0]
-    line: Line[int] = Line(0, {"position": 6, "keys": {b"a".hex(): [0, 3, *failed], b"b".hex(): [1, 3, 1, 0, 200, "x", "", 0]}})
-    assert line.begin(100) is None
-    assert line.sweep_from() == 0
+    line: Line[int] = Line(0, {"position": 6, "keys": {b"a".hex(): [2, 2], b"b".hex(): [1, 3, *failed]}})
+    assert line.sweep_from() == 2
     line.begin_sweep()
-    for offset in range(6):
-        if offset == 3:
-            assert line.begin(200) is not None  # of a; b is due now, and its first record lies behind the sweep
+    for offset in (2, 3, 4):
         if line.wants(offset, b"ab"[offset % 2 : offset % 2 + 1]):
-            line.refill(item(offset, b"ab"[offset % 2 : offset % 2 + 1]))
-    line.end_sweep(6)
+            line.refill(item(offset, b"a"))
+    assert line.begin(100) is not None, "of a; b is due now, and its first record lies behind the sweep"
+    assert not line.wants(5, b"b")
+    line.end_sweep()
     assert line.sweep_from() == 1
 
 
+def test_a_key_that_has_failed_is_read_alone_and_with_each_success_further_ahead() -> None:
+    failed = [1, 0, 100, "x", "", 0]
+    keys = {b"a".hex(): [0, 50, *failed], b"b".hex(): [90_001, 4000, *failed]}
+    line: Line[int] = Line(0, {"position": 100_000, "keys": keys, "ends": [98, 99_999]})
+
+    def name(offset: int) -> bytes:
+        return b"ab"[offset % 2 : offset % 2 + 1]
+
+    assert line.begin(100) is None
+    assert sweep_all(line, name) == [0, 90_001], "nothing of what lies behind, nor between"
+    for key in (b"a", b"b"):
+        assert line.begin(100) is not None
+        line.fail(key, Failure(attempts=2, first_ms=0, due_ms=200 if key == b"a" else 1000, code="x", message=""))
+    brought = []
+    while line.begin(200) is not None:
+        line.settle(b"a")
+        if line.sweep_from() is not None:
+            brought.append(len([offset for offset in sweep_all(line, name) if offset % 2 == 0]))
+    assert brought == [2, 4, 8, 16, 19], "twice as many each time, up to the last"
+
+
+def test_the_first_that_are_well_again_leave_room_for_the_others() -> None:
+    failed = [1, 0, 1000, "x", "", 0]
+    keys = [b"%03d" % number for number in range(100)]
+    state = {key.hex(): [number, 100, *([] if number < 3 else failed)] for number, key in enumerate(keys)}
+    line: Line[int] = Line(0, {"position": 10_000, "keys": state})
+    sweep_all(line, lambda offset: keys[offset % 100])
+    assert line._records == 3 * lines.RECORDS_MAX // 2 // 100
+
+    assert line.begin(1000) is not None
+    assert line.sweep_from() is not None
+    sweep_all(line, lambda offset: keys[offset % 100])
+    assert len({line.begin(1000)[0].key for _ in range(40)}) == 40  # type: ignore[index]
+
+
+def test_who_has_nothing_left_in_the_log_is_not_looked_for() -> None:
+    line: Line[int] = Line(0)
+    for offset, key in enumerate((b"a", b"b", b"a", b"b")):
+        assert line.offer(item(offset, key))
+    line.spill()  # as a route does that has changed: two of each are in the log alone
+    for offset in range(4, 1000):
+        line.skip_to(offset + 1)
+
+    assert sweep_all(line, lambda offset: b"ab"[offset % 2 : offset % 2 + 1]) == [0, 1, 2, 3]
+    while (begun := line.begin(0)) is not None:
+        line.settle(begun[0].key)
+    assert line.settled
+
+
+def test_what_is_gone_from_the_log_is_waited_for_by_nobody() -> None:
+    keys = {b"a".hex(): [0, 2], b"b".hex(): [6, 2]}
+    line: Line[int] = Line(0, {"position": 10, "keys": keys, "ends": [2, 8]})
+    line.begin_sweep()
+    assert line.sweep_next() == 0
+    line.wants(5, b"c")  # the first that is left
+    assert line.sweep_next() == 6
+    line.swept(10)
+    line.end_sweep()
+    assert line.settled
+
+
+def test_a_state_that_does_not_say_where_keys_end_is_read_to_its_position() -> None:
+    line: Line[int] = Line(0, {"position": 6, "keys": {b"a".hex(): [0, 1]}})
+    assert sweep_all(line, lambda offset: b"a" if offset in (0, 5) else b"b") == [0, 1, 2, 3, 4, 5]
+    assert line._records == 2
+
+
 def test_a_sweep_ends_where_it_was_to_end_though_records_come_all_the_time() -> None:
-    line: Line[int] = Line(0, {"position": 4, "keys": {b"a".hex(): [0, 2], b"b".hex(): [1, 2]}})
+    line: Line[int] = Line(0, {"position": 4, "keys": {b"a".hex(): [0, 2], b"b".hex(): [1, 2]}, "ends": [2, 3]})
     end, came = line.begin_sweep(), iter(range(4, 100))
     assert end == 4
+    assert line.offer(item(next(came), b"b"))
     for offset in range(end):
         assert line.offer(item(next(came), b"c"))
+        assert line.wants(offset, b"ab"[offset % 2 : offset % 2 + 1])
         assert line.refill(item(offset, b"ab"[offset % 2 : offset % 2 + 1]))
-    assert line.offer(item(next(came), b"b"))
-    line.end_sweep(end)
+    assert line.sweep_next() is None
+    line.end_sweep()
 
     settled = []
     while (begun := line.begin(0)) is not None:
         settled.append(line.settle(begun[0].key).offset)
-    assert sorted(settled) == [0, 1, 2, 3, 4, 5, 6, 7], "of b one is left in the log"
-    assert (len(line), line.sweep_from()) == (1, 8), "a waits for nothing, b for what came during the sweep"
-    end = line.begin_sweep()
-    assert line.wants(8, b"b")
-    assert line.refill(item(8, b"b"))
-    line.end_sweep(end)
+    assert sorted(settled) == [0, 1, 2, 3, 5, 6, 7, 8], "of b one is left in the log"
+    assert (len(line), line.sweep_from()) == (1, 4), "a waits for nothing, b for what came during the sweep"
+    assert sweep_all(line, lambda offset: b"b") == [4]
     assert line.begin(0) is not None
     line.settle(b"b")
     assert line.settled
@@ -192,20 +279,17 @@ def test_a_sweep_ends_where_it_was_to_end_though_records_come_all_the_time() -> 
 def test_what_comes_out_again_leaves_room_for_what_is_live() -> None:
     keys = [b"%03d" % number for number in range(100)]
     line: Line[int] = Line(0, {"position": 10_000, "keys": {key.hex(): [number, 100] for number, key in enumerate(keys)}})
-    end = line.begin_sweep()
-    for offset in range(end):
-        if line.wants(offset, keys[offset % 100]):
-            line.refill(item(offset, keys[offset % 100]))
-    line.end_sweep(end)
-
-    assert lines.RECORDS_MAX // 2 <= line._records <= lines.RECORDS_MAX // 2 + 1
+    read = sweep_all(line, lambda offset: keys[offset % 100])
+    assert read == list(range(lines.RECORDS_MAX // 2)), "each has its share, and no more is read"
     live = [line.offer(item(10_000 + number, b"live-%d" % number)) for number in range(lines.RECORDS_MAX + 1)]
     assert live == [True] * lines.RECORDS_MAX + [False]
 
-    for _ in range(lines.RECORDS_MAX // 4):
+    for number in range(lines.RECORDS_MAX // 4 - 1 + lines.RECORDS_MAX):
         begun = line.begin(0)
         assert begun is not None
         line.settle(begun[0].key)
+        if number < 40:
+            assert begun[0].key.startswith(b"live") == (number % (FRESH_IN_A_ROW + 1) < FRESH_IN_A_ROW), "both get on"
     assert line.sweep_from() is None, "as long as no key lacks a record a sweep would be for little"
 
 
@@ -224,15 +308,12 @@ def test_any_number_of_records_behind_one_that_fails_take_no_memory_and_come_in_
     assert line.begin(100) is not None
     line.settle(b"a")
     assert line.sweep_from() == 1
-    line.begin_sweep()
-    taken = 0
-    while not line.sated():
-        taken += 1
-        if line.wants(taken, b"a"):
-            line.refill(item(taken, b"a"))
-    line.end_sweep(taken)
-    assert line._records == lines.KEY_RECORDS_MAX
-    assert line.oldest() == 1
+    for _ in range(20):
+        sweep_all(line, lambda _: b"a")
+        while line.begin(100) is not None:
+            line.settle(b"a")
+            assert line._records <= lines.KEY_RECORDS_MAX
+    assert line.oldest() > 10 * lines.KEY_RECORDS_MAX
 
 
 def test_other_keys_pass_a_key_that_fails() -> None:

@@ -46,8 +46,10 @@ def test_what_arrives_has_an_id_of_its_own_and_names_its_cause() -> None:
     [
         ({"match": {"type": "user.*"}}, "unmatched", "its type order.paid does not satisfy user.*"),
         ({"match": {"where": "data.total > 300.0"}}, "unmatched", "where is false: data.total > 300.0"),
-        ({"match": {"where": "data.none > 3"}}, "unmatched", "where has no value"),
-        ({"match": {"subject": "p-*"}}, "unmatched", "its source, subject or severity is another"),
+        ({"match": {"where": "data.none > 3"}}, "unmatched", "where has no value: data.none > 3: no such key: none"),
+        ({"match": {"subject": "p-*", "where": "data.total > 300.0"}}, "unmatched", "its subject o-7 does not satisfy p-*"),
+        ({"match": {"source": ["a", "b"]}}, "unmatched", "its source (empty) does not satisfy a, b"),
+        ({"match": {"severity": ["error", "critical"]}}, "unmatched", "its severity info is none of error, critical"),
         ({"filters": ["true", "data.total < 10.0"]}, "filtered", "a filter is false: data.total < 10.0"),
     ],
 )
@@ -116,6 +118,7 @@ def test_a_line_needs_no_more_than_a_type_as_where_events_are_produced() -> None
         ({"match": None}, ("route.field-missing", "/match")),
         ({"match": {"topic": "mplp.internal.matches"}}, ("route.topic-refused", "/match/topic")),
         ({"match": {"topic": "shop.dlq"}}, ("route.topic-refused", "/match/topic")),
+        ({"match": {"topic": "shop.*"}}, ("route.topic-refused", "/match/topic")),
         ({"match": {"typ": "x"}}, ("route.field-unknown", "/match/typ")),
         ({"filters": ["true", "(("]}, ("expression.invalid", "/filters/1")),
         ({"transforms": [{"set": {"data.a": "1"}}, {"set": {"data.b": 1}}]}, ("route.value-invalid", "/transforms/1/set/data.b")),

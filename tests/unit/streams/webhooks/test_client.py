@@ -45,6 +45,10 @@ async def test_what_is_sent_can_be_verified() -> None:
     assert outcome == Delivered()
     (request,) = server.requests
     headers = request.headers
+    assert set(headers) == {
+        "host", "content-type", "content-length", "user-agent", "idempotency-key", "webhook-id", "webhook-timestamp", "webhook-signature",
+        "x-tenant",
+    }, "nothing that nobody asked for"  # fmt: skip
     assert request.line == "POST /in?x=1 HTTP/1.1"
     assert request.body == b'{"a": 1}'
     assert headers["idempotency-key"] == headers["webhook-id"] == "key-1"
@@ -90,6 +94,8 @@ async def test_private_addresses_are_refused_and_of_several_an_allowed_one_is_us
         assert code(await post(webhooks, "https://10.0.0.1/")) == ("webhook.address-refused", False)
         assert code(await post(webhooks, "http://93.184.216.34/")) == ("webhook.address-refused", False)
         assert code(await post(webhooks, "https://[::ffff:192.168.0.1]/")) == ("webhook.address-refused", False)
+        for written in ("127.1", "2130706433", "10.1"):  # what some systems take for an address
+            assert code(await post(webhooks, f"https://{written}/")) == ("webhook.address-refused", False)
     async with receiver(answer()) as server, client(lambda host, port: ["10.0.0.1", "127.0.0.1"]) as webhooks:
         assert await post(webhooks, f"http://hooks.invalid:{server.port}/") == Delivered()
 
