@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import orjson
 import typer
 
-from services.cli import frame
+from services.cli import frame, records
 from services.cli.parameters import object_of
-from streams.bus import connect
+from streams.bus import Bus, connect
+from streams.bus.messages import HUB, receipt
 from streams.codec.avro import to_json
 from streams.durations import parse_duration_ms
-from streams.errors import InvalidInput
+from streams.errors import InvalidInput, Unavailable
+from streams.records import ModuleMessage
+from streams.topics import REQUESTS
 
 Timeout = Annotated[str, typer.Option(help="How long to wait: 500ms, 30s, 5m.")]
 
@@ -62,18 +67,37 @@ async def subscribe(
     types: Annotated[list[str] | None, typer.Option("--type", help="Glob of message types; may be repeated. Default: all.")] = None,
     source: Annotated[str | None, typer.Option(help="Glob of who sends.")] = None,
     count: Annotated[int | None, typer.Option(help="End after so many messages.")] = None,
+    timeout: records.Timeout = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
-    """Print broadcasts as they come, one a line; what came while nobody listened comes first, if it may still be delivered."""
-    async with connect() as bus:
-        seen = 0
-        async for message in bus.messages(subscriber, types or ["**"], source=source):
-            frame.write(frame.json_text(to_json(message)) if as_json else f"{message.type}  {frame.json_text(message.data)}")
-            seen += 1
-            if count is not None and seen > count - 1:
-                # Asking for one more would acknowledge it; so does this.
-                from streams.bus.messages import HUB, receipt
-                from streams.topics import REQUESTS
+    """Print broadcasts as they come, one a line; what came while nobody listened comes first, if it may still be delivered.
 
-                await bus.send(REQUESTS, HUB, receipt(message, subscriber))
-                return
+    Ends after --count messages or --timeout, with exit code 0.
+    """
+    seconds = None if timeout is None else parse_duration_ms(timeout) / 1000
+    listening = asyncio.Event()
+
+    def listen() -> None:
+        frame.progress(f"listening as {subscriber}")
+        listening.set()
+
+    try:
+        async with asyncio.timeout(seconds), connect() as bus:
+            await _print_messages(bus, subscriber, bus.messages(subscriber, types or ["**"], source=source, ready=listen), count, as_json)
+    except TimeoutError:
+        if seconds is None:
+            raise
+        if not listening.is_set():  # which is not the silence of those who send
+            raise Unavailable("module.silent", f"The hub did not answer within {timeout}.", advice="See `mplp status`.") from None
+        frame.progress(f"ended after {timeout}")
+
+
+async def _print_messages(bus: Bus, subscriber: str, messages: AsyncIterator[ModuleMessage], count: int | None, as_json: bool) -> None:
+    seen = 0
+    async for message in messages:
+        frame.write(frame.json_text(to_json(message)) if as_json else f"{message.type}  {frame.json_text(message.data)}")
+        seen += 1
+        if count is not None and seen >= count:
+            # Asking for one more would acknowledge it; so does this.
+            await bus.send(REQUESTS, HUB, receipt(message, subscriber))
+            return

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from streams.concurrency import cancelled
+
 T = TypeVar("T")
 
 
@@ -21,10 +23,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise ClientDisconnect
         return working.result()
     finally:
-        leaving.cancel()
-        if not working.done():
-            working.cancel()
-        await asyncio.gather(leaving, working, return_exceptions=True)
+        await cancelled(leaving, working)
 
 
 async def _gone(request: Request) -> None:

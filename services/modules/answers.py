@@ -11,6 +11,7 @@ import orjson
 
 from services.modules.operation import Refusal
 from streams import limits
+from streams.errors import Violation
 from streams.records import Json, MessageError, ModuleMessage, derived_id, from_micros, to_micros
 
 #: An answer is kept at most this long, whatever deadline the request names: that is how long inboxes keep requests.
@@ -86,6 +87,17 @@ def _refusal_data(refusal: Refusal) -> dict[str, Any]:
     if refusal.faults:
         data["faults"] = [fault.to_dict() for fault in refusal.faults]
     return data
+
+
+def refusal_in(response: ModuleMessage) -> Refusal | None:
+    """The refusal that a response of ours tells, as it was; None if it tells none."""
+    if response.error is None:
+        return None
+    data = response.data if isinstance(response.data, dict) else {}
+    return Refusal(
+        code=response.error.code, message=response.error.message, retryable=response.error.retryable, pointer=data.get("pointer"),
+        faults=tuple(Violation(**fault) for fault in data.get("faults", ())),
+    )  # fmt: skip
 
 
 def remembered_until(response: ModuleMessage) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from services.modules.built_in import BuiltIn
@@ -43,14 +44,19 @@ EVERY: Mapping[str, BuiltIn] = {**MODULES, "gather": GATHER, "schedule": SCHEDUL
 OPERATIONS: Mapping[str, tuple[str, ...]] = {name: tuple(module.operations) for name, module in MODULES.items()}
 
 
+@cache
 def summary(module: str) -> str:
     """What a built-in module is for, in one sentence."""
     text = (importlib.import_module(f"services.modules.{module}").__doc__ or "").partition(": ")[2].strip()
     return text[:1].upper() + text[1:]
 
 
+@cache
 def describe(module: str) -> dict[str, Any] | None:
-    """A built-in module's operations with the JSON Schemas of their parameters and results; None: there is no such module."""
+    """A built-in module's operations with the JSON Schemas of their parameters and results; None: there is no such module.
+
+    Made once: the schemas of all take half a second. Nobody changes what they get.
+    """
     found = MODULES.get(module)
     if found is None:
         return None

@@ -39,7 +39,8 @@ async def carry_out(
     """
     operation = operation_of(module, request)
     if operation is None:
-        return Refusal(code="operation.unknown", message=f"There is no operation {module.name}.{request.operation}.")
+        offered = f" There are {', '.join(sorted(module.operations))}." if request.kind != "broadcast" else ""
+        return Refusal(code="operation.unknown", message=f"There is no operation {module.name}.{request.operation}.{offered}")
     call = Call(
         request_id=request.id,
         operation=request.operation,

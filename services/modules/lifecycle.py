@@ -17,13 +17,17 @@ class Lifecycle:
     table: Mapping[Any, tuple[Any, ...]]  #: state → states that may follow
     initial: tuple[str, ...]
 
+    def one(self) -> str:
+        """One of what lives so: `a plan`, `an extension`."""
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
+
     def refusal(self, before: str, after: str, pointer: str | None = None) -> Refusal | None:
         """None if the table allows `before` → `after`, else the refusal, which names what is allowed."""
         allowed = self.table[before]
         if after in allowed:
             return None
         choices = f"only {', '.join(allowed)}" if allowed else "nothing: this state is final"
-        return conflict(f"A {self.noun} that is {before} cannot become {after}; from {before} follows {choices}.", pointer)
+        return conflict(f"{self.one().capitalize()} that is {before} cannot become {after}; from {before} follows {choices}.", pointer)
 
     def arrows(self) -> Iterator[tuple[str, str]]:
         """Every transition of the table."""

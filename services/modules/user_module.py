@@ -102,6 +102,8 @@ class UserOperation:
             return self.result.dump_python(self.result.validate_python(returned), mode="json", by_alias=True)
         except PydanticSerializationError as error:
             raise TypeError(f"{self.name} returned what is no JSON: {error}") from error
+        except ValidationError as error:
+            raise TypeError(f"{self.name} returned what does not fit its result: {refusal_of(error, returned).message}") from error
 
     def describe(self) -> dict[str, Any]:
         """What others may know of it: a sentence, and the JSON Schemas of parameters and result."""

@@ -214,6 +214,7 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
     def _told(self, wish: str) -> None:
         """The hub says what this process is to do."""
         if wish == "stopped" and not self._stopped.done():
+            _log.info("module.stopping", module=self._module.name, why="the hub was told to stop the module")
             self._stopped.set_result(None)
         elif wish == "draining":
             self._serving.clear()

@@ -128,6 +128,7 @@ def _summary(state: Execution) -> list[dict[str, Any]]:
             "begun_us": step.begun_us,
             "sequence": step.ended_sequence,
             "result": step.result,
+            **_why(None if step.error is None else step.error.to_json()),
         }
         for instance, step in state.steps.items()
         if step.ended_sequence and step.status in _ENDINGS
@@ -143,7 +144,7 @@ def _collect(
     state: Execution, monitor: Monitor, entries: list[dict[str, Any]], *, id: str, time_us: int, so_far: bool = False
 ) -> Send:  # fmt: skip
     if len(orjson.dumps(entries)) > _ENTRIES_BYTES_MAX:
-        entries = [{**entry, "result": None} for entry in entries]
+        entries = [{**{name: value for name, value in entry.items() if name != "error"}, "result": None} for entry in entries]
     data: dict[str, Json] = {"id": monitor.id, "execution_id": state.id, "entries": entries, "told": state.told}
     if so_far:
         data["so_far"] = True
@@ -163,7 +164,12 @@ def _entry(state: Execution, event: WorkflowTransition, sequence: int) -> dict[s
         "begun_us": begun_us,
         "sequence": sequence,
         "result": event.data.get("result") if event.type == "step.completed" else None,
+        **_why(event.data.get("error")),
     }
+
+
+def _why(error: Json) -> dict[str, Json]:
+    return {} if error is None else {"error": error}
 
 
 def outstanding(state: Execution) -> Iterator[Send]:

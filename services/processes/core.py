@@ -34,7 +34,7 @@ async def serve(settings: Settings) -> None:
         return Alive({topics.CONTROL_WORKFLOWS: keeper.offset}, partitions, host.figures())
 
     async def tell_ready() -> None:
-        await host.wait_ready()
+        await host.wait_taken()  # a backlog takes as long as it takes: who waits for us, and whoever watches us, knows us meanwhile
         say_ready()
         await send_heartbeats(kafka, codec, name, state)
 

@@ -41,7 +41,7 @@ def _module(name: str) -> Iterator[str]:
         [[f"`{title}`", ", ".join(map(_result_field, schema["properties"].items()))] for title, schema in results.items()],
     )
     for lifecycle in MODULES[name].lifecycles:
-        yield f"### States of a {lifecycle.noun}\n\n```mermaid\n{lifecycle.diagram()}\n```"
+        yield f"### States of {lifecycle.one()}\n\n```mermaid\n{lifecycle.diagram()}\n```"
     types = sorted(each for event_class in MODULES[name].events for each in types_of(event_class))
     yield f"### Events of {name}\n\n{', '.join(f'`{each}`' for each in types)}."
 

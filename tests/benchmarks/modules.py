@@ -3,13 +3,14 @@
 `python -m tests.benchmarks.modules [EVENTS…]`, by default 10,000, 100,000, 1,000,000 and 2,000,000 module events. The owner is a process of
 its own with the real machine on a real broker, 4 partitions, all settings as they are by default. Stories of four requests (a context, a
 change of it, a plan and a dialog in it; 12 events) come to its inbox as fast as it takes them, and none ever ends. At each size the owner
-is killed (-9) and started again.
+is killed (-9) and started again: once when it has nothing to do, and once in the middle of work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import sys
 import tempfile
@@ -43,6 +44,9 @@ SIZES = (10_000, 100_000, 1_000_000, 2_000_000)
 EVENTS_PER_STORY = 12
 #: Requests that wait in the inbox at most: an owner that is killed with a full inbox would be measured by the inbox.
 BACKLOG_MAX = 20_000
+#: Events that begin to come before an owner is killed under load, and how long it has them.
+LOAD_EVENTS = 200_000
+LOAD_S = 20.0
 PAUSE_S = 0.5
 ANSWER_S = 60.0
 
@@ -66,34 +70,49 @@ def requests_of(number: int) -> Iterator[ModuleMessage]:
 
 
 async def own(bootstrap: str) -> None:
-    """The owner's process: serves until it is killed; says when it is ready, after how long, and after how much processor time."""
+    """The owner's process: serves until it is killed; tells of its takeover, and when what had waited for it is decided."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     kafka = Kafka(Settings(kafka_bootstrap=bootstrap, group_session_timeout_ms=30_000))
     codec = await connect_codec(kafka)
     began, used = time.perf_counter(), time.process_time()
     host = Host(kafka, codec, [ModulesMachine()], name="core-1", group="bench")
     running = asyncio.create_task(host.run())
+    await host.wait_taken()
+    owned = [runner._owned for runner in host._runners.values()]
+    taken = {
+        "takeover_s": round(time.perf_counter() - began, 3),
+        "takeover_processor_s": round(time.process_time() - used, 3),  # what it would take on a quiet machine, about
+        "folded_events": sum(lane.folded for each in owned for lane in each.lanes.values()),
+        "backlog": sum(each.backlog() for each in owned),
+    }
+    _tell(taken)
     await host.wait_ready()
-    sys.stdout.write(f"{time.perf_counter() - began:.3f} {time.process_time() - used:.3f}\n")
-    sys.stdout.flush()
+    _tell({"backlog_decided_s": round(time.perf_counter() - began, 3)})
     await running
+
+
+def _tell(figures: dict[str, float]) -> None:
+    sys.stdout.write(json.dumps(figures) + "\n")
+    sys.stdout.flush()
 
 
 class Owner:
     """That process, seen from here."""
 
-    def __init__(self, process: asyncio.subprocess.Process, takeover_s: float, takeover_processor_s: float) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, figures: dict[str, float]) -> None:
         self._process = process
-        self.takeover_s = takeover_s
-        self.takeover_processor_s = takeover_processor_s  #: what it would take on a quiet machine, about
+        self.figures = figures  #: of its takeover
 
     @classmethod
     async def start(cls, bootstrap: str) -> Owner:
-        """Starts it; returns when it serves all partitions."""
+        """Starts it; returns when it has taken all partitions over."""
         command = (sys.executable, "-m", "tests.benchmarks.modules", "own", bootstrap)
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        assert process.stdout is not None
-        return cls(process, *map(float, (await process.stdout.readline()).split()))
+        return cls(process, await _told(process))
+
+    async def until_ready(self) -> None:
+        """Returns when what had waited for it is decided."""
+        self.figures |= await _told(self._process)
 
     def memory_mib(self) -> float:
         """Resident memory."""
@@ -119,11 +138,13 @@ class Load:
         self.stories = 0
         self._sent = 0
 
-    async def until(self, events: int, owner: Owner) -> float:
-        """Sends until the log has so many events of stories; the most memory that the owner had meanwhile, MiB."""
-        most = owner.memory_mib()
+    async def until(self, events: int, owner: Owner, seconds: float = float("inf")) -> float:
+        """Sends until the log has so many events of stories, or the time is over; the most memory that the owner had meanwhile, MiB."""
+        most, end = owner.memory_mib(), time.perf_counter() + seconds
         async with self._kafka.producer(linger_ms=20) as producer, self._kafka.consumer() as consumer:
             while (waiting := await self._waiting(consumer)) or self.stories * EVENTS_PER_STORY < events:
+                if time.perf_counter() > end:
+                    break
                 if self.stories * EVENTS_PER_STORY < events and waiting < BACKLOG_MAX:
                     await self._send(producer, min(BACKLOG_MAX // 8, -(-events // EVENTS_PER_STORY) - self.stories))
                 else:
@@ -146,6 +167,21 @@ class Load:
         ends = await consumer.end_offsets([TopicPartition(log, partition) for partition in range(self._kafka.settings.partitions)])
         logged = int(sum(ends.values()))
         return max(0, self._sent - (logged + 2) // 3)
+
+
+async def _told(process: asyncio.subprocess.Process) -> dict[str, float]:
+    assert process.stdout is not None
+    told: dict[str, float] = json.loads(await process.stdout.readline())
+    return told
+
+
+async def killed_under_load(owner: Owner, load: Load, bootstrap: str) -> tuple[Owner, dict[str, float]]:
+    """kill -9 of an owner that has much to decide, and that a new one takes over: when it decides again, and when it has what waited."""
+    await load.until(load.stories * EVENTS_PER_STORY + LOAD_EVENTS, owner, LOAD_S)
+    await owner.kill()
+    owner = await Owner.start(bootstrap)
+    await owner.until_ready()
+    return owner, {f"loaded_{name}": value for name, value in owner.figures.items()}
 
 
 async def answered_s(settings: Settings, load: Load) -> dict[str, float]:
@@ -181,6 +217,7 @@ async def measure(sizes: tuple[int, ...]) -> dict[str, Any]:
             await apply_topics(kafka)
             load = Load(kafka, await _codec(kafka))
             owner = await Owner.start(broker.bootstrap)
+            await owner.until_ready()
             for events in sizes:
                 began, used, before = time.perf_counter(), owner.processor_s(), load.stories
                 most = await load.until(events, owner)
@@ -188,16 +225,18 @@ async def measure(sizes: tuple[int, ...]) -> dict[str, Any]:
                 used = owner.processor_s() - used
                 await owner.kill()
                 owner = await Owner.start(broker.bootstrap)
+                await owner.until_ready()
                 taken = owner.memory_mib()
                 figures[f"{events}_events"] = {
                     "memory_most_mib": round(most),
                     "memory_after_takeover_mib": round(taken),
-                    "takeover_s": owner.takeover_s,
-                    "takeover_processor_s": owner.takeover_processor_s,
+                    **owner.figures,
                     **await answered_s(kafka.settings, load),
                     "events_per_s": round(stories * EVENTS_PER_STORY / seconds),
                     "owner_processor_us_per_event": round(used * 1e6 / (stories * EVENTS_PER_STORY)),
                 }
+                owner, loaded = await killed_under_load(owner, load, broker.bootstrap)
+                figures[f"{events}_events"] |= loaded
                 sys.stdout.write(f"{events}: {figures[f'{events}_events']}\n")
                 sys.stdout.flush()
             await owner.kill()

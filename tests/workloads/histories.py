@@ -35,7 +35,7 @@ from tests.workloads.cases import draw, run_to_the_end
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 FOLDER = GOLDEN / "histories"
-SUMS = FOLDER / "SHA256SUMS"
+SUMS = "SHA256SUMS"
 FRAME = struct.pack(">bI", 0, 1)
 
 
@@ -181,12 +181,23 @@ def _heartbeat(event: WorkflowTransition) -> ModuleMessage:
 
 def add(name: str, document: dict[str, Any], scenario: dict[str, Any], random: Random, **how: bool) -> None:
     """Records a history under a new name. Raises `FileExistsError`: what exists is never written again."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    content = record(name, document, scenario, random, **how)
-    with (FOLDER / f"{name}.json.gz").open("xb") as file:
+    keep(FOLDER, name, record(name, document, scenario, random, **how))
+
+
+def keep(folder: Path, name: str, content: bytes) -> None:
+    """Writes a history and its checksum. Raises `FileExistsError`: what exists is never written again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.json.gz").open("xb") as file:
         file.write(content)
-    with SUMS.open("a") as file:
+    with (folder / SUMS).open("a") as file:
         file.write(f"{hashlib.sha256(content).hexdigest()}  {name}.json.gz\n")
+
+
+def checksums(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """By file: the checksums that are listed, and those of the files as they are."""
+    listed = {name: digest for digest, name in (line.split("  ") for line in (folder / SUMS).read_text().splitlines())}
+    found = {f"{name}.json.gz": hashlib.sha256((folder / f"{name}.json.gz").read_bytes()).hexdigest() for name in names}
+    return listed, found
 
 
 def main(arguments: list[str]) -> None:

@@ -162,8 +162,12 @@ def propose(view: View[Any], parameters: Propose, request: Request) -> Outcome:
     state = _active(view, parameters.collab_id)
     if isinstance(state, Refusal):
         return state
+    if parameters.by and parameters.by not in state.participants:
+        return Refusal(code="denied", message=f"{parameters.by!r} does not take part.", pointer="/by")
     if len(set(parameters.options)) != len(parameters.options):
         return invalid("An option is named twice.", "/options")
+    if _vote_called(state, parameters.title) is not None:
+        return conflict(f"The vote {parameters.title!r} is open already.", "/title")
     if len(state.decisions) >= VOTES_MAX:
         return conflict(f"A collaboration has at most {VOTES_MAX} votes.")
     decision = Decision(
@@ -193,7 +197,7 @@ def decide(view: View[Any], parameters: Decide, request: Request) -> Outcome:
             return not_found("decision", parameters.decision_id, "/decisionId")
     else:
         title = parameters.title or ""
-        decision = next((each for each in state.decisions.values() if each.title == title and each.status == "open"), None)
+        decision = _vote_called(state, title)
         if decision is None:
             decision = Decision(decision_id=_part(request, "decision"), title=title, options=("yes", "no"), rule="majority")
             events.append(DecisionProposed(decision=decision, by=parameters.by))
@@ -303,6 +307,11 @@ def _open(view: View[Any], collab_id: str) -> Collaboration | Refusal:
     if isinstance(state, Collaboration) and state.status not in ("pending", "active"):
         return conflict(f"The collaboration is {state.status}.", "/collabId")
     return state
+
+
+def _vote_called(state: Collaboration, title: str) -> Decision | None:
+    """The open vote with this title: by it a vote is found, so there is at most one."""
+    return next((each for each in state.decisions.values() if each.title == title and each.status == "open"), None)
 
 
 def _active(view: View[Any], collab_id: str) -> Collaboration | Refusal:

@@ -60,8 +60,8 @@ def create(view: View[Any], parameters: Create, request: Request) -> Outcome:
     expires_us = None if parameters.expires_in is None else request.time_us + parameters.expires_in * 1000
     if parameters.expires_at is not None:
         expires_us = time_us_of(parameters.expires_at)
-        if expires_us <= request.time_us:
-            return invalid("It would have expired already.", "/expiresAt")
+    if expires_us is not None and expires_us <= request.time_us:
+        return invalid("It would have expired already.", "/expiresIn" if parameters.expires_at is None else "/expiresAt")
     escalations = [Escalation(at_us=request.time_us + each.after * 1000, to=tuple(each.to)) for each in parameters.escalation]
     event = ConfirmCreated(
         title=parameters.title,

@@ -172,7 +172,7 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
         return NOTHING_FOLLOWS
     ended = Decided(aggregate_id=state.inquiry_id, event=InquiryEnded(answered=True))
     if message.status != "success":
-        return Follow(events=(ended,), answers=(_answered(state, _refusal(message)),))
+        return Follow(events=(ended,), answers=(_answered(state, _refusal(state, message)),))
     if state.definition is not None and state.workflow_id is not None:
         return _kept(state, message.data, ended, time_us)
     events = [ended]
@@ -192,15 +192,27 @@ def _kept(state: Inquiry, checked: Json, ended: Decided, time_us: int) -> Follow
     return Follow(events=(ended, Decided(aggregate_id=state.workflow_id, event=created)), answers=(_answered(state, answer),))
 
 
-def _refusal(message: ModuleMessage) -> Refusal:
+def _refusal(state: Inquiry, message: ModuleMessage) -> Refusal:
     error, data = message.error, message.data if isinstance(message.data, dict) else {}
+    code, text = ("failed", "") if error is None else (error.code, error.message)
+    place = _place(state, code)
     faults = tuple(
-        Violation(code=str(each.get("code")), pointer=str(each.get("pointer")), message=str(each.get("message")))
+        Violation(code=str(each.get("code")), pointer=f"{place}{each.get('pointer')}", message=str(each.get("message")))
         for each in data.get("faults", ())
         if isinstance(each, dict)
     )
-    code, text = ("failed", "") if error is None else (error.code, error.message)
-    return Refusal(code=code, message=text, pointer=data.get("pointer"), faults=faults, retryable=error is not None and error.retryable)
+    pointer = f"{place}{data.get('pointer') or ''}" or None
+    return Refusal(code=code, message=text, pointer=pointer, faults=faults, retryable=error is not None and error.retryable)
+
+
+def _place(state: Inquiry, code: str) -> str:
+    """The parameter that the orchestrator's pointer leads into: it knows a command, not what the operation was given."""
+    if state.operation in (CHECK, STATUS):
+        return ""  # these name the parameter themselves
+    if state.operation != "start":
+        return "/executionId"
+    given = "/workflowId" if state.workflow_id is not None else "/published" if "workflow" in state.data else "/definition"
+    return "/input" if code == "input.invalid" else given if code in ("definition.invalid", "workflow.unknown") else ""
 
 
 def fire(view: View[Any], state: Inquiry, timer: Due) -> Follow:

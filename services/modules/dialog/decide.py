@@ -55,10 +55,13 @@ def facilitate_communication(view: View[Any], parameters: FacilitateCommunicatio
     """Begins a dialog between participants, or takes a paused one up again."""
     if parameters.dialog_id is not None:
         return _transition(view, parameters.dialog_id, "active", "", request)
-    if parameters.context_id is not None:
-        context = open_context(view, parameters.context_id)
+    context_id = parameters.context_id or parameters.room()
+    if context_id is not None:
+        context = open_context(view, context_id)
         if isinstance(context, Refusal):
-            return context
+            if parameters.context_id is not None:
+                return context
+            context_id = None
     participants = _participants(parameters.participants or (), {})
     if isinstance(participants, Refusal):
         return participants
@@ -68,7 +71,7 @@ def facilitate_communication(view: View[Any], parameters: FacilitateCommunicatio
     event = DialogStarted(
         topic=parameters.topic,
         participants=tuple(participants.values()),
-        context_id=parameters.context_id,
+        context_id=context_id,
         turns=parameters.turn_taking == "round-robin",
     )
     return changed(evolve, None, dialog_id, request, DialogResult.of, event)

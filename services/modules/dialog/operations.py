@@ -20,6 +20,7 @@ class WantedParticipant(Parameters):
     assignment_id: Identifier | None = None
     agent_id: Identifier | None = None
     role: Name | None = None
+    context_id: Json = None  #: of an assignment
 
     @model_validator(mode="after")
     def _identified(self) -> Self:
@@ -41,7 +42,9 @@ class FacilitateCommunication(Parameters):
 
     participants: list[Identifier | WantedParticipant] | None = Field(None, min_length=1, max_length=PARTICIPANTS_MAX)
     topic: Text = ""
-    context_id: Identifier | None = None
+    context_id: Identifier | None = Field(
+        None, description="Context in which they talk. Without: that of the participants, if all are assignments of one that is active."
+    )
     dialog_id: Identifier | None = Field(None, description="A paused dialog, to take it up again.")
     turn_taking: Literal["free", "round-robin"] = Field(
         "free", description="`round-robin`: participants speak one after another, in the order in which they joined."
@@ -54,6 +57,12 @@ class FacilitateCommunication(Parameters):
         if self.dialog_id is not None and (self.topic or self.context_id is not None or self.turn_taking != "free"):
             raise ValueError("topic, contextId and turnTaking belong to a new dialog")
         return self
+
+    def room(self) -> str | None:
+        """The context of which all participants are assignments; None: there is no such."""
+        named = [each.context_id if isinstance(each, WantedParticipant) else None for each in self.participants or ()]
+        texts = {each if isinstance(each, str) else None for each in named}
+        return texts.pop() if len(texts) == 1 else None
 
 
 class OfDialog(Parameters):

@@ -1,8 +1,9 @@
 """How a list is asked of all partitions and merged. Pure.
 
-The partition that got the request puts it to every other partition, as a request of the module `gather` under a key that belongs there;
-their answers come back to its inbox. The response follows when all are there, or after `limits.GATHER_MS` (or the request's deadline) with
-`complete: false` and the partitions that are missing.
+The partition that got the request puts it to every partition, itself as well, as a request of the module `gather` under a key that
+belongs there: so all work side by side, and their answers come back to its inbox. The response follows when all are there, or when the
+time is over, with `complete: false` and the partitions that are missing. That is after `limits.GATHER_MS`, or, if the own partition took
+long itself, when the others have had `limits.GATHER_TIMES` as long as it; never later than the request's deadline allows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from services.modules.answers import refusal_in
 from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.gather.evolve import evolve
 from services.modules.gather.state import EVENTS, Gathering, QueryAnswered, QueryAsked, QueryMerged
@@ -18,7 +20,6 @@ from services.modules.operation import (
     NOTHING_FOLLOWS,
     Answered,
     Decided,
-    Done,
     Follow,
     Listing,
     Operation,
@@ -30,7 +31,7 @@ from services.modules.operation import (
     Request,
 )
 from services.modules.outgoing import ask, asked_by
-from streams.limits import GATHER_MS
+from streams.limits import GATHER_MS_MAX, GATHER_SHARE
 from streams.log.types import Due, Send, View
 from streams.records import Json, ModuleMessage, derived_id
 from streams.topics import partition_of
@@ -48,31 +49,24 @@ def key_in(partition: int, partitions: int) -> str:
 
 
 def begin(view: View[Any], operation: Operation, parameters: Parameters, request: Request) -> Outcome:
-    """Asks the own partition at once, and the others by their inboxes."""
+    """Asks all partitions."""
     gathering_id = request.new_id("gathering")
     if view.state(gathering_id) is not None:
         return Pending(aggregate_id=gathering_id)
-    own: Outcome = operation.decide(view, parameters, request)
-    if not isinstance(own, Done):
-        return own
-    due_us = request.time_us + GATHER_MS * 1000
+    patience_us = GATHER_MS_MAX * 1000
     if request.caller.deadline_us is not None:
-        due_us = min(due_us, max(request.caller.deadline_us, request.time_us))
+        patience_us = min(patience_us, max(0, int((request.caller.deadline_us - request.time_us) * GATHER_SHARE)))
     event = QueryAsked(
         caller=request.caller,
         parameters=parameters.model_dump(mode="json", by_alias=True, exclude_none=True),
         partitions=view.partitions,
         partition=view.partition,
-        answer=own.result.model_dump(mode="json", by_alias=True),
-        due_us=due_us,
+        end_us=request.time_us + patience_us,
     )
     state = evolve(None, event, gathering_id, request.time_us)
     assert state is not None
-    return Pending(
-        aggregate_id=gathering_id,
-        events=(*own.events, Decided(aggregate_id=gathering_id, event=event)),
-        effects=(*outstanding(state), *own.effects),
-    )
+    events = (Decided(aggregate_id=gathering_id, event=event),)
+    return Pending(aggregate_id=gathering_id, events=events, effects=tuple(outstanding(state)))
 
 
 def outstanding(state: Gathering) -> Iterator[Send]:
@@ -81,7 +75,7 @@ def outstanding(state: Gathering) -> Iterator[Send]:
     for partition in _missing(state):
         yield ask(
             NAME, state.gathering_id, str(partition), caller.target_module, caller.operation, state.parameters,
-            id=derived_id("gather", state.gathering_id, partition), time_us=state.time_us, deadline_us=state.due_us,
+            id=derived_id("gather", state.gathering_id, partition), time_us=state.time_us, deadline_us=state.end_us,
             correlation_id=caller.correlation_id, tenant=caller.tenant, key=key_in(partition, state.partitions),
         )  # fmt: skip
 
@@ -99,6 +93,9 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
     after = evolve(state, event, gathering_id, time_us)
     assert after is not None
     told = Decided(aggregate_id=gathering_id, event=event)
+    refusal = refusal_in(message)
+    if refusal is not None and partition == state.partition:  # what it refuses is no question to the others either
+        return _told(after, refusal, told)
     return Follow(events=(told,)) if _missing(after) else _merged(after, told)
 
 
@@ -118,6 +115,10 @@ def _merged(state: Gathering, *events: Decided) -> Follow:
     refused = [int(partition) for partition, answer in state.answers.items() if not isinstance(answer, dict)]
     missing = tuple(sorted([*_missing(state), *refused]))
     answer = merge(operation.result, state.parameters, [each for each in state.answers.values() if isinstance(each, dict)], missing)
+    return _told(state, answer, *events, missing=missing)
+
+
+def _told(state: Gathering, answer: Json | Refusal, *events: Decided, missing: tuple[int, ...] = ()) -> Follow:
     merged = Decided(aggregate_id=state.gathering_id, event=QueryMerged(missing=missing))
     answered = Answered(caller=state.caller, aggregate_id=state.gathering_id, answer=answer)
     return Follow(events=(*events, merged), answers=(answered,))

@@ -18,22 +18,25 @@ class Gathering:
     caller: Caller
     parameters: Json
     partitions: int
+    partition: int = -1  #: that was asked by the caller; -1: it had answered when the others were asked, as in early logs
     due_us: int
+    end_us: int = 0  #: when it is answered at the latest
     time_us: int  #: when it was asked
     answers: Mapping[str, Json] = field(default_factory=dict)  #: partition (as text) → its list; null: it refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAsked:
-    """A list was asked of all partitions. `answer` is that of the own one."""
+    """A list was asked of all partitions. In early logs the own one had answered already: these have `due_us` and `answer`."""
 
     TYPE: ClassVar[str] = "query.asked"
     caller: Caller
     parameters: Json
     partitions: int
     partition: int
-    answer: Json
-    due_us: int
+    end_us: int = 0
+    due_us: int | None = None
+    answer: Json = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,9 @@ _BADLY: frozenset[CallStatus] = frozenset({"failed", "timed_out", "skipped"})
 _RETRYABLE = frozenset({"unavailable", "timeout"})
 #: Calls of which nothing is known to be left, until a late answer says otherwise.
 _UNDONE: frozenset[CallStatus] = frozenset({"failed", "timed_out", "compensated"})
+_BEING_UNDONE: frozenset[CallStatus] = frozenset({"compensating", "compensation_retrying"})
+#: Of which it is not known that they are undone, though that was tried.
+_NOT_UNDONE: frozenset[CallStatus] = _BEING_UNDONE | {"uncompensated"}
 
 
 def request_of(state: Exchange, call: Call) -> Send:
@@ -58,6 +61,11 @@ def request_of(state: Exchange, call: Call) -> Send:
 def request_id(state: Exchange, call: Call, attempt: int) -> str:
     """The id of that request: a successor that sends it again sends the same."""
     return derived_id("call", state.exchange_id, call.call_id, attempt)
+
+
+def pause_before(retry: int) -> int:
+    """Microseconds before the n-th retry, from 1."""
+    return min(RETRY_US_MAX, RETRY_US << min(max(retry - 1, 0), 20))
 
 
 class Draft:
@@ -96,7 +104,10 @@ class Draft:
     def answered(self, call: Call, result: Json, error: MessageError | None) -> None:
         """The attempt that was waited for has its answer."""
         if call.status == "compensating":
-            self.move(call, "compensated" if error is None else "uncompensated", error=error)
+            if error is None:
+                self.move(call, "compensated")
+            else:
+                self.undo_failed(call, error)
         elif error is None:
             self.move(call, "succeeded", result=result)
         else:
@@ -110,7 +121,7 @@ class Draft:
         owed = self.state.atomic and succeeded and not undo and self.state.status not in ("completed", "partial")
         self.record(AnsweredLate(call_id=call.call_id, attempt=attempt, status=status, owed=owed, result=result if owed else None))
         call = self.state.calls[call.call_id]
-        if undo and succeeded and call.status == "uncompensated" and attempt == call.attempt:
+        if undo and succeeded and call.status in _NOT_UNDONE and attempt > call.attempt - call.undo_tries:
             self.move(call, "compensated")
             self._reopen()
         elif owed and call.status in _UNDONE:
@@ -123,11 +134,29 @@ class Draft:
 
     def ended(self, call: Call, status: CallStatus, error: MessageError, *, retry: bool) -> None:
         """An attempt has failed: it is tried again if it may be, and there is time."""
-        pause_us = min(RETRY_US_MAX, RETRY_US * 2 ** min(max(call.attempt - 1, 0), 20))
+        pause_us = pause_before(call.attempt)
         if retry and call.status == "running" and call.attempt <= call.retries and self.time_us + pause_us < self.state.deadline_us:
             self.move(call, "retrying", due_us=self.time_us + pause_us, error=error)
         else:
             self.move(call, status, error=error)
+
+    def undo(self, call: Call) -> None:
+        """Begins an attempt to undo a call."""
+        self.move(call, "compensating", attempt=call.attempt + 1, due_us=self.time_us + (call.timeout_ms or UNDO_MS) * 1000)
+        call = self.state.calls[call.call_id]
+        try:
+            resolved(call.undo_parameters, self.state)
+        except KeyError as missing:
+            self.undo_failed(call, MessageError(code="reference.missing", message=f"{missing.args[0]} is not there."))
+        else:
+            self.sent.append(call.call_id)
+
+    def undo_failed(self, call: Call, error: MessageError) -> None:
+        """An attempt to undo a call has failed: it is tried again if it may be, also after the deadline of the whole."""
+        if call.undo_tries <= call.undo_retries and (error.retryable or error.code in _RETRYABLE):
+            self.move(call, "compensation_retrying", due_us=self.time_us + pause_before(call.undo_tries), error=error)
+        else:
+            self.move(call, "uncompensated", error=error)
 
     def go_on(self) -> None:
         """Begins what can begin, skips what cannot any more, and ends the whole when all has ended."""
@@ -165,7 +194,7 @@ class Draft:
 
     def _undo(self) -> None:
         """The next that is to be undone: the last that succeeded first."""
-        while not any(call.status == "compensating" for call in self.state.calls.values()):
+        while not any(call.status in _BEING_UNDONE for call in self.state.calls.values()):
             for call in self.state.calls.values():
                 if call.late and call.status in _UNDONE:
                     self.move(call, "succeeded", result=call.late[0])
@@ -175,14 +204,7 @@ class Draft:
                 self.record(ExchangeMoved(before=self.state.status, after="failed" if stays else "compensated"))
                 return
             last = max(left, key=lambda call: (call.begun_us or 0, list(self.state.calls).index(call.call_id)))
-            self.move(last, "compensating", attempt=last.attempt + 1, due_us=self.time_us + (last.timeout_ms or UNDO_MS) * 1000)
-            try:
-                resolved(last.undo_parameters, self.state)
-            except KeyError as missing:
-                error = MessageError(code="reference.missing", message=f"{missing.args[0]} is not there.")
-                self.move(self.state.calls[last.call_id], "uncompensated", error=error)
-            else:
-                self.sent.append(last.call_id)
+            self.undo(last)
 
     def follow(self) -> Follow:
         """All of it."""

@@ -120,12 +120,19 @@ def _moved(call: Call, event: CallMoved, time_us: int) -> Call:
         status=event.after,
         attempt=event.attempt or call.attempt,
         undos=call.undos + (event.after == "compensating"),
+        undo_tries=_undo_tries(call, event),
         late=call.late[1:] if event.after == "succeeded" and event.before in ("failed", "timed_out", "compensated") else call.late,
         due_us=event.due_us,
         begun_us=time_us if event.after in ("running", "compensating") else call.begun_us,
         result=result,
         error=error,
     )
+
+
+def _undo_tries(call: Call, event: CallMoved) -> int:
+    if event.after != "compensating":
+        return call.undo_tries
+    return call.undo_tries + 1 if event.before == "compensation_retrying" else 1
 
 
 def _broadcast(

@@ -1,8 +1,8 @@
 """Operations over modules: calls in the order of their dependencies, each tried as often as it may be, and undone if need be. Pure.
 
 A call is a request of the hub to a module, wherever that runs; its answer comes back to the hub. When every call has ended, the whole has:
-`completed` if all succeeded, `failed` if none did, else `partial`; with `allOrNothing` what succeeded is undone, the last first, and the
-whole is `compensated`. A message (`send`) is an operation with one call, whose answer is the call's.
+`completed` if all succeeded, `failed` if none did, else `partial`; with `allOrNothing` what succeeded is undone, the last first, each as
+often as it may be tried, and the whole is `compensated`. A message (`send`) is an operation with one call, whose answer is the call's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from services.modules.hub.drafting import ATTEMPT, Draft, request_id, request_of
 from services.modules.hub.evolve import evolve
 from services.modules.hub.operations import Coordinate
 from services.modules.hub.operations import Send as SendParameters
+from services.modules.hub.references import lost_references
 from services.modules.hub.registry import registry_of
 from services.modules.hub.state import NAME, Call, Exchange, ExchangeBegun
 from services.modules.operation import NOTHING_FOLLOWS, Follow, Outcome, Pending, Refusal, Request, invalid
@@ -54,11 +55,15 @@ def coordinate(view: View[Any], parameters: Coordinate, request: Request) -> Out
                 undo_module=None if undo is None else undo.module or each.module,
                 undo_operation=None if undo is None else undo.operation,
                 undo_parameters=None if undo is None else undo.parameters,
+                undo_retries=each.retries if undo is None or undo.retries is None else undo.retries,
             )
         )
     circle = _circle(calls)
     if circle:
         return invalid(f"Calls depend on each other in a circle: {', '.join(circle)}.", "/calls")
+    lost = next(lost_references(calls), None)
+    if lost is not None:
+        return invalid(*lost)
     return _begin(view, request, "coordinate", parameters.name, tuple(calls), parameters.all_or_nothing, parameters.timeout)
 
 
@@ -167,7 +172,9 @@ def fire(view: View[Any], state: Exchange, timer: Due) -> Follow:
                 draft.move(call, "skipped", error=MessageError(code="timeout", message="The time was over before it could begin."))
             case "compensating" if is_due:
                 message = f"{call.undo_module} did not answer in time."
-                draft.move(call, "uncompensated", error=MessageError(code="module.silent", message=message, retryable=True))
+                draft.undo_failed(call, MessageError(code="module.silent", message=message, retryable=True))
+            case "compensation_retrying" if is_due:
+                draft.undo(call)
     draft.go_on()
     return draft.follow()
 

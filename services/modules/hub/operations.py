@@ -91,6 +91,9 @@ class Undo(Parameters):
     module: Name | None = Field(None, description="Without: the call's own.")
     operation: Name
     parameters: Json = Field(default_factory=dict, description="`${id.result.path}` refers to the results of calls that succeeded.")
+    retries: int | None = Field(
+        None, ge=0, le=100, description="How often it is tried again after an error that may pass. Without: as often as the call."
+    )
 
 
 class WantedCall(Parameters):
@@ -264,6 +267,7 @@ class CallResult(Result):
     operation: str
     status: CallStatus
     attempts: int = Field(description="How often it was tried, without what was tried to undo it.")
+    undo_attempts: int = Field(description="How often it was tried to undo it.")
     answered_late: int = Field(description="How many attempts, also to undo it, had their answer when nobody waited for it any more.")
     result: Json
     error: ErrorResult | None
@@ -278,6 +282,7 @@ class CallResult(Result):
             operation=call.operation,
             status=call.status,
             attempts=call.attempts,
+            undo_attempts=call.undos,
             answered_late=len(call.answered_late),
             result=call.result,
             error=None if error is None else ErrorResult(code=error.code, message=error.message, retryable=error.retryable),

@@ -134,15 +134,13 @@ def list_modules(view: View[Any], parameters: ListModules, request: Request) -> 
     """Modules in order of their names: built-in and registered ones, with what they offer and how they are."""
     wanted = [
         found
-        for found in _all(view, request.time_us)
+        for found in _all(view, request.time_us, brief=parameters.brief)
         if parameters.kind in (None, found.kind)
         and parameters.status in (None, found.status)
         and (parameters.operation is None or parameters.operation in found.operations)
         and has_text(parameters.text, found.module, found.description)
     ]
     shown, total, following = page(wanted, lambda found: found.module, parameters)
-    if parameters.brief:
-        shown = [found.model_copy(update={"operations": _described(found.operations)}) for found in shown]
     return Done(aggregate_id=None, result=ModuleList(modules=shown, total=total, next=following, complete=True, missing_partitions=[]))
 
 
@@ -152,25 +150,36 @@ def _described(operations: Mapping[str, Json]) -> dict[str, Json]:
 
 def get_module(view: View[Any], parameters: GetModule, request: Request) -> Outcome:
     """A module with its operations, their JSON Schemas, and its processes."""
-    found = next((each for each in _all(view, request.time_us) if each.module == parameters.module), None)
-    return _unknown(parameters.module) if found is None else Done(aggregate_id=None, result=found)
+    from services.modules.catalogue import MODULES  # the catalogue knows the hub
+
+    registered = registry_of(view).modules.get(parameters.module)
+    if parameters.module not in MODULES and registered is None:
+        return _unknown(parameters.module)
+    found = _built_in(parameters.module) if registered is None else _registered(registered, request.time_us)
+    return Done(aggregate_id=None, result=found)
 
 
 def _unknown(module: str) -> Refusal:
     return Refusal(code="module.unknown", message=f"There is no module {module!r}.", pointer="/module")
 
 
-def _all(view: View[Any], now_us: int) -> list[ModuleResult]:
+def _all(view: View[Any], now_us: int, *, brief: bool) -> list[ModuleResult]:
+    from services.modules.catalogue import MODULES  # the catalogue knows the hub
+
+    registered = [_registered(each, now_us) for each in registry_of(view).modules.values()]
+    if brief:
+        registered = [each.model_copy(update={"operations": _described(each.operations)}) for each in registered]
+    return [*(_built_in(name, brief=brief) for name in MODULES), *registered]
+
+
+def _built_in(name: str, *, brief: bool = False) -> ModuleResult:
     from services.modules.catalogue import MODULES, describe, summary  # the catalogue knows the hub
 
-    built_in = [
-        ModuleResult(
-            module=name, kind=BUILT_IN, status="serving", description=summary(name), operations=describe(name) or {}, instances={},
-            registered_at=None,
-        )
-        for name in MODULES
-    ]  # fmt: skip
-    return [*built_in, *(_registered(each, now_us) for each in registry_of(view).modules.values())]
+    told = {each: {"description": operation.summary()} for each, operation in MODULES[name].operations.items()} if brief else None
+    operations = told or describe(name) or {}
+    return ModuleResult(
+        module=name, kind=BUILT_IN, status="serving", description=summary(name), operations=operations, instances={}, registered_at=None
+    )  # fmt: skip
 
 
 def _registered(found: Registration, now_us: int) -> ModuleResult:

@@ -154,7 +154,17 @@ class Unsubscribed:
 # --- operations over modules ----------------------------------------------------------------------------------------------
 
 CallStatus: TypeAlias = Literal[
-    "waiting", "running", "retrying", "succeeded", "failed", "timed_out", "skipped", "compensating", "compensated", "uncompensated"
+    "waiting",
+    "running",
+    "retrying",
+    "succeeded",
+    "failed",
+    "timed_out",
+    "skipped",
+    "compensating",
+    "compensation_retrying",
+    "compensated",
+    "uncompensated",
 ]
 ExchangeStatus: TypeAlias = Literal["running", "compensating", "completed", "partial", "failed", "compensated"]
 
@@ -163,7 +173,8 @@ CALLS: Mapping[CallStatus, tuple[CallStatus, ...]] = {
     "running": ("succeeded", "failed", "timed_out", "retrying"),
     "retrying": ("running", "timed_out"),
     "succeeded": ("compensating",),
-    "compensating": ("compensated", "uncompensated"),
+    "compensating": ("compensated", "uncompensated", "compensation_retrying"),
+    "compensation_retrying": ("compensating", "compensated"),  # the latter when an attempt says late that it was done
     # The way back is for what is known late only: a success of a call that is all or nothing with others, or of its undoing.
     "failed": ("succeeded",),
     "timed_out": ("succeeded",),
@@ -200,12 +211,14 @@ class Call:
     undo_module: str | None = None
     undo_operation: str | None = None
     undo_parameters: Json = None
+    undo_retries: int = 0
     status: CallStatus = "waiting"
     attempt: int = 0  #: number of the last attempt; those to undo it count on
     undos: int = 0  #: how many of them were to undo it
+    undo_tries: int = 0  #: how many of these are of the success that is being undone: one that is told late is undone, too
     answered_late: tuple[int, ...] = ()  #: attempts whose answer came when nobody waited for it any more
     late: tuple[Json, ...] = ()  #: results of those that succeeded, and are to be undone
-    due_us: int | None = None  #: of a running attempt its end, of a retrying one the next beginning
+    due_us: int | None = None  #: of an attempt that runs its end, between two the next beginning
     begun_us: int | None = None
     result: Json = None
     error: MessageError | None = None
@@ -260,6 +273,7 @@ class CallMoved:
         "timed_out": "hub.call-timed-out",
         "skipped": "hub.call-skipped",
         "compensating": "hub.call-compensating",
+        "compensation_retrying": "hub.call-compensation-retried",
         "compensated": "hub.call-compensated",
         "uncompensated": "hub.call-uncompensated",
     }

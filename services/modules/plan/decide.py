@@ -52,8 +52,8 @@ from streams.log.types import View
 
 
 def create_plan(view: View[Any], parameters: CreatePlan, request: Request) -> Outcome:
-    """Drafts a plan in an active context."""
-    context = open_context(view, parameters.context_id)
+    """Drafts a plan, in an active context if it names one."""
+    context = None if parameters.context_id is None else open_context(view, parameters.context_id)
     if isinstance(context, Refusal):
         return context
     plan_id = request.new_id("plan")
@@ -162,7 +162,7 @@ def activate_plan(view: View[Any], parameters: ActivatePlan, request: Request) -
         return plan
     refused = LIFECYCLE.refusal(plan.status, parameters.status, "/planId")
     if refused is None and parameters.status == "active":
-        context = open_context(view, plan.context_id, pointer="/planId")
+        context = None if plan.context_id is None else open_context(view, plan.context_id, pointer="/planId")
         refused = context if isinstance(context, Refusal) else _refuse_faulty(plan)
     if refused is not None:
         return refused
@@ -199,6 +199,8 @@ def delete_plan(view: View[Any], parameters: DeletePlan, request: Request) -> Ou
         return plan
     if plan.status in ("active", "paused"):
         return conflict(f"A plan that is {plan.status} is not deleted; cancel it first.", "/planId")
+    if plan.run is not None and plan.run.status == "requested":
+        return conflict("The plan's run is about to begin; delete the plan when it has.", "/planId")
     return gone(plan.plan_id, PlanGone(plan_id=plan.plan_id, deleted=True), PlanDeleted(reason=parameters.reason))
 
 

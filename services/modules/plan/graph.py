@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.modules.plan.state import DependencyType, Task
 from streams.errors import Violation
+from streams.operations import CONTRACT
 
 if TYPE_CHECKING:
     import networkx
@@ -53,10 +54,10 @@ class Validation:
 
 
 def validate(tasks: Sequence[Task]) -> Validation:
-    """Checks that there are tasks, that dependencies exist and that they have no cycle; all faults at once.
+    """Checks that there are tasks, that dependencies and operations of built-in modules exist, and that there is no cycle.
 
-    Pointers are into the list of tasks (`/tasks/2/dependencies/0`). Codes as of workflows: `dependency.unknown`,
-    `dependency.cycle`; `tasks.missing` for a plan without tasks.
+    All faults at once. Pointers are into the list of tasks (`/tasks/2/dependencies/0`). Codes as of workflows: `dependency.unknown`,
+    `dependency.cycle`, `operation.unknown`; `tasks.missing` for a plan without tasks.
     """
     if not tasks:
         return Validation(faults=(Violation(code="tasks.missing", pointer="/tasks", message="The plan has no tasks."),))
@@ -70,6 +71,15 @@ def validate(tasks: Sequence[Task]) -> Validation:
         for index, task in enumerate(tasks)
         for place, dependency in enumerate(task.dependencies)
         if dependency not in known
+    ]
+    faults += [
+        Violation(
+            code="operation.unknown",
+            pointer=f"/tasks/{index}/operation",
+            message=f"Task {task.task_id!r} calls {task.module}.{task.operation}, which there is not.",
+        )
+        for index, task in enumerate(tasks)
+        if task.module is not None and task.operation not in CONTRACT.get(task.module, (task.operation,))
     ]
     import networkx  # takes a second to load, and few processes check a plan
 

@@ -40,12 +40,6 @@ class TaskFields(Parameters):
         None, description="Parameters of the operation; `${other-task.result.path}` refers to tasks that end before."
     )
 
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.module is None) != (self.operation is None) or (self.parameters is not None and self.module is None):
-            raise ValueError("give module and operation together, and parameters only with them")
-        return self
-
     def types(self) -> dict[str, DependencyType]:
         """Types of the dependencies that are not finish-to-start."""
         typed = [each for each in self.dependencies or () if isinstance(each, Dependency)]
@@ -56,10 +50,25 @@ class TaskFields(Parameters):
         return tuple(each.task_id if isinstance(each, Dependency) else each for each in self.dependencies or ())
 
 
+#: What must hold of the call that a task makes.
+WHOLE = "give module and operation together, and parameters only with them"
+
+
+def is_whole(module: str | None, operation: str | None, parameters: Json) -> bool:
+    """Whether that holds."""
+    return (module is None) == (operation is None) and (parameters is None or module is not None)
+
+
 class NewTask(TaskFields):
     """A task of a new plan."""
 
     task_id: Name = Field(description="Unique in the plan.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not is_whole(self.module, self.operation, self.parameters):
+            raise ValueError(WHOLE)
+        return self
 
 
 class CreatePlan(Parameters):
@@ -67,7 +76,7 @@ class CreatePlan(Parameters):
 
     TARGETS: ClassVar[tuple[str, ...]] = ("context_id",)
 
-    context_id: Identifier
+    context_id: Identifier | None = Field(None, description="The context that it is part of, which must be active; none: it stands alone.")
     name: Name = "plan"
     description: Text = ""
     assigned_roles: list[Name | dict[str, Json]] = Field(
@@ -147,7 +156,7 @@ class ActivatePlan(OfPlan):
 
 
 class UpdateTask(OfPlan, TaskFields, Versioned):
-    """Parameters of update-task: adds or changes a task of a draft, or reports on a task of an active plan."""
+    """Parameters of update-task: adds or changes a task of a draft (what is not given stays), or reports on a task of an active plan."""
 
     task_id: Name
     status: TaskStatus | None = Field(None, description="Only in an active plan.")
@@ -156,7 +165,8 @@ class UpdateTask(OfPlan, TaskFields, Versioned):
     @property
     def is_structural(self) -> bool:
         """Whether it changes what the plan is, not how far it is."""
-        return any(value is not None for value in (self.name, self.dependencies, self.assignee, self.duration_ms, self.module))
+        given = (self.name, self.dependencies, self.assignee, self.duration_ms, self.module, self.operation, self.parameters)
+        return any(value is not None for value in given)
 
     @model_validator(mode="after")
     def _one_sort(self) -> Self:
@@ -202,7 +212,7 @@ class PlanResult(Result):
     """A plan with its tasks."""
 
     plan_id: str
-    context_id: str
+    context_id: str | None
     name: str
     description: str
     assigned_roles: list[Json]

@@ -33,6 +33,7 @@ from services.modules.plan.state import (
     Plan,
     PlanEvent,
     PlanTransitioned,
+    Run,
     RunEnded,
     RunFollowed,
     RunRequested,
@@ -42,6 +43,7 @@ from services.modules.plan.state import (
     TaskStatus,
     TaskUpdated,
 )
+from streams.errors import Violation
 from streams.limits import EXPRESSION_CHARACTERS_MAX
 from streams.log.types import Send, View
 from streams.operations import COLLECT
@@ -51,7 +53,11 @@ END_SUFFIX = "--end"
 #: What people may answer who were asked to do a task.
 DONE, SKIPPED = "done", "skipped"
 
+#: A pointer into a step of the workflow: the step's place, and the rest.
+_STEP = re.compile(r"/steps/([0-9]+)(.*)", re.DOTALL)
 _STEP_ID = re.compile(r"[\w-]+")
+#: States of a plan in which nothing runs for it.
+_OVER: frozenset[Status] = frozenset({"draft", "completed", "failed", "cancelled", "archived"})
 _ENDINGS: Mapping[str, Status] = {
     "execution.completed": "completed",
     "execution.failed": "failed",
@@ -141,27 +147,26 @@ def run_plan(view: View[Any], parameters: RunPlan, request: Request) -> Outcome:
     if plan.run is not None and plan.run.status != "ended":
         return conflict(f"The plan runs already, as {plan.run.execution_id}.", "/planId")
     if plan.status not in ("approved", "active"):
-        return conflict(f"A plan that is {plan.status} is not run; approve it first.", "/planId")
-    context = open_context(view, plan.context_id, pointer="/planId")
+        advice = {"draft": "; approve it first", "paused": "; activate it first"}.get(plan.status, "")
+        return conflict(f"A plan that is {plan.status} is not run{advice}.", "/planId")
+    context = None if plan.context_id is None else open_context(view, plan.context_id, pointer="/planId")
     if isinstance(context, Refusal):
         return context
-    execution_id = derived_id("plan-run", plan.plan_id, request.id)
-    events: list[PlanEvent] = []
-    if plan.status == "approved":
-        events.append(PlanTransitioned(before=plan.status, after="active", reason="run"))
-    events.append(RunRequested(execution_id=execution_id, caller=request.caller))
-    after: Plan | None = plan
-    for event in events:
-        after = evolve(after, event, plan.plan_id, request.time_us)
+    event = RunRequested(execution_id=derived_id("plan-run", plan.plan_id, request.id), caller=request.caller)
+    after = evolve(plan, event, plan.plan_id, request.time_us)
     assert after is not None
-    decided = tuple(Decided(aggregate_id=plan.plan_id, event=event) for event in events)
-    return Pending(aggregate_id=plan.plan_id, events=decided, effects=tuple(outstanding(after)))
+    decided = Decided(aggregate_id=plan.plan_id, event=event)
+    return Pending(aggregate_id=plan.plan_id, events=(decided,), effects=tuple(outstanding(after)))
 
 
 def outstanding(plan: Plan) -> Iterator[Send]:
-    """The start of a run that nobody has answered."""
+    """The start of a run that nobody has answered, or the end of one that goes on although the plan does not."""
     run = plan.run
-    if run is None or run.status != "requested" or run.caller is None:
+    if run is None:
+        return
+    if run.status == "running" and plan.status in _OVER:
+        yield _cancel(plan, run, plan.status, plan.updated_us)
+    if run.status != "requested" or run.caller is None:
         return
     data = {
         "definition": translate(plan).definition,
@@ -175,17 +180,25 @@ def outstanding(plan: Plan) -> Iterator[Send]:
 
 
 def command_to_run(plan: Plan, after: Status, request: Request) -> tuple[Send, ...]:
-    """What the workflow of a plan is told when somebody moves the plan."""
+    """What the workflow of a plan is told when somebody moves the plan. One that has not begun yet is told as soon as it has."""
     run = plan.run
-    name: CommandName | None = None
-    if run is not None and run.status == "running":
-        name = "pause" if after == "paused" else "resume" if plan.status == "paused" and after == "active" else None
-        name = "cancel" if after in ("cancelled", "failed", "completed") else name
-    if run is None or name is None:
+    if run is None or run.status != "running":
         return ()
-    data = {"by": f"plan {plan.plan_id}", "why": f"the plan is {after}"}
-    id_ = derived_id("plan-command", plan.plan_id, request.id)
-    return (command(run.execution_id, name, data, id=id_, source="mplp/modules/plan", time_us=request.time_us),)
+    if after in _OVER:
+        return (_cancel(plan, run, after, request.time_us),)
+    name: CommandName | None = "pause" if after == "paused" else "resume" if plan.status == "paused" and after == "active" else None
+    return () if name is None else (_command(plan, run, name, after, request.time_us, request.id),)
+
+
+def _cancel(plan: Plan, run: Run, status: Status, time_us: int) -> Send:
+    """Its id is the same whenever it is sent: the workflow takes it once."""
+    return _command(plan, run, "cancel", status, time_us, run.execution_id)
+
+
+def _command(plan: Plan, run: Run, name: CommandName, status: Status, time_us: int, *origin: str) -> Send:
+    data = {"by": f"plan {plan.plan_id}", "why": f"the plan is {status}"}
+    id_ = derived_id("plan-command", plan.plan_id, *origin)
+    return command(run.execution_id, name, data, id=id_, source="mplp/modules/plan", time_us=time_us)
 
 
 # --- following -----------------------------------------------------------------------------------------------------------
@@ -195,7 +208,7 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
     """What the orchestrator says of the run of a plan: that it has begun or was refused, and what happens in it."""
     if message.kind == "response":
         plan = view.state(asked_by(message)[0])
-        return _answered(plan, message) if isinstance(plan, Plan) else NOTHING_FOLLOWS
+        return _answered(plan, message, time_us) if isinstance(plan, Plan) else NOTHING_FOLLOWS
     if message.kind != "notification" or message.operation != COLLECT or not isinstance(message.data, dict):
         return None
     plan = view.state(str(message.data.get("id")))
@@ -207,28 +220,62 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
     return _followed(plan, plan.run.execution_id, [each for each in entries if isinstance(each, dict)], message.correlation_id, time_us)
 
 
-def _answered(plan: Plan, message: ModuleMessage) -> Follow:
+def _answered(plan: Plan, message: ModuleMessage, time_us: int) -> Follow:
     run = plan.run
     if run is None or run.caller is None or message.causation_id != derived_id("run", run.execution_id):
         return NOTHING_FOLLOWS
     answer: Any
-    event: PlanEvent
+    events: list[PlanEvent]
     if message.status == "success":
-        event = RunStarted(execution_id=run.execution_id)
+        events = [*_begun(plan), RunStarted(execution_id=run.execution_id)]
         result = RunResult(plan_id=plan.plan_id, execution_id=run.execution_id, status=str(message.data.get("status", "running")))
         answer = result.model_dump(mode="json", by_alias=True)
     else:
-        event = RunEnded(execution_id=run.execution_id, status="refused")
-        error = message.error
-        answer = Refusal(code="failed" if error is None else error.code, message="" if error is None else error.message, pointer="/planId")
-    decided = Decided(aggregate_id=plan.plan_id, event=event, correlation_id=run.caller.correlation_id)
-    return Follow(events=(decided,), answers=(Answered(caller=run.caller, aggregate_id=plan.plan_id, answer=answer),))
+        events = [RunEnded(execution_id=run.execution_id, status="refused")]
+        answer = _refused(plan, message)
+    after: Plan | None = plan
+    for event in events:
+        after = evolve(after, event, plan.plan_id, time_us)
+    assert after is not None
+    assert after.run is not None
+    # Whoever moved the plan while the start was on its way meant the run, too.
+    effects = list(outstanding(after))
+    if after.status == "paused" and after.run.status == "running":
+        effects.append(_command(after, after.run, "pause", "paused", time_us, run.execution_id, "paused"))
+    decided = tuple(Decided(aggregate_id=plan.plan_id, event=event, correlation_id=run.caller.correlation_id) for event in events)
+    return Follow(events=decided, effects=tuple(effects), answers=(Answered(caller=run.caller, aggregate_id=plan.plan_id, answer=answer),))
+
+
+def _begun(plan: Plan) -> Iterator[PlanEvent]:
+    """An approved plan is active as soon as its run has begun: one that is refused changes nothing."""
+    if plan.status == "approved":
+        yield PlanTransitioned(before=plan.status, after="active", reason="run")
+
+
+def _refused(plan: Plan, message: ModuleMessage) -> Refusal:
+    """Why the workflow was refused, in terms of the plan: what is said of a step is said of its task."""
+    error = message.error
+    code, text = ("failed", "") if error is None else (error.code, error.message)
+    listed = message.data.get("faults") if isinstance(message.data, dict) else None
+    steps, places = translate(plan), {task_id: place for place, task_id in enumerate(plan.tasks)}
+    faults: list[Violation] = []
+    for fault in listed if isinstance(listed, list) else ():
+        found = _STEP.match(str(fault.get("pointer")))
+        task_id = steps.tasks.get(steps.definition["steps"][int(found[1])]["id"]) if found else None
+        pointer = f"/tasks/{places[task_id]}{found[2]}" if found and task_id is not None else "/planId"
+        faults.append(Violation(code=str(fault.get("code")), pointer=pointer, message=str(fault.get("message"))))
+    if faults:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults; the first"
+        text = f"The plan as a workflow has {count}: {faults[0].message}"
+    return Refusal(code=code, message=text, pointer="/planId", faults=tuple(faults))
 
 
 def _followed(plan: Plan, execution_id: str, entries: list[dict[str, Any]], correlation_id: str, time_us: int) -> Follow:
     translated = translate(plan)
-    events: list[PlanEvent] = []
+    events: list[PlanEvent] = list(_begun(plan))
     after: Plan | None = plan
+    for event in events:
+        after = evolve(after, event, plan.plan_id, time_us)
     assert plan.run is not None
     sequence = plan.run.sequence
     for entry in sorted(entries, key=lambda entry: entry.get("sequence") or 0):
@@ -273,5 +320,6 @@ def _happened(plan: Plan, translated: Translated, entry: Mapping[str, Any], exec
         return
     if wanted == task.status and (wanted in TASK_DONE or result == task.result):
         return
-    kept = result if kind == "step.completed" else task.result
+    error = entry.get("error")
+    kept = result if kind == "step.completed" else {"error": error} if wanted == "failed" and error is not None else task.result
     yield TaskUpdated(task=replace(task, status=wanted, result=kept), before=task.status)

@@ -89,7 +89,7 @@ class Plan:
     """A plan as it is now."""
 
     plan_id: str
-    context_id: str
+    context_id: str | None
     name: str
     description: str
     assigned_roles: tuple[Json, ...]
@@ -109,7 +109,7 @@ class PlanCreated:
     """A plan was drafted."""
 
     TYPE: ClassVar[str] = "plan.created"
-    context_id: str
+    context_id: str | None
     name: str
     description: str = ""
     assigned_roles: tuple[Json, ...] = ()

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from services.modules.lookup import changed, find, refuse_version
-from services.modules.operation import Outcome, Refusal, Request, conflict, not_found
+from services.modules.operation import Outcome, Refusal, Request, conflict, invalid, not_found
 from services.modules.plan.evolve import evolve
 from services.modules.plan.graph import END, START, holding_back
-from services.modules.plan.operations import REACHED, PlanResult, RemoveTask, UpdateTask
+from services.modules.plan.operations import REACHED, WHOLE, PlanResult, RemoveTask, UpdateTask, is_whole
 from services.modules.plan.state import (
     TASK_LIFECYCLE,
     TASKS_MAX,
@@ -40,13 +40,15 @@ def update_task(view: View[Any], parameters: UpdateTask, request: Request) -> Ou
     if before is None and len(plan.tasks) >= TASKS_MAX:
         return conflict(f"A plan has at most {TASKS_MAX} tasks.", "/taskId")
     task = _with(before or Task(task_id=parameters.task_id, name=parameters.task_id), parameters)
+    if not is_whole(task.module, task.operation, task.parameters):
+        given = next(name for name in ("parameters", "operation", "module") if getattr(parameters, name) is not None)
+        return invalid(f"The task calls no operation: {WHOLE}.", f"/{given}")
     event = TaskUpdated(task=task, before=before.status if before else None)
     return changed(evolve, plan, plan.plan_id, request, PlanResult.of, *_reopened(plan), event)
 
 
 def _with(task: Task, parameters: UpdateTask) -> Task:
     given = parameters.dependencies is not None
-    called = parameters.module is not None
     return replace(
         task,
         name=parameters.name or task.name,
@@ -54,9 +56,9 @@ def _with(task: Task, parameters: UpdateTask) -> Task:
         types=parameters.types() if given else task.types,
         assignee=parameters.assignee or task.assignee,
         duration_ms=task.duration_ms if parameters.duration_ms is None else parameters.duration_ms,
-        module=parameters.module if called else task.module,
-        operation=parameters.operation if called else task.operation,
-        parameters=parameters.parameters if called else task.parameters,
+        module=parameters.module or task.module,
+        operation=parameters.operation or task.operation,
+        parameters=task.parameters if parameters.parameters is None else parameters.parameters,
         status="pending" if task.status == "failed" else task.status,
     )
 

@@ -143,6 +143,8 @@ def _assign_one(view: View[Any], book: RoleBook, wanted: WantedRole, request: Re
     if excluded is not None:
         return conflict(f"{wanted.agent_id!r} has the role {excluded!r}, which excludes {wanted.role!r}.", pointer)
     expires_us = None if wanted.expires_at is None else time_us_of(wanted.expires_at)
+    if expires_us is not None and expires_us <= request.time_us:
+        return invalid("It would have expired already.", f"{pointer}/expiresAt")
     assignment_id = f"{book.book_id}/assignment-{request.new_id('assignment', index).rpartition('-')[2]}"
     events.append(
         RoleAssigned(

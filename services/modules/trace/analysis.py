@@ -39,7 +39,7 @@ class Analysis:
     """The figures of a trace."""
 
     records: int
-    duration_ms: float  #: from the start to the end, of a running trace to `now`
+    duration_ms: float  #: from the first beginning to the end, of a running trace to its last record (`now` if a span is open)
     by_type: Mapping[str, int]
     by_severity: Mapping[str, int]
     by_name: Mapping[str, int]
@@ -47,21 +47,26 @@ class Analysis:
     failure_rate: float  #: failures among the records that end something, 0 without such
     durations: Mapping[str, Durations]  #: by name
     open_spans: tuple[str, ...]  #: begun and not ended, in order of their beginning
-    longest_gap_ms: float  #: longest time without a record, from the start to the end (of a running trace: to `now`)
+    longest_gap_ms: float  #: longest time without a record in that duration
     spans: tuple[Span, ...] = ()  #: in order of their beginning
     critical_path: tuple[Span, ...] = ()
 
 
 def analyze(trace: Trace, now_us: int) -> Analysis:
-    """The figures of `trace` at `now_us` (only used while it runs)."""
-    end_us = trace.ended_us if trace.ended_us is not None else now_us
+    """The figures of `trace` at `now_us` (only used while it runs).
+
+    A trace may be begun by a step of the execution that it watches: what had begun before it counts. And it may run on, when nothing
+    happens any more: only an open span lasts until `now`.
+    """
     ends = sum(record.type in ENDS for record in trace.records)
     failures = sum(record.type in ("failure", "timeout") for record in trace.records)
     measured, spans, open_spans = _durations(trace.records)
-    moments = sorted([trace.started_us, *(record.at_us for record in trace.records), end_us])
+    happened = sorted([trace.started_us, *(record.at_us for record in trace.records), *(span.start_us for span in spans)])
+    end_us = trace.ended_us if trace.ended_us is not None else now_us if open_spans or not trace.records else happened[-1]
+    moments = sorted([*happened, end_us])
     return Analysis(
         records=len(trace.records),
-        duration_ms=(end_us - trace.started_us) / 1000,
+        duration_ms=(moments[-1] - moments[0]) / 1000,
         by_type=Counter(record.type for record in trace.records),
         by_severity=Counter(record.severity for record in trace.records),
         by_name=Counter(record.name for record in trace.records),

@@ -52,7 +52,8 @@ def start_monitoring(view: View[Any], parameters: StartMonitoring, request: Requ
         if isinstance(plan, Refusal):
             return plan
         if context_id not in (None, plan.context_id):
-            return conflict(f"The plan belongs to the context {plan.context_id}.", "/contextId")
+            belongs = "no context" if plan.context_id is None else f"the context {plan.context_id}"
+            return conflict(f"The plan belongs to {belongs}.", "/contextId")
         context_id = plan.context_id
     elif context_id is not None:
         context = open_context(view, context_id)

@@ -203,7 +203,9 @@ class AnalysisResult(Result):
     trace_id: str
     status: Status
     records: int
-    duration_ms: float = Field(description="From the start to the end; of a running trace to now.")
+    duration_ms: float = Field(
+        description="From the first beginning to the end; of a running trace to its last record, or to now if a span is open."
+    )
     by_type: dict[str, int]
     by_severity: dict[str, int]
     by_name: dict[str, int]
@@ -211,7 +213,7 @@ class AnalysisResult(Result):
     failure_rate: float = Field(description="Failures and time-outs among the records that end something, 0 to 1.")
     durations: dict[str, DurationsResult] = Field(description="By name.")
     open_spans: list[str] = Field(description="Begun and not ended.")
-    longest_gap_ms: float = Field(description="Longest time without a record.")
+    longest_gap_ms: float = Field(description="Longest time without a record or the beginning of a span.")
     spans: list[SpanResult] = Field(description="What began and ended, in order of the beginning; the first 1000.")
     critical_path: list[SpanResult] = Field(
         description="The chain of spans that the end had to wait for: back from the last one, each time the one that ended last before."

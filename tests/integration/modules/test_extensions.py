@@ -17,7 +17,7 @@ import pytest
 from services.processes.liveness import is_alive_pid, wait_gone
 from streams.bus import Bus, connect
 from streams.codec.avro import Codec
-from streams.errors import Refused
+from streams.errors import ModuleFailed
 from streams.kafka import Kafka
 from streams.settings import Settings
 from tests.integration.orchestrator.cores import core
@@ -82,7 +82,7 @@ async def test_extensions_live_and_die_alone_and_outlive_their_host(settings: Se
         async with hosting(settings, site) as host:
             for name in ("good", "leaving", "served"):
                 assert (await ask(bus, "activate", extensionId=ids[name]))["status"] == "active"
-            with pytest.raises(Refused, match=r"extension\.failed: activate: RuntimeError: no such thing"):
+            with pytest.raises(ModuleFailed, match=r"extension\.failed: activate: RuntimeError: no such thing"):
                 await ask(bus, "activate", extensionId=ids["broken"])
             assert (await shown(bus, ids["broken"], "error"))["detail"].startswith("extension.failed: activate")
             assert (await shown(bus, ids["leaving"], "error"))["detail"] == "Its process ended with exit code 7."

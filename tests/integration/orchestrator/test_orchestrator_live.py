@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import NewTopic
 
 from services.orchestrator.definitions import definition_hash
 from services.orchestrator.view import fold
@@ -18,6 +17,7 @@ from streams.errors import InvalidDocument, Refused
 from streams.kafka import Kafka
 from streams.records import ControlRecord
 from streams.topics import CONTROL_WORKFLOWS, module_requests
+from streams.topics_apply import WantedTopic, create_topics
 from tests.integration.orchestrator.cores import core
 
 pytestmark = pytest.mark.broker
@@ -77,10 +77,7 @@ async def test_a_module_is_known_as_soon_as_it_has_a_topic(kafka: Kafka, codec: 
         assert [(fault.code, fault.pointer) for fault in caught.value.violations] == [("module.unknown", "/steps/0/module")]
         async with kafka.admin() as admin:
             topic = kafka.names.physical(module_requests("bakery"))
-            await admin.create_topics([NewTopic(topic, num_partitions=4, replication_factor=1)])
-            async with asyncio.timeout(60):
-                while topic not in await admin.list_topics():  # a broker tells of a topic a moment after it was made
-                    await asyncio.sleep(0.05)
+            await create_topics(admin, [WantedTopic(name=topic, partitions=4, replication=1, config={})])
         execution = await bus.start_workflow(document)
         await bus.command(execution, "cancel", {"by": "ann"})
         last = [transition async for transition in bus.transitions(execution, follow=True)][-1]

@@ -60,6 +60,11 @@ def test_a_time_out_that_is_none_is_refused(mplp: Any) -> None:
     assert (called.exit_code, json.loads(called.stdout)["error"]["code"]) == (1, "duration.invalid")
 
 
+def test_a_hub_that_does_not_answer_is_not_taken_for_silence(mplp: Any) -> None:
+    ended = mplp("subscribe", "ada", "--timeout", "100ms")
+    assert (ended.exit_code, ended.stdout) == (3, "")
+
+
 def test_parameters_come_from_a_file_and_a_silent_server_is_exit_code_3(mplp: Any) -> None:
     Path("parameters.json").write_text('{"name": "room"}')
     assert mplp("call", "context", "create-context", "--parameters", "@parameters.json").exit_code == 3

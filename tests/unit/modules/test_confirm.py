@@ -31,6 +31,14 @@ def test_one_approval_is_enough_unless_more_are_needed(world: World) -> None:
     assert refused(world, "approve", confirmId=confirm, by="bob") == ("conflict", "/confirmId")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "pointer"),
+    [({"expiresIn": 0}, "/expiresIn"), ({"expiresAt": "1970-01-01T00:00:01Z"}, "/expiresAt")],
+)
+def test_what_would_have_expired_already_is_not_asked(world: World, parameters: Any, pointer: str) -> None:
+    assert refused(world, "create", title="x", **parameters) == ("invalid", pointer)
+
+
 def test_a_quorum_is_reached_or_out_of_reach(world: World) -> None:
     approvers = ["ada", "bob", "eve"]
     confirm = create(world, approvers=approvers, quorum=2)

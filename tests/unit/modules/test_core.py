@@ -8,6 +8,7 @@ from services.modules.core.state import WAIT_US
 from streams.topics import partition_of
 from tests.unit.modules.world import Refused, World
 
+SCHEMA = {"properties": {"n": {"type": "integer"}}}
 ASKING: dict[str, Any] = {"id": "w", "name": "Asks", "steps": [{"id": "go", "type": "approval", "title": "?"}]}
 
 
@@ -39,10 +40,29 @@ def test_a_faulty_definition_is_refused_with_all_faults(world: World) -> None:
     assert world.call("core", "list-workflows")["total"] == 0
 
 
-@pytest.mark.parametrize(("operation", "code"), [("pause", "not-found"), ("get-workflow-status", "not-found")])
-def test_an_execution_that_is_not_there_is_not_found(world: World, operation: str, code: str) -> None:
-    with pytest.raises(Refused, match=code):
+@pytest.mark.parametrize("operation", ["pause", "cancel", "get-workflow-status"])
+def test_an_execution_that_is_not_there_is_not_found(world: World, operation: str) -> None:
+    with pytest.raises(Refused) as refused:
         world.call("core", operation, executionId="ghost")
+    assert (refused.value.code, refused.value.pointer) == ("not-found", "/executionId")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code", "pointer"),
+    [
+        ({"published": "ghost"}, "workflow.unknown", "/published"),
+        ({"definition": {**ASKING, "steps": []}}, "definition.invalid", "/definition/steps"),
+        (
+            {"definition": {**ASKING, "input-schema": SCHEMA}, "input": {"n": "x"}},
+            "input.invalid",
+            "/input/n",
+        ),
+    ],
+)
+def test_what_cannot_be_executed_is_refused_at_its_parameter(world: World, parameters: Any, code: str, pointer: str) -> None:
+    with pytest.raises(Refused) as refused:
+        world.call("core", "execute-workflow", parameters)
+    assert (refused.value.code, refused.value.pointer) == (code, pointer)
 
 
 def test_a_command_in_a_wrong_state_is_a_conflict(world: World) -> None:

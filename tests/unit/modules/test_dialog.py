@@ -23,6 +23,20 @@ def test_a_dialog_between_assignments_knows_who_takes_part(modules: Any) -> None
     assert [(each["role"], each["agentId"]) for each in started.result["participants"]] == [("coordinator", None), ("tester", "ada")]
 
 
+def test_a_dialog_of_one_active_contexts_assignments_lies_in_that_context(modules: Any) -> None:
+    room, other = modules.context(), modules.context()
+    ours, theirs = (modules.call("role", "assign-roles", contextId=each, roles=["x"]).result["assignments"] for each in (room, other))
+
+    def lies_in(participants: list[Any], **more: Any) -> Any:
+        return modules.call("dialog", "facilitate-communication", participants=participants, **more).result["contextId"]
+
+    assert lies_in(ours) == room
+    assert lies_in(ours, contextId=other) == other, "what is said counts more"
+    assert [lies_in([*ours, *theirs]), lies_in([*ours, "guest"]), lies_in([{"role": "x", "contextId": {"a": 1}}])] == [None] * 3
+    modules.call("context", "transition-lifecycle", contextId=room, status="completed")
+    assert lies_in(ours) is None, "an ended context takes no dialog, and nobody asked for it"
+
+
 @pytest.mark.parametrize(
     ("parameters", "pointer"),
     [

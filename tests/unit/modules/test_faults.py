@@ -25,8 +25,8 @@ def test_of_many_faults_the_first_are_told_and_the_others_counted() -> None:
     tasks = [{"taskId": str(number), "status": 5} for number in range(9)]
     message = told("plan", "create-plan", {"name": "p", "tasks": tasks})
     assert message == (
-        "invalid: contextId is missing; status is not a parameter (at /tasks/0/status); status is not a parameter (at /tasks/1/status). "
-        "There are 7 more faults."
+        "invalid: status is not a parameter (at /tasks/0/status); status is not a parameter (at /tasks/1/status); "
+        "status is not a parameter (at /tasks/2/status). There are 6 more faults."
     )
 
 

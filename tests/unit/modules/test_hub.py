@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from services.modules.catalogue import describe
 from streams.topics import home_of
 from tests.unit.modules.world import Refused, World
 
@@ -72,6 +73,35 @@ def test_what_is_not_there_is_an_error_before_anything_begins(world: World, call
 def test_a_circle_is_refused(world: World) -> None:
     with pytest.raises(Refused, match="circle"):
         world.call("hub", "coordinate", calls=[{**CONTEXT, "dependsOn": ["bad"]}, {**BAD, "dependsOn": ["room"]}])
+
+
+@pytest.mark.parametrize(
+    ("calls", "pointer"),
+    [
+        ([{**CONTEXT, "parameters": {"name": ["${ghost.result.x}"]}}], "/calls/0/parameters/name/0"),
+        ([{**CONTEXT, "parameters": {"name": "${room.result.x}"}}], "/calls/0/parameters/name"),
+        ([CONTEXT, {**BAD, "parameters": {"contextId": "${room.result.contextId}"}}], "/calls/1/parameters/contextId"),
+        ([{**CONTEXT, "compensate": {"operation": "delete-context", "parameters": {"contextId": "${rom.result}"}}}],
+         "/calls/0/compensate/parameters/contextId"),
+    ],
+    ids=["no such call", "itself", "not sure to have ended", "compensation"],
+)  # fmt: skip
+def test_references_that_cannot_be_followed_are_refused_before_anything_begins(world: World, calls: Any, pointer: str) -> None:
+    with pytest.raises(Refused) as refused:
+        world.call("hub", "coordinate", calls=calls)
+    assert (refused.value.code, refused.value.pointer) == ("invalid", pointer)
+    assert world.events("context.created") == []
+
+
+def test_results_of_all_that_must_have_ended_can_be_referred_to(world: World) -> None:
+    last = {**BAD, "id": "last", "dependsOn": ["middle"], "parameters": {"contextId": "${room.result.contextId}"}}
+    found = world.call("hub", "coordinate", calls=[CONTEXT, {**CONTEXT, "id": "middle", "dependsOn": ["room"]}, last])
+    assert (found["status"], found["succeeded"]) == ("completed", 3)
+
+
+def test_a_message_is_sent_as_it_is(world: World) -> None:
+    sent = world.call("hub", "send", module="context", operation="create-context", parameters={"name": "${a} and ${b.result}"})
+    assert sent["result"]["name"] == "${a} and ${b.result}"
 
 
 def test_a_call_is_tried_again_as_often_as_it_may(world: World) -> None:
@@ -153,6 +183,17 @@ def test_the_list_has_built_in_and_registered_modules(world: World) -> None:
 
 
 # --- broadcasts -----------------------------------------------------------------------------------------------------------
+
+
+def test_schemas_are_made_for_who_asks_for_them_and_once(world: World) -> None:
+    """Those of all modules take half a second, in which the owner would decide nothing else."""
+    describe.cache_clear()
+    assert world.call("hub", "list", brief=True, limit=50)["total"] == 12
+    assert "parameters" not in world.call("hub", "get", module="shop")["operations"]["sell"]
+    assert describe.cache_info().misses == 0
+    for _ in range(2):
+        assert "parameters" in world.call("hub", "get", module="context")["operations"]["create-context"]
+    assert describe.cache_info().misses == 1
 
 
 def test_ninety_receive_at_once_ten_when_they_are_back_and_the_report_says_which() -> None:

@@ -179,6 +179,14 @@ def coordinations(world: World) -> None:
     coordinate({**far, "compensate": {"operation": "undo"}}, {**bad, "dependsOn": ["far"]}, allOrNothing=True)
     world.reply(world.elsewhere.pop(), {})
     world.reply(world.elsewhere.pop(), error="stuck")
+    undone = {**far, "retries": 1, "compensate": {"operation": "undo"}}
+    for seconds in (0, 1):  # an attempt says that it was done, late, while the next is waited for, or under way
+        coordinate({**undone, "timeout": "1s"}, {**bad, "dependsOn": ["far"]}, allOrNothing=True)
+        world.reply(world.elsewhere.pop(), {})
+        world.wait(1)
+        world.wait(seconds)
+        world.reply(world.elsewhere.pop(0), {})
+        world.elsewhere.clear()
     coordinate({**far, "retries": 3})
     world.reply(world.elsewhere.pop(), error="busy", retryable=True)
     world.wait(1)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from services.modules.gather.decide import key_in
-from streams.limits import GATHER_MS
+from services.modules.gather.evolve import evolve
+from services.modules.gather.state import Gathering, QueryAnswered, QueryAsked
+from services.modules.operation import Caller, adapter
+from streams.limits import GATHER_MS, GATHER_TIMES
 from streams.topics import home_of, partition_of
-from tests.unit.modules.world import World
+from tests.unit.modules.world import Refused, World
 
 
 def names(number: int) -> list[str]:
@@ -57,6 +60,34 @@ def test_what_does_not_answer_in_time_is_told(world: World) -> None:
     assert {partition_of(home_of(each["contextId"]), 4) for each in listed["contexts"]} == {asked}
 
 
+@pytest.mark.parametrize(
+    ("own_s", "due_s"),
+    [(0.1, GATHER_MS / 1000), (1.5, 1.5 * GATHER_TIMES), (20, 25)],
+    ids=["quick", "slow", "as the caller"],
+)
+def test_the_others_have_several_times_as_long_as_the_own_partition_took(own_s: float, due_s: float) -> None:
+    asked = QueryAsked(
+        caller=Caller(request_id="r", target_module="context", operation="list-contexts", source_module="bus"), parameters={},
+        partitions=4, partition=2, end_us=25_000_000,
+    )  # fmt: skip
+    state = evolve(None, asked, "home/gathering", 0)
+    assert state is not None
+    assert state.due_us == 25_000_000, "it lives, so it is waited for"
+    other = evolve(state, QueryAnswered(partition=1, answer={}), "home/gathering", 50_000)
+    assert other is not None
+    assert other.due_us == 25_000_000
+    own = evolve(other, QueryAnswered(partition=2, answer={}), "home/gathering", int(own_s * 1e6))
+    assert own is not None
+    assert own.due_us == due_s * 1e6
+
+
+def test_what_is_refused_is_told_as_it_is(world: World) -> None:
+    with pytest.raises(Refused, match=r"module\.unknown") as refused:
+        world.call("hub", "checksum", module="ghost", home="anybody")
+    assert refused.value.pointer == "/module"
+    assert not [state for runner in world.modules for state in runner.view.aggregates.values() if isinstance(state, Gathering)]
+
+
 def test_a_caller_in_a_hurry_gets_what_is_there(world: World) -> None:
     world.away = {each for each in range(4) if each != partition_of("anybody", 4)}
     request = world.ask("context", "list-contexts", home="anybody", timeout_s=0.5)
@@ -89,3 +120,15 @@ def test_a_list_of_one_context_asks_nobody_else(world: World) -> None:
 
 def test_a_key_for_every_partition() -> None:
     assert [partition_of(key_in(each, 7), 7) for each in range(7)] == list(range(7))
+
+
+def test_logs_from_before_the_own_partition_was_asked_like_the_others_are_read() -> None:
+    """There the own answer was part of the question; without it no owner of such a log could begin."""
+    caller = {"request_id": "r", "source_module": "bus", "target_module": "context", "operation": "list-contexts"}
+    early = {"caller": caller, "parameters": {"limit": 5}, "partitions": 3, "partition": 1, "answer": {"total": 2}, "due_us": 7}
+    gathering = evolve(None, adapter(QueryAsked).validate_python(early), "home/gathering-1", 5)
+    assert gathering is not None
+    assert (gathering.answers, gathering.due_us) == ({"1": {"total": 2}}, 7)
+    refused = evolve(gathering, QueryAnswered(partition=2, answer=None), "home/gathering-1", 6)
+    assert refused is not None
+    assert (refused.answers, refused.due_us) == ({"1": {"total": 2}, "2": None}, 7)

@@ -12,7 +12,7 @@ from services.modules.plan.state import TASK_TRANSITIONS, TRANSITIONS, Task
 CHAIN = (("design", []), ("build", ["design"]), ("test", ["build"]))
 
 
-def act(modules: Any, operation: str, plan: str, **more: Any) -> Any:
+def act(modules: Any, operation: str, plan: str, /, **more: Any) -> Any:
     return modules.call("plan", operation, planId=plan, **more)
 
 
@@ -40,6 +40,15 @@ def test_a_plan_needs_an_active_context(modules: Any) -> None:
     context = modules.context()
     modules.call("context", "transition-lifecycle", contextId=context, status="completed")
     assert modules.call("plan", "create-plan", contextId=context).refused == ("conflict", "/contextId")
+
+
+def test_a_plan_without_a_context_stands_alone(modules: Any) -> None:
+    created = modules.call("plan", "create-plan", name="o-7", tasks=[{"taskId": "a"}]).result
+    assert (created["contextId"], created["status"]) == (None, "draft")
+    activate(modules, created["planId"])
+    assert act(modules, "get-plan", created["planId"]).result["status"] == "active"
+    refused = modules.call("trace", "start-monitoring", planId=created["planId"], contextId=modules.context())
+    assert refused.refused == ("conflict", "/contextId")
 
 
 def test_a_task_id_is_unique(modules: Any) -> None:
@@ -223,10 +232,30 @@ def test_an_unknown_plan_is_not_found(modules: Any, operation: str) -> None:
         ({"taskId": "a", "result": 1}, ""),
         ({"taskId": "a", "status": "asleep"}, "/status"),
         ({"name": "x"}, ""),
+        ({"taskId": "a", "parameters": {"x": 1}}, "/parameters"),
+        ({"taskId": "a", "operation": "create-context", "parameters": {}}, "/parameters"),
+        ({"taskId": "new", "operation": "create-context"}, "/operation"),
+        ({"taskId": "a", "module": "context"}, "/module"),
+        ({"taskId": "a", "status": "running", "parameters": {}}, ""),
     ],
 )
 def test_a_task_update_that_makes_no_sense_is_invalid(modules: Any, more: dict[str, Any], pointer: str) -> None:
     assert act(modules, "update-task", modules.plan(("a", [])), **more).refused == ("invalid", pointer)
+
+
+def test_what_an_update_of_a_task_does_not_give_stays(modules: Any) -> None:
+    plan = modules.plan(("a", []))
+    call = {"module": "context", "operation": "create-context", "parameters": {"name": "x"}}
+
+    def update(**more: Any) -> dict[str, Any]:
+        (task,) = act(modules, "update-task", plan, taskId="a", **more).result["tasks"]
+        return {name: task[name] for name in call}
+
+    assert update(**call) == call
+    assert update(parameters={"name": "y"}) == {**call, "parameters": {"name": "y"}}
+    assert update(operation="list-contexts") == {**call, "operation": "list-contexts", "parameters": {"name": "y"}}
+    assert update(module="dialog") == {"module": "dialog", "operation": "list-contexts", "parameters": {"name": "y"}}
+    assert update(name="first", parameters={}) == {"module": "dialog", "operation": "list-contexts", "parameters": {}}
 
 
 tasks = st.lists(st.tuples(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefg"), max_size=3)), unique_by=lambda task: task[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from services.modules.plan.graph import validate
 from services.modules.plan.state import Task
+from streams.topics import partition_of
 from tests.unit.modules.world import Refused, World
 
 
@@ -61,6 +63,8 @@ def test_a_failing_task_fails_the_plan_which_may_be_run_again(world: World) -> N
     world.call("plan", "run-plan", planId=plan_id)
     assert world.call("plan", "get-plan", planId=plan_id)["status"] == "failed"
     assert statuses(world, plan_id) == {"a": "completed", "bad": "failed"}
+    failed = world.call("plan", "get-plan", planId=plan_id)["tasks"][1]
+    assert failed["result"]["error"]["code"] == "not-found", "why it failed is told with the task"
     world.call("plan", "update-task", planId=plan_id, **{**make("bad"), "dependencies": ["a"]})
     world.call("plan", "approve-plan", planId=plan_id)
     world.call("plan", "run-plan", planId=plan_id)
@@ -98,14 +102,42 @@ def test_what_cannot_be_run_is_refused(world: World) -> None:
     draft = world.call("plan", "create-plan", contextId=context, tasks=[make("a")])["planId"]
     with pytest.raises(Refused, match="approve it first"):
         world.call("plan", "run-plan", planId=draft)
-    ghost = plan(world, {"taskId": "a", "module": "ghost", "operation": "x"})
-    with pytest.raises(Refused) as refused:
-        world.call("plan", "run-plan", planId=ghost)
-    assert refused.value.code not in ("failed", "internal")
     running = plan(world, {"taskId": "paint"})
     world.call("plan", "run-plan", planId=running)
     with pytest.raises(Refused, match="runs already"):
         world.call("plan", "run-plan", planId=running)
+
+
+def test_a_refused_run_says_what_is_wrong_with_which_task_and_changes_nothing(world: World) -> None:
+    """One whose module only the orchestrator knows not to be there: the faults of the workflow are told of the plan's tasks."""
+    ghost = plan(world, make("b c"), {"taskId": "a", "module": "ghost", "operation": "x", "dependencies": ["b c"]})
+    before = world.call("plan", "get-plan", planId=ghost)
+    request = world.ask("plan", "run-plan", {"planId": ghost})
+    with pytest.raises(Refused, match="a fault: ") as refused:
+        world.answer_of(request)
+    assert (refused.value.code, refused.value.pointer) == ("definition.invalid", "/planId")
+    assert [(each["code"], each["pointer"]) for each in world.responses[request].data["faults"]] == [("module.unknown", "/tasks/1/module")]
+    after = world.call("plan", "get-plan", planId=ghost)
+    assert (after["status"], after["version"], after["tasks"]) == ("approved", before["version"], before["tasks"])
+    assert world.call("plan", "activate-plan", planId=ghost)["status"] == "active", "it may still be worked off by hand"
+
+
+def test_a_paused_plan_is_activated_before_it_is_run(world: World) -> None:
+    paused = plan(world, make("a"))
+    for status in ("active", "paused"):
+        world.call("plan", "activate-plan", planId=paused, status=status)
+    with pytest.raises(Refused, match="activate it first"):
+        world.call("plan", "run-plan", planId=paused)
+
+
+def test_an_operation_that_a_built_in_module_does_not_have_is_a_fault_of_the_plan(world: World) -> None:
+    context = world.call("context", "create-context", name="room")["contextId"]
+    tasks = [make("a"), {**make("b"), "operation": "invent"}]
+    draft = world.call("plan", "create-plan", contextId=context, tasks=tasks)["planId"]
+    found = world.call("plan", "validate-plan", planId=draft)
+    assert [(each["code"], each["pointer"]) for each in found["faults"]] == [("operation.unknown", "/tasks/1/operation")]
+    with pytest.raises(Refused, match="invent"):
+        world.call("plan", "approve-plan", planId=draft)
 
 
 def test_names_that_are_no_step_ids_are_run_too(world: World) -> None:
@@ -167,7 +199,62 @@ def test_the_trace_of_the_example_tells_all_its_steps_with_their_times(world: Wo
     steps = {"context-setup", "role-assignment", "plan-creation", "trace-execution", "dialog-facilitation", "execution-monitoring"}
     assert {span["span"] for span in found["spans"]} == {*steps, "execution"} == set(found["durations"])
     assert found["openSpans"] == []
+    first, last = (pick(each[moment] for each in found["spans"]) for pick, moment in ((min, "startedAt"), (max, "endedAt")))
+    world.wait(60)
+    later = world.call("trace", "analyze-trace", traceId=trace["traceId"])
+    assert later == found, "nothing has happened since"
+    assert found["durationMs"] == (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() * 1000
     path = [span["span"] for span in found["criticalPath"]]
     assert path[:3] == ["context-setup", "role-assignment", "plan-creation"]
     assert path[3] in ("trace-execution", "dialog-facilitation")
     assert world.call("trace", "get-trace", traceId=trace["traceId"])["missed"] == 0
+
+
+@pytest.mark.parametrize(("operation", "status"), [("cancel-plan", "cancelled"), ("activate-plan", "paused")])
+def test_who_moves_a_plan_before_its_run_has_begun_moves_the_run(world: World, operation: str, status: str) -> None:
+    far = 1 - partition_of("home", 2)
+    while True:
+        plan_id = plan(world, {"taskId": "paint"})
+        world.call("plan", "activate-plan", planId=plan_id)
+        world.away = {far}
+        request = world.ask("plan", "run-plan", {"planId": plan_id})
+        run = world.state(plan_id).run
+        world.away = set()
+        if run.status == "requested":  # its orchestrator was away
+            break
+    world.call("plan", operation, {"planId": plan_id, "status": status})
+    world.take_over(partition_of("home", 2))
+    assert world.answer_of(request)["executionId"] == run.execution_id
+    assert world.execution(run.execution_id).status == status
+    found = world.call("plan", "get-plan", planId=plan_id)
+    assert (found["status"], world.state(plan_id).run.status) == (status, "ended" if status == "cancelled" else "running")
+
+
+def test_a_cancelled_run_is_cancelled_by_a_new_owner_if_the_first_died_before_it_said_so(world: World) -> None:
+    while True:
+        plan_id = plan(world, {"taskId": "paint"})
+        run = world.call("plan", "run-plan", planId=plan_id)["executionId"]
+        if partition_of(run, 2) != partition_of("home", 2):
+            break
+    world.away = {partition_of(run, 2)}
+    world.call("plan", "cancel-plan", planId=plan_id)
+    world.away = set()
+    assert world.execution(run).status == "running", "nobody has told it"
+    world.take_over(partition_of("home", 2))
+    assert world.execution(run).status == "cancelled"
+    assert list(world.modules[partition_of("home", 2)].machine.outstanding(world.state(plan_id))) == []
+
+
+def test_a_plan_whose_run_is_about_to_begin_is_not_deleted(world: World) -> None:
+    world.away = {1 - partition_of("home", 2)}
+    while True:
+        plan_id = plan(world, {"taskId": "paint"})
+        world.ask("plan", "run-plan", {"planId": plan_id})
+        if world.state(plan_id).run.status == "requested":
+            break
+    with pytest.raises(Refused, match="about to begin"):
+        world.call("plan", "delete-plan", planId=plan_id)
+    world.away = set()
+    world.take_over(partition_of("home", 2))
+    world.call("plan", "cancel-plan", planId=plan_id)
+    assert world.call("plan", "delete-plan", planId=plan_id)["deleted"] is True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -31,6 +32,14 @@ def test_a_role_that_is_there_is_assigned_again_without_being_created(modules: A
     assert second.result["assignments"][0]["roleId"] == first["roleId"]
     listed = modules.call("role", "list-roles", contextId=context).result["roles"]
     assert [each["agentId"] for each in listed[0]["assignments"]] == ["ada", "bob"]
+
+
+def test_an_assignment_that_has_expired_already_is_refused(modules: Any) -> None:
+    context = modules.context()
+    past = (modules.now - timedelta(seconds=1)).isoformat()
+    again = assign(modules, context, "reviewer", {"role": "tester", "agentId": "ada", "expiresAt": past})
+    assert again.refused == ("invalid", "/roles/1/expiresAt")
+    assert modules.call("role", "list-roles", contextId=context).result["total"] == 0, "all or nothing"
 
 
 def test_the_same_agent_gets_a_role_once(modules: Any) -> None:
