@@ -160,14 +160,16 @@ async def test_workers_that_come_and_go_and_come_back_from_the_dead_change_nothi
     short = settings.model_copy(update={"group_session_timeout_ms": 6000})
     async with worker(short, "worker-a") as first, worker(short, "worker-b") as second:
         await control.apply(bus, RULES, who="test")
-        producing = asyncio.create_task(publish(bus, records, pause_s=0.4))
-        await asyncio.sleep(3)
+        await publish(bus, records[: len(records) // 2], pause_s=0.2)
+        async with asyncio.timeout(120):
+            while not await composites(bus):
+                await asyncio.sleep(0.2)
         await first.kill()
         await first.start()
         async with worker(short, "worker-c"):
             await asyncio.sleep(1)
             second.signal(signal.SIGSTOP)
-            await producing
+            await publish(bus, records[len(records) // 2 :], pause_s=0.6)
             second.signal(signal.SIGCONT)  # long after its partitions went to others
             found = await wait_for_standing(bus, expected)
             await asyncio.sleep(2)  # what a former owner would still add
