@@ -42,7 +42,7 @@ def _milliseconds(value: Any) -> int:
 class Parameters(BaseModel):
     """Parameters of an operation: camelCase in JSON (snake_case is taken too), nothing unnamed, no silent conversions."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True, defer_build=True)
 
     #: Fields with an id of an aggregate: the first that is given decides where the operation runs. None given: at the caller's home.
     TARGETS: ClassVar[tuple[str, ...]] = ()
@@ -60,7 +60,7 @@ class Parameters(BaseModel):
 class Result(BaseModel):
     """Result of an operation: camelCase in JSON."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, defer_build=True)
 
 
 class Versioned(Parameters):

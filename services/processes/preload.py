@@ -11,9 +11,12 @@ import importlib
 import os
 import sys
 
+from services.processes import collector
+
 
 def main() -> None:
     """Imports, waits, runs."""
+    collector.look_seldom()  # imports make much that stays, and nothing that goes
     module = importlib.import_module(sys.argv[1])
     if not sys.stdin.readline():
         return

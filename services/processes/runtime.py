@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ import structlog
 import uvloop
 from aiokafka.errors import KafkaError
 
+from services.processes import collector
 from streams import topics
 from streams.codec.avro import Codec, headers_of
 from streams.errors import BackboneError
@@ -30,9 +30,6 @@ HEARTBEAT_INTERVAL_S = 1.0
 ENDED = "process.ended"
 #: How long a process waits for Kafka and its topics at its start: the broker boots beside it.
 START_TIMEOUT_S = 60.0
-
-#: Allocations that outlive their release before the young are looked at; young rounds before the middle, middle rounds before all.
-GC_THRESHOLDS = (20_000, 20, 50)
 
 _log = structlog.get_logger("process")
 
@@ -61,24 +58,14 @@ def configure_logs(settings: Settings) -> None:
 
 def say_ready() -> None:
     """Tells the supervisor that this process serves."""
-    settle_memory()
+    collector.settle()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
 
 
-def settle_memory() -> None:
-    """Spares the collector of cycles what will stay for good, and wakes it less often.
-
-    What lives here lives in logs, states and queues without cycles, and goes by reference counts; a walk over all of it, which the
-    default thresholds order every few hundred thousand allocations, would stop a decision for as long as it takes.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
 def run_process(main: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Runs `main` until it ends or SIGTERM or SIGINT cancels it. An error ends the process with its code on stderr and exit code 1."""
+    collector.look_seldom()
     settings = Settings()
     configure_logs(settings)
     try:

@@ -28,6 +28,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from infra.kafka import EmbeddedKafka
 from services.modules.machine import ModulesMachine
 from services.modules.operation import short_id
+from services.processes import collector
 from streams import topics
 from streams.bus import connect
 from streams.codec.avro import Codec, headers_of
@@ -71,6 +72,7 @@ def requests_of(number: int) -> Iterator[ModuleMessage]:
 
 async def own(bootstrap: str) -> None:
     """The owner's process: serves until it is killed; tells of its takeover, and when what had waited for it is decided."""
+    collector.look_seldom()  # as every process of the product
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     kafka = Kafka(Settings(kafka_bootstrap=bootstrap, group_session_timeout_ms=30_000))
     codec = await connect_codec(kafka)
