@@ -14,6 +14,8 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+from streams import collector
+
 DISTRIBUTION = "mplp-backbone"
 
 HELP = """The MPLP backbone: workflows, events, correlation and history of multi-agent systems over one Kafka log.
@@ -120,4 +122,5 @@ def command_line() -> TyperGroup:
 
 def main() -> None:
     """The entry point of `mplp`."""
+    collector.look_seldom()
     command_line().main(prog_name="mplp")

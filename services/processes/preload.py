@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 
-from services.processes import collector
+from streams import collector
 
 
 def main() -> None:

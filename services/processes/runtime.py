@@ -17,8 +17,7 @@ import structlog
 import uvloop
 from aiokafka.errors import KafkaError
 
-from services.processes import collector
-from streams import topics
+from streams import collector, topics
 from streams.codec.avro import Codec, headers_of
 from streams.errors import BackboneError
 from streams.kafka import Kafka

@@ -28,8 +28,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from infra.kafka import EmbeddedKafka
 from services.modules.machine import ModulesMachine
 from services.modules.operation import short_id
-from services.processes import collector
-from streams import topics
+from streams import collector, topics
 from streams.bus import connect
 from streams.codec.avro import Codec, headers_of
 from streams.codec.registry import connect_codec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.processes import collector
+from streams import collector
 
 RECORDER = """
 import gc
