@@ -13,7 +13,7 @@ from services.modules.extension.state import Extension
 from services.modules.gather.state import Gathering
 from services.modules.hub.state import Broadcast, Exchange, Registry
 from services.modules.network.state import Network
-from services.modules.plan.state import Plan
+from services.modules.plan.state import DeletedPlan, Plan
 from services.modules.role.state import RoleBook
 from services.modules.schedule.state import Schedules
 from services.modules.trace.state import Trace, Watches
@@ -21,11 +21,11 @@ from streams.log.freeze import StateFormat
 
 ModuleState: TypeAlias = (
     Context | RoleBook | Plan | Trace | Watches | Dialog | Schedules | Confirmation | Collaboration | Network | Extension | Workflow
-    | Inquiry | Gathering | Registry | Exchange | Broadcast
+    | Inquiry | Gathering | Registry | Exchange | Broadcast | DeletedPlan
 )  # fmt: skip
 
 #: How they are written into snapshots.
 STATES: StateFormat[ModuleState] = StateFormat(
     Context, RoleBook, Plan, Trace, Watches, Dialog, Schedules, Confirmation, Collaboration, Network, Extension, Workflow,
-    Inquiry, Gathering, Registry, Exchange, Broadcast,
+    Inquiry, Gathering, Registry, Exchange, Broadcast, DeletedPlan,
 )  # fmt: skip

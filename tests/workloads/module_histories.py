@@ -1,8 +1,8 @@
 """Recorded histories of the modules' log: what earlier versions have written, under `tests/golden/modules`, and never written again.
 
-`python -m tests.workloads.module_histories add SUFFIX` records every story of `module_stories` with today's shapes as `STORY-SUFFIX`,
-`… show NAME` prints one. A file holds what each partition has written, the bytes of each record with what the log meant then: how the
-record has changed the state of its aggregate, when its timer is due, and what a new owner would send again.
+`python -m tests.workloads.module_histories add SUFFIX [STORY…]` records every story of `module_stories`, or these, with today's shapes
+as `STORY-SUFFIX`, `… show NAME` prints one. A file holds what each partition has written, the bytes of each record with what the log
+meant then: how the record has changed the state of its aggregate, when its timer is due, and what a new owner would send again.
 """
 
 from __future__ import annotations
@@ -197,9 +197,9 @@ def main(arguments: list[str]) -> None:
     from tests.workloads.module_stories import STORIES
 
     match arguments:
-        case ["add", suffix]:
-            for name, story in STORIES.items():
-                add(f"{name}-{suffix}", story())
+        case ["add", suffix, *wanted]:
+            for name in wanted or STORIES:
+                add(f"{name}-{suffix}", STORIES[name]())
         case ["show", name]:
             for partition in read(name):
                 for entry in partition.entries:

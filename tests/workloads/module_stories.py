@@ -140,6 +140,25 @@ def runs() -> World:
     return world
 
 
+def partings() -> World:
+    """Plans whose runs are told to end and do not hear it yet: some go on as drafts, some are deleted."""
+    world = World(partitions=2, checked=False)
+    for number in range(8):  # of which some have an orchestrator that is away
+        plan = world.call("plan", "create-plan", name=f"p{number}", tasks=[{"taskId": "paint"}])["planId"]
+        world.call("plan", "approve-plan", planId=plan)
+        world.call("plan", "run-plan", planId=plan)
+        world.away = {1 - partition_of("home", 2)}
+        if number % 2:
+            world.call("plan", "complete-plan", planId=plan, status="failed")
+            world.call("plan", "update-task", planId=plan, taskId="paint", name="paint it red")
+        else:
+            world.call("plan", "cancel-plan", planId=plan)
+            world.call("plan", "delete-plan", planId=plan)
+        world.away = set()
+    world.take_over(partition_of("home", 2))
+    return world
+
+
 def messages() -> World:
     """The hub: registrations with leases, messages that are answered, late or never, broadcasts, and a rebuild."""
     world = World(partitions=2, checked=False)
@@ -209,5 +228,5 @@ def schedules() -> World:
 
 STORIES: Mapping[str, Callable[[], World]] = {
     **{script.__name__.replace("_", "-"): partial(_life_cycles, script) for script in SCRIPTS},
-    **{story.__name__: story for story in (rooms, decisions, talks, runs, messages, hosts, schedules)},
+    **{story.__name__: story for story in (rooms, decisions, talks, runs, partings, messages, hosts, schedules)},
 }

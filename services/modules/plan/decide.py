@@ -32,12 +32,13 @@ from services.modules.plan.operations import (
     ValidatePlan,
     ValidationResult,
 )
-from services.modules.plan.running import command_to_run, outstanding, run_plan, take
+from services.modules.plan.running import command_to_run, outstanding, owed, run_plan, take
 from services.modules.plan.state import (
     EVENTS,
     LIFECYCLE,
     TASK_DONE,
     TASK_LIFECYCLE,
+    DeletedPlan,
     Plan,
     PlanApproved,
     PlanCreated,
@@ -201,7 +202,8 @@ def delete_plan(view: View[Any], parameters: DeletePlan, request: Request) -> Ou
         return conflict(f"A plan that is {plan.status} is not deleted; cancel it first.", "/planId")
     if plan.run is not None and plan.run.status == "requested":
         return conflict("The plan's run is about to begin; delete the plan when it has.", "/planId")
-    return gone(plan.plan_id, PlanGone(plan_id=plan.plan_id, deleted=True), PlanDeleted(reason=parameters.reason))
+    run = plan.run.execution_id if plan.ending and plan.run is not None else None
+    return gone(plan.plan_id, PlanGone(plan_id=plan.plan_id, deleted=True), PlanDeleted(reason=parameters.reason, run=run))
 
 
 def _moved(plan: Plan, after: Status, reason: str, request: Request) -> Done:
@@ -239,7 +241,7 @@ MODULE = BuiltIn(
     },
     events=EVENTS,
     evolve=evolve,
-    aggregates=(Aggregate(state=Plan, ended=_ended, outstanding=outstanding),),
+    aggregates=(Aggregate(state=Plan, ended=_ended, outstanding=outstanding), Aggregate(state=DeletedPlan, outstanding=owed)),
     take=take,
     lifecycles=(LIFECYCLE, TASK_LIFECYCLE),
 )

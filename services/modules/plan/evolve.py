@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from services.modules.plan.state import (
+    OVER,
+    DeletedPlan,
     Plan,
     PlanApproved,
     PlanCreated,
@@ -18,13 +20,23 @@ from services.modules.plan.state import (
     RunFollowed,
     RunRequested,
     RunStarted,
+    Status,
     Task,
     TaskRemoved,
     TaskUpdated,
 )
 
 
-def evolve(state: Plan | None, event: PlanEvent, aggregate_id: str, time_us: int) -> Plan | None:
+def evolve(state: Plan | DeletedPlan | None, event: PlanEvent, aggregate_id: str, time_us: int) -> Plan | DeletedPlan | None:
+    """The plan after `event`, or what is left of it; None: nothing."""
+    if isinstance(state, DeletedPlan):
+        return None if isinstance(event, RunEnded) else state
+    if isinstance(event, PlanDeleted) and event.run is not None and state is not None and state.run is not None:
+        return DeletedPlan(plan_id=aggregate_id, run=state.run, status=state.status, updated_us=state.updated_us)
+    return evolve_plan(state, event, aggregate_id, time_us)
+
+
+def evolve_plan(state: Plan | None, event: PlanEvent, aggregate_id: str, time_us: int) -> Plan | None:
     """The plan after `event`; None: there is none."""
     if isinstance(event, PlanCreated):
         return Plan(
@@ -60,7 +72,8 @@ def evolve(state: Plan | None, event: PlanEvent, aggregate_id: str, time_us: int
         case PlanApproved():
             return replace(changed, status="approved", approved_by=event.by)
         case PlanTransitioned():
-            return replace(changed, status=event.after, approved_by=None if event.after == "draft" else state.approved_by)
+            approved_by = None if event.after == "draft" else state.approved_by
+            return replace(changed, status=event.after, approved_by=approved_by, ending=_is_ending(state, event.after))
         case _:
             assert_never(event)
 
@@ -72,6 +85,10 @@ def _without(task: Task, gone: str) -> Task:
     return replace(task, dependencies=tuple(each for each in task.dependencies if each != gone), types=types)
 
 
+def _is_ending(state: Plan, after: Status) -> bool:
+    return state.ending or (after in OVER and state.run is not None and state.run.status == "running")
+
+
 def _run(state: Plan, event: RunRequested | RunStarted | RunEnded | RunFollowed, time_us: int) -> Plan:
     """A run is no change of the plan itself: its version stays."""
     if isinstance(event, RunRequested):
@@ -81,9 +98,9 @@ def _run(state: Plan, event: RunRequested | RunStarted | RunEnded | RunFollowed,
         return state
     match event:
         case RunStarted():
-            return replace(state, run=replace(state.run, status="running", caller=None))
+            return replace(state, run=replace(state.run, status="running", caller=None), ending=state.status in OVER)
         case RunEnded():
-            return replace(state, run=replace(state.run, status="ended", caller=None))
+            return replace(state, run=replace(state.run, status="ended", caller=None), ending=False)
         case RunFollowed():
             return replace(state, run=replace(state.run, sequence=event.sequence))
         case _:

@@ -24,12 +24,14 @@ from services.modules.context.decide import open_context
 from services.modules.lookup import find
 from services.modules.operation import NOTHING_FOLLOWS, Answered, Decided, Follow, Outcome, Pending, Refusal, Request, conflict, short_id
 from services.modules.outgoing import asked_by, command
-from services.modules.plan.evolve import evolve
+from services.modules.plan.evolve import evolve_plan
 from services.modules.plan.operations import RunPlan, RunResult
 from services.modules.plan.state import (
     LIFECYCLE,
+    OVER,
     TASK_DONE,
     TASK_TRANSITIONS,
+    DeletedPlan,
     Plan,
     PlanEvent,
     PlanTransitioned,
@@ -56,8 +58,6 @@ DONE, SKIPPED = "done", "skipped"
 #: A pointer into a step of the workflow: the step's place, and the rest.
 _STEP = re.compile(r"/steps/([0-9]+)(.*)", re.DOTALL)
 _STEP_ID = re.compile(r"[\w-]+")
-#: States of a plan in which nothing runs for it.
-_OVER: frozenset[Status] = frozenset({"draft", "completed", "failed", "cancelled", "archived"})
 _ENDINGS: Mapping[str, Status] = {
     "execution.completed": "completed",
     "execution.failed": "failed",
@@ -153,7 +153,7 @@ def run_plan(view: View[Any], parameters: RunPlan, request: Request) -> Outcome:
     if isinstance(context, Refusal):
         return context
     event = RunRequested(execution_id=derived_id("plan-run", plan.plan_id, request.id), caller=request.caller)
-    after = evolve(plan, event, plan.plan_id, request.time_us)
+    after = evolve_plan(plan, event, plan.plan_id, request.time_us)
     assert after is not None
     decided = Decided(aggregate_id=plan.plan_id, event=event)
     return Pending(aggregate_id=plan.plan_id, events=(decided,), effects=tuple(outstanding(after)))
@@ -164,7 +164,7 @@ def outstanding(plan: Plan) -> Iterator[Send]:
     run = plan.run
     if run is None:
         return
-    if run.status == "running" and plan.status in _OVER:
+    if plan.ending:
         yield _cancel(plan, run, plan.status, plan.updated_us)
     if run.status != "requested" or run.caller is None:
         return
@@ -184,18 +184,25 @@ def command_to_run(plan: Plan, after: Status, request: Request) -> tuple[Send, .
     run = plan.run
     if run is None or run.status != "running":
         return ()
-    if after in _OVER:
+    if after in OVER:
         return (_cancel(plan, run, after, request.time_us),)
+    if plan.ending:
+        return ()
     name: CommandName | None = "pause" if after == "paused" else "resume" if plan.status == "paused" and after == "active" else None
     return () if name is None else (_command(plan, run, name, after, request.time_us, request.id),)
 
 
-def _cancel(plan: Plan, run: Run, status: Status, time_us: int) -> Send:
+def owed(plan: DeletedPlan) -> Iterator[Send]:
+    """The end of the run of a plan that was deleted."""
+    yield _cancel(plan, plan.run, plan.status, plan.updated_us)
+
+
+def _cancel(plan: Plan | DeletedPlan, run: Run, status: Status, time_us: int) -> Send:
     """Its id is the same whenever it is sent: the workflow takes it once."""
     return _command(plan, run, "cancel", status, time_us, run.execution_id)
 
 
-def _command(plan: Plan, run: Run, name: CommandName, status: Status, time_us: int, *origin: str) -> Send:
+def _command(plan: Plan | DeletedPlan, run: Run, name: CommandName, status: Status, time_us: int, *origin: str) -> Send:
     data = {"by": f"plan {plan.plan_id}", "why": f"the plan is {status}"}
     id_ = derived_id("plan-command", plan.plan_id, *origin)
     return command(run.execution_id, name, data, id=id_, source="mplp/modules/plan", time_us=time_us)
@@ -213,11 +220,24 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
         return None
     plan = view.state(str(message.data.get("id")))
     entries = message.data.get("entries")
-    if not isinstance(plan, Plan) or plan.run is None or not isinstance(entries, list):
+    if not isinstance(plan, Plan | DeletedPlan) or plan.run is None or not isinstance(entries, list):
         return NOTHING_FOLLOWS
     if message.data.get("execution_id") != plan.run.execution_id:
         return NOTHING_FOLLOWS
-    return _followed(plan, plan.run.execution_id, [each for each in entries if isinstance(each, dict)], message.correlation_id, time_us)
+    told = [each for each in entries if isinstance(each, dict)]
+    if isinstance(plan, DeletedPlan) or plan.ending:
+        return _ended(plan, plan.run.execution_id, told, message.correlation_id)
+    return _followed(plan, plan.run.execution_id, told, message.correlation_id, time_us)
+
+
+def _ended(plan: Plan | DeletedPlan, execution_id: str, entries: list[dict[str, Any]], correlation_id: str) -> Follow:
+    """Of a run that was told to end nothing counts but that it has."""
+    for entry in entries:
+        kind, sequence = str(entry.get("type")), entry.get("sequence")
+        if kind in _ENDINGS and isinstance(sequence, int):
+            events = (RunFollowed(sequence=sequence), RunEnded(execution_id=execution_id, status=kind.partition(".")[2]))
+            return Follow(events=tuple(Decided(aggregate_id=plan.plan_id, event=event, correlation_id=correlation_id) for event in events))
+    return NOTHING_FOLLOWS
 
 
 def _answered(plan: Plan, message: ModuleMessage, time_us: int) -> Follow:
@@ -235,7 +255,7 @@ def _answered(plan: Plan, message: ModuleMessage, time_us: int) -> Follow:
         answer = _refused(plan, message)
     after: Plan | None = plan
     for event in events:
-        after = evolve(after, event, plan.plan_id, time_us)
+        after = evolve_plan(after, event, plan.plan_id, time_us)
     assert after is not None
     assert after.run is not None
     # Whoever moved the plan while the start was on its way meant the run, too.
@@ -275,7 +295,7 @@ def _followed(plan: Plan, execution_id: str, entries: list[dict[str, Any]], corr
     events: list[PlanEvent] = list(_begun(plan))
     after: Plan | None = plan
     for event in events:
-        after = evolve(after, event, plan.plan_id, time_us)
+        after = evolve_plan(after, event, plan.plan_id, time_us)
     assert plan.run is not None
     sequence = plan.run.sequence
     for entry in sorted(entries, key=lambda entry: entry.get("sequence") or 0):
@@ -285,7 +305,7 @@ def _followed(plan: Plan, execution_id: str, entries: list[dict[str, Any]], corr
         sequence = number
         for event in _happened(after, translated, entry, execution_id) if after is not None else ():
             events.append(event)
-            after = evolve(after, event, plan.plan_id, time_us)
+            after = evolve_plan(after, event, plan.plan_id, time_us)
     if sequence > plan.run.sequence:
         events.append(RunFollowed(sequence=sequence))
     return Follow(events=tuple(Decided(aggregate_id=plan.plan_id, event=event, correlation_id=correlation_id) for event in events))

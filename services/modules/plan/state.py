@@ -40,6 +40,9 @@ TASK_TRANSITIONS: Mapping[TaskStatus, tuple[TaskStatus, ...]] = {
 }
 TASK_LIFECYCLE = Lifecycle(noun="task", initial=("pending",), table=TASK_TRANSITIONS)
 
+#: States of a plan in which nothing runs for it.
+OVER: frozenset[Status] = frozenset({"draft", "completed", "failed", "cancelled", "archived"})
+
 #: States of a task that let what depends on it begin.
 TASK_DONE: frozenset[TaskStatus] = frozenset({"completed", "skipped"})
 
@@ -101,6 +104,18 @@ class Plan:
     approved_by: str | None = None
     run: Run | None = None
     runs: int = 0  #: how often it was run
+    ending: bool = False  #: its run is told to end, and nothing that happens in it concerns the plan any more
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedPlan:
+    """What is left of a plan that was deleted before its run had ended: that the run is cancelled."""
+
+    plan_id: str
+    run: Run
+    status: Status
+    updated_us: int
     settled: bool = False
 
 
@@ -181,6 +196,7 @@ class PlanDeleted:
 
     TYPE: ClassVar[str] = "plan.deleted"
     reason: str = ""
+    run: str | None = None  #: the run that is cancelled and has not said that it has ended; null: there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

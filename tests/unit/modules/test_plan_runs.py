@@ -245,6 +245,70 @@ def test_a_cancelled_run_is_cancelled_by_a_new_owner_if_the_first_died_before_it
     assert list(world.modules[partition_of("home", 2)].machine.outstanding(world.state(plan_id))) == []
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("ending", ["cancelled", "failed", "failed, a draft again", "failed, approved again"])
+def test_a_plan_that_is_ended_and_deleted_takes_its_run_with_it_wherever_its_owner_dies(partitions: int, ending: str) -> None:
+    after, died = 0, True
+    while died:
+        world = World(partitions=partitions)
+        plan_id = plan(world, {"taskId": "paint"})
+        run = world.call("plan", "run-plan", planId=plan_id)["executionId"]
+        if ending == "cancelled":
+            world.post("plan", "cancel-plan", {"planId": plan_id})
+        else:
+            world.post("plan", "complete-plan", {"planId": plan_id, "status": "failed"})
+        if "again" in ending:
+            world.post("plan", "update-task", {"planId": plan_id, "taskId": "paint", "name": "paint it red"})
+        if "approved" in ending:
+            world.post("plan", "approve-plan", {"planId": plan_id})
+        deletion = world.post("plan", "delete-plan", {"planId": plan_id})
+        died = world.die(after)
+        world.settle()
+        assert world.execution(run).status == "cancelled", f"died after {after} deliveries"
+        assert world.answer_of(deletion)["deleted"] is True
+        assert world.state(plan_id) is None, "nothing is left of it"
+        after += 1
+    assert after > 4
+
+
+def test_what_is_left_of_a_deleted_plan_is_not_seen(world: World) -> None:
+    while True:
+        plan_id = plan(world, {"taskId": "paint"})
+        run = world.call("plan", "run-plan", planId=plan_id)["executionId"]
+        if partition_of(run, 2) != partition_of("home", 2):
+            break
+    world.away = {partition_of(run, 2)}
+    world.call("plan", "cancel-plan", planId=plan_id)
+    world.call("plan", "delete-plan", planId=plan_id)
+    assert world.state(plan_id) is not None, "its run has not ended"
+    for operation in ("get-plan", "delete-plan", "cancel-plan", "run-plan"):
+        with pytest.raises(Refused, match="not-found"):
+            world.call("plan", operation, planId=plan_id)
+    with pytest.raises(Refused, match="not-found"):
+        world.call("trace", "start-monitoring", planId=plan_id)
+    listed = world.ask("plan", "list-plans")
+    world.wait(3)  # for the partition that nobody owns
+    assert plan_id not in [each["planId"] for each in world.answer_of(listed)["plans"]]
+
+
+@pytest.mark.parametrize("status", ["draft", "approved", "active"])
+def test_the_end_of_a_run_that_was_given_up_does_not_move_a_plan_that_goes_on(world: World, status: str) -> None:
+    plan_id = plan(world, {"taskId": "paint"})
+    run = world.call("plan", "run-plan", planId=plan_id)["executionId"]
+    world.post("plan", "complete-plan", {"planId": plan_id, "status": "failed"})
+    if status == "active":
+        world.post("plan", "activate-plan", {"planId": plan_id})
+    else:
+        world.post("plan", "update-task", {"planId": plan_id, "taskId": "paint", "name": "paint it red"})
+    if status == "approved":
+        world.post("plan", "approve-plan", {"planId": plan_id})
+    world.settle()
+    assert world.execution(run).status == "cancelled"
+    assert world.call("plan", "get-plan", planId=plan_id)["status"] == status
+    again = world.call("plan", "get-plan", planId=plan_id)
+    assert (world.state(plan_id).run.status, world.state(plan_id).ending, again["tasks"][0]["status"]) == ("ended", False, "running")
+
+
 def test_a_plan_whose_run_is_about_to_begin_is_not_deleted(world: World) -> None:
     world.away = {1 - partition_of("home", 2)}
     while True:

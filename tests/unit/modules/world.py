@@ -62,7 +62,13 @@ class World:
     # --- callers ----------------------------------------------------------------------------------------------------
 
     def ask(self, module: str, operation: str, parameters: Any = None, *, home: str = "home", timeout_s: float | None = None) -> str:
-        """Sends a request from outside; its id."""
+        """Sends a request from outside, and lets everything follow; its id."""
+        request_id = self.post(module, operation, parameters, home=home, timeout_s=timeout_s)
+        self.settle()
+        return request_id
+
+    def post(self, module: str, operation: str, parameters: Any = None, *, home: str = "home", timeout_s: float | None = None) -> str:
+        """Sends a request from outside, which is still on its way; its id."""
         self.calls += 1
         request = ModuleMessage(
             id=derived_id("call", self.calls),
@@ -79,7 +85,6 @@ class World:
             deadline=None if timeout_s is None else from_micros(self.now_us + round(timeout_s * 1e6)),
         )
         self.queue.append((Send(topic=REQUESTS, key=home, record=request), True))
-        self.settle()
         return request.id
 
     def answer_of(self, request_id: str) -> Any:
@@ -135,6 +140,20 @@ class World:
         while self.queue:
             send, by_topic = self.queue.popleft()
             self._deliver(send, by_topic)
+
+    def die(self, after: int) -> bool:
+        """All owners die after so many deliveries, and new ones take over; whether there was anything to deliver.
+
+        What they had decided and not yet sent is lost; requests from outside lie in their inboxes.
+        """
+        for _ in range(after):
+            if not self.queue:
+                return False
+            self._deliver(*self.queue.popleft())
+        self.queue = deque(each for each in self.queue if isinstance(each[0].record, ModuleMessage) and each[0].record.reply_to == CALLER)
+        for partition in range(self.partitions):
+            self.take_over(partition)
+        return True
 
     def _deliver(self, send: Send, by_topic: bool) -> None:
         record = send.record
