@@ -62,5 +62,15 @@ def hang(call: Call) -> None:
     threading.Event().wait()
 
 
+@module.operation("bore")
+def bore(call: Call) -> dict[str, Any]:
+    """Blocks for ever where `DIGGERS_BLOCK` is set, and says so on stdout; else says where it was done, and for which request."""
+    if os.environ.get("DIGGERS_BLOCK"):
+        sys.stdout.write(f"{call.request_id}\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+    return {"pid": os.getpid(), "request": call.request_id}
+
+
 if __name__ == "__main__":
     module.main()

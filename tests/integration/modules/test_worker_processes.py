@@ -113,6 +113,22 @@ async def test_a_killed_process_costs_no_step_and_the_next_one_goes_on_where_it_
     assert len({event.id for event in begun}) == 1, "the event of the repeated request has the same id"
 
 
+async def test_a_process_that_is_killed_in_blocking_functions_loses_neither_what_ran_nor_what_waited(settings: Settings, bus: Bus) -> None:
+    async with process(settings, DIGGERS_BLOCK="1", MPLP_MODULE_CONCURRENCY="2") as killed:
+        assert killed.stdout is not None
+        asked = [asyncio.create_task(bus.call_module("diggers", "bore", timeout=PATIENCE_S)) for _ in range(5)]
+        blocked = [(await asyncio.wait_for(killed.stdout.readline(), PATIENCE_S)).decode().strip() for _ in range(2)]
+        killed.send_signal(signal.SIGKILL)
+        await killed.wait()
+        assert await killed.stdout.read() == b"", "no more than two had begun"
+    async with in_this_process(settings):
+        answers = await asyncio.gather(*asked)
+    assert {answer["pid"] for answer in answers} == {os.getpid()}
+    done = [answer["request"] for answer in answers]
+    assert len(set(done)) == 5
+    assert set(blocked) < set(done), "they came again under their ids"
+
+
 async def test_a_silent_operation_is_tried_again_and_the_silent_one_ends(settings: Settings, bus: Bus) -> None:
     given_up.clear()
     retrying = {"error-handling": {"retry-policy": {"max-retries": 1, "initial-interval": "10ms"}}}
