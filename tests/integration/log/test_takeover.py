@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 
@@ -55,8 +56,12 @@ class Core:
 
 
 async def until(condition: Callable[[], object]) -> None:
+    """Returns when the condition holds; it does not where it looks into what a takeover has not yet rebuilt."""
     async with asyncio.timeout(180):
-        while not condition():
+        while True:
+            with contextlib.suppress(KeyError):
+                if condition():
+                    return
             await asyncio.sleep(0.05)
 
 

@@ -7,16 +7,16 @@ import asyncio
 from streams import topics
 from streams.log.figures import in_sum
 from streams.testing.toys import TIMEOUT_US, start
-from tests.unit.log.world import World
+from tests.unit.log.world import PATIENCE_S, World
 
 
 async def test_figures_tell_what_is_in_memory_and_a_timer_that_does_not_fire() -> None:
     world = World(local=False)  # nobody answers, so the flow waits for its time-out
     runner = world.own("one")
-    await asyncio.wait_for(runner.serving.wait(), 10)
+    await asyncio.wait_for(runner.serving.wait(), PATIENCE_S)
     assert runner.figures() == {"workflow": 0, "waiting": 0, "overdue_ms": 0}
     world.put(topics.COMMANDS, "flow-1", start("flow-1"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while runner.figures()["workflow"] == 0:
             await asyncio.sleep(0.001)
     assert runner.figures() == {"workflow": 1, "waiting": 0, "overdue_ms": 0}

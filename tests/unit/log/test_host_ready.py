@@ -40,7 +40,7 @@ async def test_a_partition_that_goes_to_another_host_while_it_is_taken_over_is_n
 
     await host.on_partitions_assigned([])
 
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
     assert host.ready
 
 
@@ -106,10 +106,10 @@ async def test_an_owner_with_ever_more_to_decide_serves_and_repeats_what_was_not
     for number in range(500):
         world.put(COMMANDS, f"waited-{number}", start(f"waited-{number}"))
     successor = world.own("two")
-    await asyncio.wait_for(successor.taken.wait(), 10)
+    await asyncio.wait_for(successor.taken.wait(), 60)
     for number in range(3000):
         world.put(COMMANDS, f"new-{number}", start(f"new-{number}"))
-    await asyncio.wait_for(successor.serving.wait(), 10)
+    await asyncio.wait_for(successor.serving.wait(), 60)
     assert successor.figures()["waiting"] > 0
     assert [send.key for send in world.effects.sent].count("unanswered") == 2
     await world.kill()

@@ -16,7 +16,7 @@ from streams.log.rule import FENCED, POSITIONED, type_and_epoch
 from streams.records import ModuleMessage, WorkflowCommand, WorkflowTransition
 from streams.testing.memory_log import Fault
 from streams.testing.toys import TIMEOUT_US, request, start
-from tests.unit.log.world import CODEC, World, check_sequences
+from tests.unit.log.world import CODEC, PATIENCE_S, World, check_sequences
 
 
 async def test_flows_complete_and_every_event_tells_its_input() -> None:
@@ -84,7 +84,7 @@ async def test_an_effect_is_performed_only_after_its_events_are_acknowledged() -
     assert not world.effects.sent
     await world.kill()
     world.own("two")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not world.effects.sent:
             await asyncio.sleep(0.001)
     assert [event.type for event in world.valid()] == ["execution.started", "step.started"]
@@ -97,7 +97,7 @@ async def test_a_successor_performs_unanswered_effects_again_with_the_same_id() 
         runner = world.own(owner)
         if owner == "one":
             world.put(topics.COMMANDS, "flow", start("flow"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await runner.serving.wait()
             while len(world.effects.sent) < (1 if owner == "one" else 2):
                 await asyncio.sleep(0.001)
@@ -110,7 +110,7 @@ async def test_an_answer_that_arrived_before_the_timeout_counts_after_a_takeover
     world = World(local=False)
     runner = world.own("one")
     world.put(topics.COMMANDS, "flow", start("flow"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not world.effects.sent:
             await asyncio.sleep(0.001)
     await runner.serving.wait()
@@ -131,7 +131,7 @@ async def test_a_timer_fires_once_when_it_is_due() -> None:
     world = World(local=False)
     runner = world.own("one")
     world.put(topics.COMMANDS, "flow", start("flow"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await runner.serving.wait()
         while not world.effects.sent:
             await asyncio.sleep(0.001)
@@ -153,7 +153,7 @@ async def test_garbage_and_misplaced_records_stop_nothing() -> None:
     value = CODEC.encode(start("later"))
     broker.store(topics.COMMANDS, 0, [Outgoing(key=None, value=value, headers=[], timestamp_ms=0)], append_time=True)  # type: ignore[arg-type]
     await world.until_completed(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(world.effects.dead) < 2:
             await asyncio.sleep(0.001)
     assert [(stored.offset, code) for stored, code, _ in world.effects.dead] == [(0, "avro.framing"), (2, "key.missing")]
@@ -168,7 +168,7 @@ async def test_a_refusal_without_an_aggregate_has_sequence_zero_and_an_id_of_its
         world.put(
             topics.COMMANDS, "nobody", WorkflowCommand(type="workflow.cancel", subject="nobody", execution_id="nobody", command="cancel")
         )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(world.valid()) < 2:
             await asyncio.sleep(0.001)
     first, second = world.valid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from streams.testing.memory_log import MemoryBroker, MemoryClock, MemoryEffects,
 from streams.testing.toys import EchoMachine, FlowMachine
 from streams.topics import TopicNames
 
+PATIENCE_S = 60.0
 CODEC = Codec(SchemaIds.local())
 
 
@@ -67,7 +69,7 @@ class World:
         return Counter(event.subject for event in self.valid() if event.type == "execution.completed")
 
     async def until_completed(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.completed()) < count:
                 await asyncio.sleep(0.001)
 
@@ -83,7 +85,10 @@ def check_sequences(world: World) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Returns when the condition holds."""
-    async with asyncio.timeout(10):
-        while not condition():
+    """Returns when the condition holds; it does not where it looks into what a takeover has not yet rebuilt."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(KeyError):
+                if condition():
+                    return
             await asyncio.sleep(0.001)
