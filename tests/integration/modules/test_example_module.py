@@ -61,6 +61,7 @@ async def test_without_kafka_it_says_so(unused_tcp_port: int) -> None:
     _, errors = await process.communicate()
     assert process.returncode == 3
     assert b"kafka.unreachable" in errors
+    assert b" [ERROR] aiokafka: " in errors, "what a library says is told from what we say"
     assert b"Traceback" not in errors
 
 
