@@ -153,6 +153,10 @@ class WebhookClient:
             return Failed(code="webhook.address-refused", message=f"{target.host}: {error}.", retryable=False)
         except TimeoutError:
             return Failed(code="webhook.timeout", message=f"No answer within {self._timeout_s:g} s.", retryable=True)
+        except aiohttp.ClientResponseError as error:  # as text it names the URL, whose query may be a secret
+            return Failed(
+                code="webhook.unreachable", message=f"This is no answer of HTTP: {_excerpt(error.message.encode())}", retryable=True
+            )
         except (aiohttp.ClientError, OSError) as error:
             return Failed(code="webhook.unreachable", message=f"{type(error).__name__}: {error}", retryable=True)
         return outcome_of(answer, now())

@@ -18,8 +18,10 @@ OWN_HEADERS = frozenset(
 )  # fmt: skip
 #: Answers that say "later": request timeout, too early, too many requests.
 _LATER = frozenset({408, 425, 429})
-#: Longest wait between two attempts, also if the receiver asks for more, milliseconds.
+#: Longest wait between two attempts that we choose, milliseconds.
 DELAY_MS_MAX = 300_000
+#: Longest wait that a receiver can ask for, milliseconds: who asks for years has made a mistake.
+RETRY_AFTER_MS_MAX = 24 * 3600 * 1000
 _DELAY_FACTOR = 3
 #: How far a wait is spread, so that what failed together does not come again together.
 _SPREAD = 0.2
@@ -67,25 +69,25 @@ def outcome_of(answer: Answer, now: datetime) -> Outcome:
 
 
 def retry_after_ms(value: str | None, now: datetime) -> int | None:
-    """`Retry-After` (RFC 9110): seconds, or a date; None if it is missing or neither."""
+    """`Retry-After` (RFC 9110): seconds, or a date, at most `RETRY_AFTER_MS_MAX`; None if it is missing or neither."""
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return min(int(text[:9]) * 1000, DELAY_MS_MAX)
+        return min(int(text[:19]) * 1000, RETRY_AFTER_MS_MAX)
     try:
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return max(0, min(int((at - now).total_seconds() * 1000), DELAY_MS_MAX))
+    return max(0, min(int((at - now).total_seconds() * 1000), RETRY_AFTER_MS_MAX))
 
 
 def delay_ms(key: str, attempt: int, initial_ms: int, after_ms: int | None = None) -> int:
-    """How long to wait after the failed `attempt` (from 1): three times as long each time, and no less than the receiver asked for.
-
+    """How long to wait after the failed `attempt` (from 1): three times as long each time, and no less than the receiver asked for,
+    up to `DELAY_MS_MAX`.
     The spread derives from key and attempt, not from chance.
     """
     grown = min(initial_ms * _DELAY_FACTOR ** min(attempt - 1, 20), DELAY_MS_MAX)
     share = int.from_bytes(hashlib.sha256(f"{key}/{attempt}".encode()).digest()[:4], "big") / 2**32
-    return max(int(grown * (1 + _SPREAD * (2 * share - 1))), after_ms or 0)
+    return max(int(grown * (1 + _SPREAD * (2 * share - 1))), min(after_ms or 0, DELAY_MS_MAX))

@@ -147,7 +147,10 @@ async def test_garbage_for_an_answer_is_a_failure_like_any_other() -> None:
         writer.write(b"\x00\x01 no http at all\r\n\r\n")
 
     async with receiver(garbage) as server, client() as webhooks:
-        assert code(await post(webhooks, f"http://127.0.0.1:{server.port}/")) == ("webhook.unreachable", True)
+        outcome = await post(webhooks, f"http://127.0.0.1:{server.port}/in?token=s3cret")
+    assert code(outcome) == ("webhook.unreachable", True)
+    assert isinstance(outcome, Failed)
+    assert "s3cret" not in outcome.message, "errors are told to whoever may read deliveries"
 
 
 async def test_the_beginning_of_an_error_is_told() -> None:

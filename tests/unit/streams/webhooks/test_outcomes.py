@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.webhooks.outcomes import DELAY_MS_MAX, Answer, Delivered, Failed, delay_ms, outcome_of, retry_after_ms
+from streams.webhooks.outcomes import DELAY_MS_MAX, RETRY_AFTER_MS_MAX, Answer, Delivered, Failed, delay_ms, outcome_of, retry_after_ms
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -39,7 +39,8 @@ def test_other_answers(status: int, code: str, retryable: bool) -> None:
 @pytest.mark.parametrize(
     ("value", "ms"),
     [
-        ("3", 3000), (" 0 ", 0), ("999999999999", DELAY_MS_MAX), ("Thu, 01 Jan 2026 12:00:05 GMT", 5000),
+        ("3", 3000), (" 0 ", 0), ("3600", 3_600_000), ("999999999999", RETRY_AFTER_MS_MAX), ("9" * 5000, RETRY_AFTER_MS_MAX),
+        ("Tue, 01 Jan 2030 00:00:00 GMT", RETRY_AFTER_MS_MAX), ("Thu, 01 Jan 2026 12:00:05 GMT", 5000),
         ("Thu, 01 Jan 2026 11:00:00 GMT", 0), ("soon", None), ("-1", None), ("", None), ("½", None), (None, None),
     ],
 )  # fmt: skip
@@ -52,6 +53,10 @@ def test_what_the_receiver_asks_for_is_waited_for() -> None:
     assert isinstance(failed, Failed)
     assert failed.after_ms == 7000
     assert delay_ms("k", 1, 500, failed.after_ms) == 7000
+
+
+def test_what_waits_in_a_worker_waits_no_longer_than_the_bound_whatever_the_receiver_asks_for() -> None:
+    assert delay_ms("k", 1, 500, RETRY_AFTER_MS_MAX) == DELAY_MS_MAX
 
 
 @given(st.text(), st.integers(1, 60), st.integers(10, 60_000))
