@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import httpx
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.processes.liveness import is_alive_pid
@@ -15,6 +16,7 @@ from streams.bus.bus import Bus
 from streams.codec.registry import connect_codec
 from streams.errors import BackboneError, InvalidInput
 from streams.kafka import Kafka
+from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.routing.lag import lags
 from streams.settings import Settings
 
@@ -89,7 +91,7 @@ async def _lag(kafka: Kafka) -> dict[str, dict[str, int]]:
     """Group → logical topic → records behind, of groups that read topics with our prefix."""
     prefix = f"{kafka.settings.topic_prefix}."
     lag: dict[str, dict[str, int]] = {}
-    async with kafka.admin() as admin, kafka.consumer() as consumer:
+    async with kafka.admin() as admin, kafka.consumer(**RANGE_OPTIONS, isolation_level="read_committed") as consumer:
         for group, *_ in await admin.list_consumer_groups():
             committed = {
                 partition: meta.offset
@@ -102,9 +104,17 @@ async def _lag(kafka: Kafka) -> dict[str, dict[str, int]]:
             topics: dict[str, int] = {}
             for partition, offset in committed.items():
                 topic = kafka.names.logical(partition.topic)
-                topics[topic] = topics.get(topic, 0) + max(0, ends[partition] - offset)
+                topics[topic] = topics.get(topic, 0) + await _behind(consumer, partition, offset, ends[partition])
             lag[group] = dict(sorted(topics.items()))
     return dict(sorted(lag.items()))
+
+
+async def _behind(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int, end: int) -> int:
+    """Offsets from here to the end, if a record is among them: what ends a transaction takes an offset, too, which no group commits."""
+    if end <= offset:
+        return 0
+    async with aclosing(read_range(consumer, partition.topic, partition.partition, offset, end)) as left:
+        return 0 if await anext(left, None) is None else end - offset
 
 
 async def _gateway(settings: Settings) -> dict[str, Any]:

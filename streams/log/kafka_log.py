@@ -22,6 +22,9 @@ from streams.log.kafka_appender import KafkaAppender
 from streams.log.ports import Appender, Outgoing, Stored
 
 FETCH_TIMEOUT_MS = 1000
+#: How often a reader of a range looks where it is, milliseconds. aiokafka says nothing when it comes to what is no record (the end of a
+#: transaction, what was compacted away): where such ends the range, the reader would wait for its whole time.
+RANGE_LOOK_MS = 20
 CLOSE_TIMEOUT_S = 2.0
 #: Of consumers that read a range and go: aiokafka pauses for `retry_backoff_ms` (100) before its first question about a partition,
 #: and closing a consumer may wait for the fetch that it has sent ahead.
@@ -109,7 +112,7 @@ async def read_range(consumer: AIOKafkaConsumer, topic: str, partition: int, sta
     consumer.assign([tp])
     consumer.seek(tp, position)
     while position < end:
-        fetched = await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS)
+        fetched = await consumer.getmany(tp, timeout_ms=RANGE_LOOK_MS)
         for record in fetched.get(tp, ()):
             if record.offset >= end:
                 return

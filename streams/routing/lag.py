@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -73,6 +73,10 @@ class _Standing:
     parked: int
 
 
+#: Partition and place → offset and time of the first record from there on; None: there is none. Many routes stand at the same place.
+_Oldest: TypeAlias = dict[tuple[TopicPartition, int], tuple[int, int] | None]
+
+
 class Lags:
     """Looks again and again; each time only at what the workers have written down since."""
 
@@ -91,14 +95,15 @@ class Lags:
                 await self._read_states(consumer)
                 cluster = await cluster_metadata(consumer._client)  # asking for all topics never creates one
                 found: dict[str, Lag] = {}
+                oldest: _Oldest = {}
                 for active in routes:
                     try:
-                        found[active.id] = await self._lag(consumer, cluster, active)
+                        found[active.id] = await self._lag(consumer, cluster, active, oldest)
                     except KafkaError:
                         known, cluster = cluster.topics(), await cluster_metadata(consumer._client)
                         if known <= cluster.topics():
                             raise
-                        found[active.id] = await self._lag(consumer, cluster, active)  # a topic was deleted since it was listed
+                        found[active.id] = await self._lag(consumer, cluster, active, oldest)  # a topic was deleted since it was listed
                 return found
         except KafkaError as error:
             raise translated(error, ROUTE_STATES) from error
@@ -118,7 +123,7 @@ class Lags:
                     self._states.pop((stored.key or b"").decode(errors="replace"), None)
             self._read_to[tp.partition] = max(begin, end)
 
-    async def _lag(self, consumer: AIOKafkaConsumer, cluster: Any, active: ActiveRoute) -> Lag:
+    async def _lag(self, consumer: AIOKafkaConsumer, cluster: Any, active: ActiveRoute, seen: _Oldest) -> Lag:
         standing = await self._standing(consumer, cluster, active)
         ends = await consumer.end_offsets(list(standing)) if standing else {}
         records, parked, oldest_ms = 0, 0, None
@@ -127,12 +132,15 @@ class Lags:
             end = int(ends[tp])
             if not stands.waiting and stands.position >= end:
                 continue
-            async with aclosing(read_range(consumer, tp.topic, tp.partition, stands.begin, end)) as unsettled:
-                first = await anext(unsettled, None)
-            if first is None:
+            if (tp, stands.begin) not in seen:
+                async with aclosing(read_range(consumer, tp.topic, tp.partition, stands.begin, end)) as unsettled:
+                    first = await anext(unsettled, None)
+                seen[tp, stands.begin] = None if first is None else (first.offset, first.timestamp_ms)
+            if (place := seen[tp, stands.begin]) is None:
                 continue  # what ends a transaction takes an offset, too, or retention has taken what waited
-            records += stands.waiting + max(0, end - max(stands.position, first.offset))
-            oldest_ms = min(first.timestamp_ms, oldest_ms or first.timestamp_ms)
+            offset, arrived_ms = place
+            records += stands.waiting + max(0, end - max(stands.position, offset))
+            oldest_ms = min(arrived_ms, oldest_ms or arrived_ms)
         seconds = 0.0 if oldest_ms is None else max(0.0, now().timestamp() - oldest_ms / 1000)
         return Lag(records=records, seconds=round(seconds, 3), parked=parked)
 
