@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 
-from services.modules.operation import Refusal
+from services.modules.operation import Misfit, Refusal
 from streams.errors import Violation
 
 #: Faults that an answer names; there may be one per element of a long list.
@@ -28,8 +28,8 @@ def refusal_of(error: ValidationError, given: Any, known: Sequence[str] = ()) ->
     What is missing is said of the object that lacks it. `known`: which parameters there are.
     """
     found = [
-        (each["type"], _pointer(each["loc"], given), _sentence(each["type"], each["loc"], each["msg"]))
-        for each in error.errors(include_url=False, include_context=False, include_input=False)
+        (each["type"], _pointer((*each["loc"], *_below(each.get("ctx"))), given), _sentence(each["type"], each["loc"], each["msg"]))
+        for each in error.errors(include_url=False, include_input=False)
     ]
     telling = {pointer for kind, pointer, _ in found if kind not in _WRONG_KIND}
     faults: dict[tuple[str, str], Violation] = {}
@@ -39,6 +39,12 @@ def refusal_of(error: ValidationError, given: Any, known: Sequence[str] = ()) ->
         faults[pointer, message] = Violation(code="invalid", pointer=pointer, message=message)
     kept = tuple(faults.values())[:FAULTS_MAX]
     return Refusal(code="invalid", message=_told(list(faults.values()), known), pointer=kept[0].pointer, faults=kept)
+
+
+def _below(context: Mapping[str, Any] | None) -> tuple[int | str, ...]:
+    """Where, below pydantic's location, the fault lies that a model found itself."""
+    cause = (context or {}).get("error")
+    return cause.location if isinstance(cause, Misfit) else ()
 
 
 def _told(faults: Sequence[Violation], known: Sequence[str]) -> str:

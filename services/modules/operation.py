@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from streams import limits
@@ -32,11 +32,28 @@ Duration: TypeAlias = Annotated[
 ]
 
 
+#: RFC 3339 with an offset.
+Instant: TypeAlias = Annotated[Text, AfterValidator(lambda value: _instant(value))]
+
+
+def _instant(value: str) -> str:
+    time_us_of(value)
+    return value
+
+
 def _milliseconds(value: Any) -> int:
     try:
         return parse_duration_ms(value)
     except InvalidInput as error:
         raise ValueError(error.message) from error
+
+
+class Misfit(ValueError):
+    """Parameters that do not go together, and where, below what is checked, the one lies that is wrong."""
+
+    def __init__(self, message: str, *location: int | str) -> None:
+        super().__init__(message)
+        self.location = location
 
 
 class Parameters(BaseModel):

@@ -13,6 +13,7 @@ from services.orchestrator.definition import Condition, Definition, ExpressionCo
 from services.orchestrator.references import Reference, ReferenceMissing, parse_text, resolve, walk
 from services.orchestrator.results import Outcome, gather
 from services.orchestrator.state import ENDED, Execution
+from streams.equality import equal
 from streams.matching.expressions import Expression, ExpressionFailed
 from streams.records import Json, iso
 
@@ -172,21 +173,6 @@ def compare(operator: Operator, actual: Json, expected: Json) -> bool:
             return _contains(actual, expected)
         case "gt" | "gte" | "lt" | "lte":
             return _ordered(operator, actual, expected)
-
-
-def equal(left: Json, right: Json) -> bool:
-    """Whether two JSON values are the same: `1` is `1.0`, `0` is not `false`."""
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
-        return left == right
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, list):
-        return len(left) == len(right) and all(map(equal, left, right))
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(equal(item, right[key]) for key, item in left.items())
-    return bool(left == right)
 
 
 def _contains(actual: Json, expected: Json) -> bool:

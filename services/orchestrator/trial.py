@@ -9,11 +9,11 @@ from typing import Any
 from services.orchestrator.coverage import Coverage
 from services.orchestrator.definitions import parse
 from services.orchestrator.scenario import read_scenario
-from services.orchestrator.scope import equal
 from services.orchestrator.simulation import Simulation
 from services.orchestrator.store import AnyModule
 from services.orchestrator.timeline import milliseconds, timeline
 from services.orchestrator.view import fold
+from streams.equality import equal
 from streams.records import Json, WorkflowTransition
 
 

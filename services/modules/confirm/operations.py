@@ -7,7 +7,20 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from services.modules.confirm.state import APPROVERS_MAX, ESCALATIONS_MAX, Confirmation, Status, Verdict
-from services.modules.operation import Duration, Identifier, Listing, Name, Page, Parameters, Result, Text, Versioned, time_text, time_us_of
+from services.modules.operation import (
+    Duration,
+    Identifier,
+    Instant,
+    Listing,
+    Misfit,
+    Name,
+    Page,
+    Parameters,
+    Result,
+    Text,
+    Versioned,
+    time_text,
+)
 from streams.records import Json
 
 Reason = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -34,17 +47,15 @@ class Create(Parameters):
     data: Json = Field(None, description="What is to be confirmed: any JSON value.")
     escalation: list[WantedEscalation] = Field(default_factory=list, max_length=ESCALATIONS_MAX)
     expires_in: Duration | None = Field(None, description="It expires so long after its creation if nobody has decided.")
-    expires_at: Text | None = Field(None, description="RFC 3339: it expires then.")
+    expires_at: Instant | None = Field(None, description="RFC 3339: it expires then.")
     wait: bool = Field(False, description="Answer only when it is decided (or has expired): the answer is the decision.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.approvers and self.quorum > len(set(self.approvers)):
-            raise ValueError("quorum is more than there are approvers")
+            raise Misfit("quorum is more than there are approvers", "quorum")
         if self.expires_in is not None and self.expires_at is not None:
             raise ValueError("give expiresIn or expiresAt, not both")
-        if self.expires_at is not None:
-            time_us_of(self.expires_at)
         return self
 
 

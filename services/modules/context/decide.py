@@ -32,6 +32,7 @@ from services.modules.context.state import (
 )
 from services.modules.lookup import changed, find, gone, has_text, listing, refuse_version, states_of
 from services.modules.operation import Done, Operation, Outcome, Refusal, Request, conflict
+from streams.equality import equal
 from streams.log.types import View
 from streams.records import Json
 
@@ -89,7 +90,7 @@ def search_contexts(view: View[Any], parameters: SearchContexts, request: Reques
         for state in states_of(view, Context)
         if parameters.status in (None, state.status)
         and has_text(parameters.text, state.name, state.type, state.description)
-        and all(key in state.metadata and state.metadata[key] == value for key, value in parameters.metadata.items())
+        and all(key in state.metadata and equal(state.metadata[key], value) for key, value in parameters.metadata.items())
     )
     return listing(view, parameters, ContextList, wanted, lambda context: context.context_id, ContextResult.of)
 

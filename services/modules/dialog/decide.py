@@ -54,7 +54,7 @@ from streams.log.types import View
 def facilitate_communication(view: View[Any], parameters: FacilitateCommunication, request: Request) -> Outcome:
     """Begins a dialog between participants, or takes a paused one up again."""
     if parameters.dialog_id is not None:
-        return _transition(view, parameters.dialog_id, "active", "", request)
+        return _transition(view, parameters.dialog_id, "active", "", request, "/dialogId")
     context_id = parameters.context_id or parameters.room()
     if context_id is not None:
         context = open_context(view, context_id)
@@ -182,7 +182,7 @@ def history(view: View[Any], parameters: History, request: Request) -> Outcome:
         return dialog
     messages = dialog.messages[parameters.after :]
     if parameters.participant is not None:
-        who = known(dialog, parameters.participant)
+        who = known(dialog, parameters.participant) or _former(dialog, parameters.participant)
         if who is None:
             return invalid(f"{parameters.participant!r} does not take part in the dialog.", "/participant")
         messages = tuple(each for each in messages if who == each.sender or not each.recipients or who in each.recipients)
@@ -195,6 +195,11 @@ def history(view: View[Any], parameters: History, request: Request) -> Outcome:
             next=shown[-1].number if len(messages) > len(shown) else None,
         ),
     )
+
+
+def _former(dialog: Dialog, name: str) -> str | None:
+    """The id of somebody who takes part no more, but has said something, or was told something."""
+    return name if any(name == each.sender or name in each.recipients for each in dialog.messages) else None
 
 
 def add_participants(view: View[Any], parameters: AddParticipants, request: Request) -> Outcome:
@@ -218,11 +223,13 @@ def end(view: View[Any], parameters: End, request: Request) -> Outcome:
     return _transition(view, parameters.dialog_id, parameters.status, parameters.reason, request)
 
 
-def _transition(view: View[Any], dialog_id: str, status: Status, reason: str, request: Request) -> Outcome:
+def _transition(
+    view: View[Any], dialog_id: str, status: Status, reason: str, request: Request, pointer: str = "/status"
+) -> Outcome:  # fmt: skip
     dialog = find(view, Dialog, dialog_id, pointer="/dialogId")
     if isinstance(dialog, Refusal):
         return dialog
-    refused = LIFECYCLE.refusal(dialog.status, status, "/status")
+    refused = LIFECYCLE.refusal(dialog.status, status, pointer)
     if refused is not None:
         return refused
     event = DialogTransitioned(before=dialog.status, after=status, reason=reason)

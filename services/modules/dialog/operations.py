@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from services.modules.dialog.state import PARTICIPANTS_MAX, Dialog, Message, Participant, Status
-from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, Versioned, time_text
+from services.modules.operation import Identifier, Listing, Misfit, Name, Page, Parameters, Result, Text, Versioned, time_text
 from streams.records import Json
 
 
@@ -123,7 +123,7 @@ class SendMessage(OfDialog):
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self.content is None:
-            raise ValueError("content is missing")
+            raise Misfit("content is any JSON value but null", "content")
         return self
 
 

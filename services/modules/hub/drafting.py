@@ -7,6 +7,7 @@ is taken up again for that. Every attempt's late answer counts once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.modules.hub.evolve import evolve
@@ -26,6 +27,7 @@ from services.modules.hub.state import (
 )
 from services.modules.operation import Answered, Decided, Follow, Refusal
 from services.modules.outgoing import ask
+from streams.errors import Violation
 from streams.log.types import Send
 from streams.records import Json, MessageError, derived_id
 
@@ -77,6 +79,7 @@ class Draft:
         self.caller = state.caller
         self.events: list[HubEvent] = []
         self.sent: list[str] = []  #: calls that are to be made
+        self.told: Json = None  #: what the module said beside its error, in the answer that this follows from
 
     def record(self, event: HubEvent) -> None:
         """Notes an event."""
@@ -214,15 +217,31 @@ class Draft:
         if state.ended_us is None or self.caller is None:
             return Follow(events=decided, effects=effects)
         return Follow(events=decided, effects=effects, answers=(Answered(
-            caller=self.caller, aggregate_id=state.exchange_id, answer=_answer(state)
+            caller=self.caller, aggregate_id=state.exchange_id, answer=_answer(state, self.told)
         ),))  # fmt: skip
 
 
-def _answer(state: Exchange) -> Json | Refusal:
+def _answer(state: Exchange, told: Json) -> Json | Refusal:
     if state.kind == "coordinate":
         return CoordinationResult.of(state).model_dump(mode="json", by_alias=True)
     call = next(iter(state.calls.values()))
     if call.error is not None:
-        return Refusal(code=call.error.code, message=call.error.message, retryable=call.error.retryable)
+        pointer, faults = _below_parameters(told)
+        return Refusal(
+            code=call.error.code, message=call.error.message, pointer=pointer, faults=faults, retryable=call.error.retryable
+        )  # fmt: skip
     sent = SentResult(message_id=state.exchange_id, module=call.module, operation=call.operation, result=call.result)
     return sent.model_dump(mode="json", by_alias=True)
+
+
+def _below_parameters(told: Json) -> tuple[str | None, tuple[Violation, ...]]:
+    """Where in the parameters of `send` lies what a module refuses in those that it was sent."""
+    if not isinstance(told, Mapping):
+        return None, ()
+    pointer, listed = told.get("pointer"), told.get("faults")
+    faults = tuple(
+        Violation(code=str(each.get("code")), pointer=f"/parameters{each.get('pointer') or ''}", message=str(each.get("message")))
+        for each in (listed if isinstance(listed, Sequence) and not isinstance(listed, str) else ())
+        if isinstance(each, Mapping)
+    )
+    return (f"/parameters{pointer}" if isinstance(pointer, str) else None), faults

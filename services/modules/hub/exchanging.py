@@ -137,6 +137,7 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow:
             error = MessageError(code="payload.too-large", message="The answer is too large to be passed on.")
         elif message.status != "success" and error is None:
             error = MessageError(code="failed", message="The module gave no reason.")
+        draft.told = result if message.status != "success" else None
         draft.answered(call, result, error)
         if message.status == "success" and error is not None:
             draft.answered_late(call, int(number), "success", None)  # it was done, though its result is not passed on

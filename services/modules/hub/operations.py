@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from services.modules.hub.state import CALLS_MAX, REGISTRY, Broadcast, Call, CallStatus, Exchange, ExchangeStatus, Subscription
-from services.modules.operation import Duration, Identifier, Listing, Name, Page, Parameters, Result, Text, time_text
+from services.modules.operation import Duration, Identifier, Listing, Misfit, Name, Page, Parameters, Result, Text, time_text
 from streams.records import Json
 
 BUILT_IN: Literal["built-in"] = "built-in"
@@ -129,14 +129,14 @@ class Coordinate(OfHub):
     @model_validator(mode="after")
     def _sound(self) -> Self:
         names = [call.name for call in self.calls]
-        if len(set(names)) != len(names):
-            raise ValueError("two calls have the same id")
-        for call in self.calls:
-            unknown = [each for each in call.depends_on if each not in names]
-            if unknown:
-                raise ValueError(f"{call.name} depends on {unknown[0]}, which there is not")
+        for index, call in enumerate(self.calls):
+            if call.name in names[:index]:
+                raise Misfit("two calls have the same id", "calls", index, "id")
             if self.mode != "dependencies" and call.depends_on:
-                raise ValueError("dependsOn needs the mode dependencies")
+                raise Misfit("dependsOn needs the mode dependencies", "calls", index, "dependsOn")
+            for place, each in enumerate(call.depends_on):
+                if each not in names:
+                    raise Misfit(f"{call.name} depends on {each}, which there is not", "calls", index, "dependsOn", place)
         return self
 
 

@@ -66,19 +66,21 @@ def register(view: View[Any], parameters: Register, request: Request) -> Outcome
         return conflict(f"There are at most {MODULES_MAX} modules.", "/module")
     instance = parameters.instance or parameters.module
     lease_us = None if parameters.lease is None else request.time_us + parameters.lease * 1000
-    event: HubEvent
-    if known is not None and (parameters.operations is None or parameters.operations == known.operations):
-        event = LeaseRenewed(module=known.module, instance=instance, lease_us=lease_us, detail=parameters.detail)
+    renewed = LeaseRenewed(module=parameters.module, instance=instance, lease_us=lease_us, detail=parameters.detail)
+    events: tuple[HubEvent, ...]
+    if known is not None and (parameters.operations is None or _is_as_before(parameters, known)):
+        events = (renewed,)
     elif parameters.operations is None:
         return invalid("The module is not known: tell its operations.", "/operations")
     else:
-        event = ModuleRegistered(
+        told = ModuleRegistered(
             module=parameters.module,
             instance=instance,
             lease_us=lease_us,
             description=parameters.description,
             operations=parameters.operations,
         )
+        events = (told,) if parameters.detail is None else (told, renewed)
 
     def show(after: Registry) -> Registered:
         return Registered(
@@ -88,7 +90,11 @@ def register(view: View[Any], parameters: Register, request: Request) -> Outcome
             lease_until=None if lease_us is None else time_text(lease_us),
         )
 
-    return changed(evolve, registry, REGISTRY, request, show, event)
+    return changed(evolve, registry, REGISTRY, request, show, *events)
+
+
+def _is_as_before(parameters: Register, known: Registration) -> bool:
+    return parameters.operations == known.operations and parameters.description in ("", known.description)
 
 
 def unregister(view: View[Any], parameters: Unregister, request: Request) -> Outcome:
@@ -96,6 +102,8 @@ def unregister(view: View[Any], parameters: Unregister, request: Request) -> Out
     registry = registry_of(view)
     known = registry.modules.get(parameters.module)
     if known is None:
+        if parameters.module in CONTRACT:
+            return conflict(f"{parameters.module} is a built-in module.", "/module")
         return _unknown(parameters.module)
     event: HubEvent = ModuleUnregistered(module=parameters.module, reason=parameters.reason)
     if parameters.instance is not None:

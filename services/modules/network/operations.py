@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from services.modules.network.state import MISSED_MAX, Link, Network, Node, Status
-from services.modules.operation import Duration, Identifier, Listing, Name, Page, Parameters, Result, Text, Versioned, time_text
+from services.modules.operation import Duration, Identifier, Listing, Misfit, Name, Page, Parameters, Result, Text, Versioned, time_text
 from streams.records import Json
 
 
@@ -74,9 +74,9 @@ class AddNode(OfNetwork):
     @model_validator(mode="after")
     def _beginning(self) -> Self:
         if self.status not in (None, "online", "connecting"):
-            raise ValueError("a node begins online or connecting")
+            raise Misfit("a node begins online or connecting", "status")
         if self.heartbeat_interval == 0:
-            raise ValueError("heartbeatInterval is more than 0")
+            raise Misfit("heartbeatInterval is more than 0", "heartbeatInterval")
         return self
 
 

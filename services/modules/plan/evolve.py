@@ -92,13 +92,18 @@ def _is_ending(state: Plan, after: Status) -> bool:
 def _run(state: Plan, event: RunRequested | RunStarted | RunEnded | RunFollowed, time_us: int) -> Plan:
     """A run is no change of the plan itself: its version stays."""
     if isinstance(event, RunRequested):
-        run = Run(execution_id=event.execution_id, status="requested", requested_us=time_us, caller=event.caller)
+        before = None if state.run is None else state.run.execution_id
+        run = Run(execution_id=event.execution_id, status="requested", requested_us=time_us, caller=event.caller, before=before)
         return replace(state, run=run, runs=state.runs + 1)
     if state.run is None:
         return state
     match event:
         case RunStarted():
             return replace(state, run=replace(state.run, status="running", caller=None), ending=state.status in OVER)
+        case RunEnded(status="refused"):
+            before = state.run.before
+            ended = None if before is None else Run(execution_id=before, status="ended", requested_us=state.run.requested_us)
+            return replace(state, run=ended, ending=False)
         case RunEnded():
             return replace(state, run=replace(state.run, status="ended", caller=None), ending=False)
         case RunFollowed():

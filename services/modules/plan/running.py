@@ -46,12 +46,14 @@ from services.modules.plan.state import (
     TaskUpdated,
 )
 from streams.errors import Violation
-from streams.limits import EXPRESSION_CHARACTERS_MAX
+from streams.limits import PAYLOAD_BYTES_MAX
 from streams.log.types import Send, View
 from streams.operations import COLLECT
-from streams.records import CommandName, ModuleMessage, derived_id
+from streams.records import CommandName, Json, ModuleMessage, derived_id
 
 END_SUFFIX = "--end"
+#: Name, in the workflow's input, of the results of tasks that were done before.
+DONE_INPUT = "done"
 #: What people may answer who were asked to do a task.
 DONE, SKIPPED = "done", "skipped"
 
@@ -71,6 +73,7 @@ class Translated:
     """A plan as a workflow."""
 
     definition: dict[str, Any]
+    input: dict[str, Any]  #: what tasks have brought that were done before
     tasks: Mapping[str, str]  #: step id → task id; also of the steps that end a task
     last: Mapping[str, str]  #: task id → the step with which it is completed
 
@@ -95,12 +98,14 @@ def translate(plan: Plan) -> Translated:
     from services.modules.plan.graph import validate  # the order is made with a library that takes a second to load
 
     steps: list[dict[str, Any]] = []
+    done: dict[str, Json] = {}
     for task_id in validate(tuple(plan.tasks.values())).order:
         task = plan.tasks[task_id]
         if task.status in TASK_DONE:
-            # What is done is not done again; what refers to its result gets it.
-            text = orjson.dumps(task.result).decode()
-            steps.append({"id": names[task_id], "type": "transform", "value": text if len(text) <= EXPRESSION_CHARACTERS_MAX else "null"})
+            # What is done is not done again; what refers to its result, or to one of a task before it, gets it.
+            done[names[task_id]] = task.result
+            value = f'input.{DONE_INPUT}["{names[task_id]}"]'
+            steps.append({"id": names[task_id], "type": "transform", "value": value, "dependencies": begin(task_id)})
         else:
             steps.append({"id": names[task_id], **_work(task), "dependencies": begin(task_id)})
         if task_id in gated:
@@ -111,7 +116,7 @@ def translate(plan: Plan) -> Translated:
             steps.append({"id": last[task_id], "type": "transform", "value": "null", "dependencies": list(dict.fromkeys(waits))})
     definition = {"id": f"plan-{short_id(plan.plan_id, plan.runs)}", "name": plan.name, "steps": steps}
     tasks = {step: task for task, step in names.items()} | {step: task for task, step in last.items()}
-    return Translated(definition=definition, tasks=tasks, last=last)
+    return Translated(definition=definition, input={DONE_INPUT: done} if done else {}, tasks=tasks, last=last)
 
 
 def _step_names(plan: Plan) -> dict[str, str]:
@@ -152,6 +157,9 @@ def run_plan(view: View[Any], parameters: RunPlan, request: Request) -> Outcome:
     context = None if plan.context_id is None else open_context(view, plan.context_id, pointer="/planId")
     if isinstance(context, Refusal):
         return context
+    if len(orjson.dumps(_start(plan))) > PAYLOAD_BYTES_MAX:
+        message = f"The plan as a workflow, with the results of what is done, is larger than {PAYLOAD_BYTES_MAX} bytes."
+        return Refusal(code="payload.too-large", message=message, pointer="/planId")
     event = RunRequested(execution_id=derived_id("plan-run", plan.plan_id, request.id), caller=request.caller)
     after = evolve_plan(plan, event, plan.plan_id, request.time_us)
     assert after is not None
@@ -168,15 +176,21 @@ def outstanding(plan: Plan) -> Iterator[Send]:
         yield _cancel(plan, run, plan.status, plan.updated_us)
     if run.status != "requested" or run.caller is None:
         return
-    data = {
-        "definition": translate(plan).definition,
+    yield command(
+        run.execution_id, "start", _start(plan), id=derived_id("run", run.execution_id), source="mplp/modules/plan",
+        time_us=run.requested_us, correlation_id=run.caller.correlation_id, tenant=run.caller.tenant, answer=("plan", plan.plan_id, "run"),
+    )  # fmt: skip
+
+
+def _start(plan: Plan) -> dict[str, Any]:
+    """What starts the workflow of a plan."""
+    translated = translate(plan)
+    return {
+        "definition": translated.definition,
+        "input": translated.input,
         "by": f"plan {plan.plan_id}",
         "monitors": [{"module": "plan", "id": plan.plan_id}],
     }
-    yield command(
-        run.execution_id, "start", data, id=derived_id("run", run.execution_id), source="mplp/modules/plan", time_us=run.requested_us,
-        correlation_id=run.caller.correlation_id, tenant=run.caller.tenant, answer=("plan", plan.plan_id, "run"),
-    )  # fmt: skip
 
 
 def command_to_run(plan: Plan, after: Status, request: Request) -> tuple[Send, ...]:
@@ -257,10 +271,9 @@ def _answered(plan: Plan, message: ModuleMessage, time_us: int) -> Follow:
     for event in events:
         after = evolve_plan(after, event, plan.plan_id, time_us)
     assert after is not None
-    assert after.run is not None
     # Whoever moved the plan while the start was on its way meant the run, too.
     effects = list(outstanding(after))
-    if after.status == "paused" and after.run.status == "running":
+    if after.status == "paused" and after.run is not None and after.run.status == "running":
         effects.append(_command(after, after.run, "pause", "paused", time_us, run.execution_id, "paused"))
     decided = tuple(Decided(aggregate_id=plan.plan_id, event=event, correlation_id=run.caller.correlation_id) for event in events)
     return Follow(events=decided, effects=tuple(effects), answers=(Answered(caller=run.caller, aggregate_id=plan.plan_id, answer=answer),))

@@ -85,6 +85,7 @@ class Run:
     requested_us: int
     caller: Caller | None = None
     sequence: int = 0  #: of the last event of the execution that was taken
+    before: str | None = None  #: the execution before it; it is the plan's again if this one never begins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,7 @@ def _with(task: Task, parameters: UpdateTask) -> Task:
         operation=parameters.operation or task.operation,
         parameters=task.parameters if parameters.parameters is None else parameters.parameters,
         status="pending" if task.status == "failed" else task.status,
+        result=None if task.status == "failed" else task.result,
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.context.decide import open_context
-from services.modules.lookup import has_text, missing_partitions, page, refuse_version, states_of
+from services.modules.context.state import Context
+from services.modules.lookup import find, has_text, missing_partitions, page, refuse_version, states_of
 from services.modules.operation import Decided, Done, Operation, Outcome, Refusal, Request, conflict, invalid, not_found, time_us_of
 from services.modules.role.evolve import evolve
 from services.modules.role.operations import (
@@ -31,7 +32,7 @@ from services.modules.role.operations import (
     UpdateRole,
     WantedRole,
 )
-from services.modules.role.permissions import evaluate
+from services.modules.role.permissions import Verdict, evaluate
 from services.modules.role.state import (
     ASSIGNMENTS_MAX,
     EVENTS,
@@ -196,7 +197,7 @@ def revoke_role(view: View[Any], parameters: RevokeRole, request: Request) -> Ou
 def check_permission(view: View[Any], parameters: CheckPermission, request: Request) -> Outcome:
     """Whether a role, an assignment, or an agent in a context may do something, and why."""
     if parameters.context_id is not None and parameters.agent_id is not None:
-        context = open_context(view, parameters.context_id)
+        context = find(view, Context, parameters.context_id, pointer="/contextId")
         if isinstance(context, Refusal):
             return context
         book = _book(view, request.home, parameters.context_id)
@@ -209,7 +210,8 @@ def check_permission(view: View[Any], parameters: CheckPermission, request: Requ
         book, had = found[0], [found[1]]
         assignment = found[1].assignments.get(parameters.assignment_id or "")
         roles = had if assignment is None or assignment.counts(request.time_us) else []
-    verdict = evaluate(parameters.permission, roles, [role for role in had if role not in roles])
+    closed = _closed(view, book)
+    verdict = closed or evaluate(parameters.permission, roles, [role for role in had if role not in roles])
     return Done(
         aggregate_id=book.book_id if view.state(book.book_id) is not None else None,
         result=PermissionResult(
@@ -219,6 +221,15 @@ def check_permission(view: View[Any], parameters: CheckPermission, request: Requ
             grants=[GrantResult(**asdict(grant)) for grant in verdict.grants],
         ),
     )
+
+
+def _closed(view: View[Any], book: RoleBook) -> Verdict | None:
+    """The verdict on everything in a context that is not active, whoever asks; None: it is, or the roles belong to no context."""
+    if book.context_id is None:
+        return None
+    context = view.state(book.context_id)
+    status = context.status if isinstance(context, Context) else "gone"
+    return None if status == "active" else Verdict(allowed=False, reason=f"The context is {status}: its roles permit nothing.")
 
 
 def list_roles(view: View[Any], parameters: ListRoles, request: Request) -> Outcome:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from services.modules.operation import Identifier, Listing, Name, Page, Parameters, Result, Text, Versioned, time_text, time_us_of
+from services.modules.operation import Identifier, Instant, Listing, Misfit, Name, Page, Parameters, Result, Text, Versioned, time_text
 from services.modules.role.state import Assignment, Role, Status
 
 Permission: TypeAlias = Annotated[str, Field(pattern=r"^!?[^\s!]+$", max_length=200)]
@@ -32,13 +32,7 @@ class WantedRole(Parameters):
     role: Name = Field(description="Name of the role.")
     agent_id: Identifier | None = Field(None, description="Who gets it; without: a seat that somebody takes later.")
     permissions: list[Permission] | None = Field(None, max_length=1000, description="Permissions, if the role has to be created.")
-    expires_at: Text | None = Field(None, description="RFC 3339: from then on the assignment counts no more.")
-
-    @model_validator(mode="after")
-    def _readable(self) -> Self:
-        if self.expires_at is not None:
-            time_us_of(self.expires_at)
-        return self
+    expires_at: Instant | None = Field(None, description="RFC 3339: from then on the assignment counts no more.")
 
 
 class AssignRoles(Parameters):
@@ -134,7 +128,7 @@ class SeparateDuties(Parameters):
     @model_validator(mode="after")
     def _several(self) -> Self:
         if len(set(self.roles)) == 1 or len(set(self.roles)) != len(self.roles):
-            raise ValueError("give at least two different roles, or none to take the rule back")
+            raise Misfit("give at least two different roles, or none to take the rule back", "roles")
         return self
 
 

@@ -135,3 +135,13 @@ def test_all_faults_are_told_at_once(modules: Any) -> None:
 def test_names_in_snake_case_are_taken_too(modules: Any) -> None:
     context = modules.context()
     assert modules.call("context", "get-context", context_id=context).result["contextId"] == context
+
+
+def test_metadata_is_searched_as_json(modules: Any) -> None:
+    for value in (1, True, [0]):
+        modules.call("context", "create-context", name="room", metadata={"x": value})
+
+    def found(value: Any) -> list[Any]:
+        return [each["metadata"]["x"] for each in modules.call("context", "search-contexts", metadata={"x": value}).result["contexts"]]
+
+    assert (found(1.0), found(True), found([False])) == ([1], [True], [])

@@ -110,7 +110,7 @@ def test_an_answer_names_a_message_of_the_dialog(modules: Any) -> None:
 
 
 def test_a_message_says_something(modules: Any) -> None:
-    assert send(modules, modules.dialog(), "ada", None).refused == ("invalid", "")
+    assert send(modules, modules.dialog(), "ada", None).refused == ("invalid", "/content")
 
 
 def test_participants_join_once(modules: Any) -> None:
@@ -171,3 +171,17 @@ def test_a_dialog_has_a_greatest_size(modules: Any, monkeypatch: pytest.MonkeyPa
 def test_an_unknown_dialog_is_not_found(modules: Any, operation: str) -> None:
     more: dict[str, Any] = {"send-message": {"sender": "a", "content": 1}, "add-participants": {"participants": ["a"]}}.get(operation, {})
     assert modules.call("dialog", operation, dialogId="exec-1/dialog-0", **more).refused == ("not-found", "/dialogId")
+
+
+def test_what_somebody_said_is_still_found_when_he_has_left(modules: Any) -> None:
+    dialog = modules.dialog()
+    send(modules, dialog, "ada", "hello")
+    modules.call("dialog", "remove-participants", dialogId=dialog, participants=["ada"])
+    said = modules.call("dialog", "history", dialogId=dialog, participant="ada").result["messages"]
+    assert [each["content"] for each in said] == ["hello"]
+    assert modules.call("dialog", "history", dialogId=dialog, participant="zoe").refused == ("invalid", "/participant")
+
+
+def test_only_a_paused_dialog_is_taken_up_again(modules: Any) -> None:
+    again = modules.call("dialog", "facilitate-communication", dialogId=modules.dialog())
+    assert again.refused == ("conflict", "/dialogId")

@@ -175,6 +175,31 @@ def test_what_is_unregistered_is_unknown(world: World) -> None:
         world.call("hub", "get", module="shop")
 
 
+def test_a_built_in_module_is_neither_registered_nor_unregistered(world: World) -> None:
+    for operation in ("register", "unregister"):
+        with pytest.raises(Refused, match="conflict: plan is a built-in module"):
+            world.call("hub", operation, module="plan")
+
+
+def test_what_a_process_says_of_itself_counts_from_its_first_word_on(world: World) -> None:
+    world.call("hub", "register", module="mill", operations={"grind": {}}, lease="30s", detail={"running": 2})
+    assert world.call("hub", "get", module="mill")["instances"]["mill"]["detail"] == {"running": 2}
+
+
+def test_a_module_is_described_anew_although_it_offers_the_same(world: World) -> None:
+    world.call("hub", "register", module="shop", operations={"sell": {}, "refund": {}}, description="Sells.", instance="shop-1")
+    world.call("hub", "register", module="shop", instance="shop-1")
+    assert world.call("hub", "get", module="shop")["description"] == "Sells."
+
+
+def test_a_refused_message_says_where_in_its_parameters_the_fault_lies(world: World) -> None:
+    request = world.ask("hub", "send", {"module": "context", "operation": "create-context", "parameters": {"name": 5}})
+    with pytest.raises(Refused) as refused:
+        world.answer_of(request)
+    assert (refused.value.code, refused.value.pointer) == ("invalid", "/parameters/name")
+    assert [each["pointer"] for each in world.responses[request].data["faults"]] == ["/parameters/name"]
+
+
 def test_the_list_has_built_in_and_registered_modules(world: World) -> None:
     listed = world.call("hub", "list")["modules"]
     assert [each["module"] for each in listed if each["kind"] == "registered"] == ["shop"]

@@ -72,6 +72,21 @@ def test_a_failing_task_fails_the_plan_which_may_be_run_again(world: World) -> N
     assert [event.data["name"] for event in world.events("context.created")].count("a") == 1, "what was done is not done again"
 
 
+def test_results_of_what_was_done_before_are_there_in_the_next_run_however_far_and_large(world: World) -> None:
+    """A reference may go past a task that is done to one before it, which is done too; and a result may be larger than an expression."""
+    bad = {"taskId": "bad", "module": "context", "operation": "get-context", "parameters": {"contextId": "x/none"}, "dependencies": ["b"]}
+    plan_id = plan(world, make("a", metadata={"text": "x" * 10_000}), make("b", "a"), bad)
+    world.call("plan", "run-plan", planId=plan_id)
+    world.call("plan", "update-task", planId=plan_id, taskId="bad", parameters={"contextId": "${a.result.contextId}"})
+    mended = world.call("plan", "get-plan", planId=plan_id)["tasks"][2]
+    assert (mended["status"], mended["result"]) == ("pending", None), "why it failed before is told no more"
+    world.call("plan", "approve-plan", planId=plan_id)
+    world.call("plan", "run-plan", planId=plan_id)
+    found = world.call("plan", "get-plan", planId=plan_id)
+    first, last = found["tasks"][0]["result"], found["tasks"][2]["result"]
+    assert (found["status"], last["metadata"]) == ("completed", first["metadata"])
+
+
 @pytest.mark.parametrize(
     ("kind", "begins", "ends"),
     [("finish-to-start", False, False), ("start-to-start", True, True), ("finish-to-finish", True, False), ("start-to-finish", True, True)],
@@ -118,8 +133,19 @@ def test_a_refused_run_says_what_is_wrong_with_which_task_and_changes_nothing(wo
     assert (refused.value.code, refused.value.pointer) == ("definition.invalid", "/planId")
     assert [(each["code"], each["pointer"]) for each in world.responses[request].data["faults"]] == [("module.unknown", "/tasks/1/module")]
     after = world.call("plan", "get-plan", planId=ghost)
-    assert (after["status"], after["version"], after["tasks"]) == ("approved", before["version"], before["tasks"])
+    assert after == before
+    assert after["executionId"] is None, "no execution has begun"
     assert world.call("plan", "activate-plan", planId=ghost)["status"] == "active", "it may still be worked off by hand"
+
+
+def test_a_refused_run_leaves_the_plan_the_execution_that_it_had(world: World) -> None:
+    plan_id = plan(world, make("a"), {**make("b", "a"), "operation": "get-context", "parameters": {"contextId": "x/none"}})
+    first = world.call("plan", "run-plan", planId=plan_id)["executionId"]
+    world.call("plan", "update-task", planId=plan_id, taskId="b", module="ghost", operation="x", parameters={})
+    world.call("plan", "approve-plan", planId=plan_id)
+    with pytest.raises(Refused, match=r"definition\.invalid"):
+        world.call("plan", "run-plan", planId=plan_id)
+    assert world.call("plan", "get-plan", planId=plan_id)["executionId"] == first
 
 
 def test_a_paused_plan_is_activated_before_it_is_run(world: World) -> None:

@@ -209,3 +209,20 @@ def test_only_active_roles_count_and_the_reason_names_the_others() -> None:
     verdict = evaluate("x", [role("sleeper", "*", status="suspended")])
     assert not verdict.allowed
     assert "sleeper (suspended)" in verdict.reason
+
+
+@pytest.mark.parametrize(("end", "status"), [("suspended", "suspended"), ("terminated", "terminated"), (None, "gone")])
+def test_the_roles_of_a_context_that_is_not_active_permit_nothing_whoever_asks(modules: Any, end: str | None, status: str) -> None:
+    context = modules.context()
+    modules.call("role", "create-role", name="chief", contextId=context, permissions=["*"])
+    (given,) = assign(modules, context, {"role": "chief", "agentId": "ada"}).result["assignments"]
+    subjects = [{"roleId": given["roleId"]}, {"assignmentId": given["assignmentId"]}, {"contextId": context, "agentId": "ada"}]
+    if end is None:
+        modules.call("context", "delete-context", contextId=context)
+        unknown = modules.call("role", "check-permission", permission="plan.approve", **subjects.pop())
+        assert unknown.refused == ("not-found", "/contextId")
+    else:
+        modules.call("context", "transition-lifecycle", contextId=context, status=end)
+    for subject in subjects:
+        answer = modules.call("role", "check-permission", permission="plan.approve", **subject).result
+        assert (answer["allowed"], answer["reason"]) == (False, f"The context is {status}: its roles permit nothing.")
