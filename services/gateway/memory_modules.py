@@ -15,7 +15,8 @@ class MemoryModules:
 
     async def list(self) -> list[dict[str, Any]]:
         """See the ports."""
-        return [{"name": "context", "built_in": True, "status": "serving", "operations": ["create-context"], "instances": []}]
+        named = {"name": "context", "built_in": True, "module": "context", "kind": "built-in"}
+        return [{**named, "status": "serving", "operations": ["create-context"], "instances": []}]
 
     async def show(self, module: str) -> dict[str, Any]:
         """See the ports."""

@@ -24,6 +24,7 @@ Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=limits.
 async def list_modules(request: Request) -> Any:
     """Modules, how they are, and their operations; they are few and come on one page.
 
+    They look as in the shell and in Python: `module`, `kind` (`built-in`, `registered`), …; `name` and `built_in` say the same.
     `status` is `serving`, `draining`, `stopped`, `silent` (no process of it lives) or `unknown` (no core answers); `instances` are the
     living processes of a module that runs elsewhere, each with `lease_until` and what it says of itself.
     """

@@ -27,10 +27,10 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from services.modules.call import Call
-from services.modules.faults import refusal_of
+from services.modules.faults import FAULTS_MAX, refusal_of
 from services.modules.operation import Refusal
 from streams import limits
-from streams.errors import InvalidInput
+from streams.errors import InvalidInput, Violation
 from streams.matching.globs import glob_matches
 from streams.operations import CONTRACT
 from streams.records import Json
@@ -84,7 +84,7 @@ class UserOperation:
             except ValidationError as error:
                 return refusal_of(error, given)
         elif given:
-            return Refusal(code="invalid", message=f"{self.name} takes no parameters.", pointer="")
+            return _takes_none(self.name, given)
         if self.takes_call:
             arguments.append(call)
         if inspect.iscoroutinefunction(self.function):
@@ -198,6 +198,15 @@ class Module:
         from services.modules.process import serve_process
 
         serve_process(self)
+
+
+def _takes_none(name: str, given: Json) -> Refusal:
+    """The refusal of parameters of an operation that has none: each is told."""
+    names = [str(each).replace("~", "~0").replace("/", "~1") for each in given] if isinstance(given, dict) else []
+    pointers = [f"/{each}" for each in names[:FAULTS_MAX]] or [""]
+    message = f"{name} takes no parameters."
+    faults = tuple(Violation(code="invalid", pointer=pointer, message=message) for pointer in pointers)
+    return Refusal(code="invalid", message=message, pointer=pointers[0], faults=faults)
 
 
 def _operation(name: str, function: Callable[..., Any], silence_ms: int | None = None) -> UserOperation:

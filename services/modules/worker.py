@@ -337,7 +337,8 @@ class ModuleWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             raise
         except BackboneError as error:  # what the operation returned cannot be written: too deep, too large, broken text
             _log.warning("answer.refused", module=self._module.name, operation=request.operation, code=error.code, reason=error.message)
-            refusal = Refusal(code=error.code, message=f"The result cannot be sent: {error.message}")
+            code = error.code if error.code.startswith("payload.") else "internal"  # it is not the caller's fault
+            refusal = Refusal(code=code, message=f"The result cannot be sent: {error.message}")
             response = replace(answers.response_event(request, refusal, None, to_micros(now())), id=response.id)
             await self._answers.send(request.reply_to, response)
 

@@ -72,9 +72,8 @@ class BusModules:
 
 
 def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with the names that it has over HTTP."""
-    told = {name: value for name, value in row.items() if name not in ("module", "kind")}
-    return {"name": row["module"], "built_in": row["kind"] == BUILT_IN, **told}
+    """A row as in Python and in the shell, with two names more that it had over HTTP alone."""
+    return {"name": row["module"], "built_in": row["kind"] == BUILT_IN, **row}
 
 
 def _unknown(name: str, kind: str, description: str, operations: Any) -> dict[str, Any]:

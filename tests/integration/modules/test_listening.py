@@ -161,7 +161,11 @@ async def test_lists_tell_which_processes_live_and_which_module_is_silent(
     (instance,) = row["instances"]
     assert instance["instance"].startswith("ears-")
     assert instance["detail"] == {"running": 0, "limit": settings.module_concurrency, "abandoned": 0, "draining": False}
-    assert [each["name"] for each in await gateway.list() if not each["built_in"]] == ["ears"]
+    told = {each["name"]: each for each in await gateway.list()}
+    assert [name for name, each in told.items() if not each["built_in"]] == ["ears"]
+    assert {name: {*each} - {"name", "built_in"} for name, each in told.items()} == {
+        each["module"]: {*each} for each in await bus.modules()
+    }
     async with asyncio.timeout(PATIENCE_S):
         while not (figures := await gateway.figures()):
             pass  # the hub took longer than a scrape waits

@@ -78,6 +78,11 @@ class Shop:
             """Answers more than a record takes."""
             return "x" * 2_000_000
 
+        @self.module.operation("divide")
+        def divide() -> float:
+            """Answers what no record takes."""
+            return float("nan")
+
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
@@ -141,6 +146,8 @@ async def test_calls_are_answered_and_failures_have_their_codes(settings: Settin
             await bus.call_module("shop", "steal", {})
         with pytest.raises(BackboneError, match=r"payload\.too-large"):
             await bus.call_module("shop", "flood", {})
+        with pytest.raises(BackboneError, match="internal: The result cannot be sent"):
+            await bus.call_module("shop", "divide", {})
 
 
 async def test_a_response_says_whether_a_repetition_may_help(settings: Settings, bus: Bus) -> None:
@@ -156,7 +163,7 @@ async def test_a_response_says_whether_a_repetition_may_help(settings: Settings,
 async def test_it_registers_itself_with_its_operations(settings: Settings, bus: Bus) -> None:
     async with serving(Shop(), settings):
         found = registered_modules(await bus.history(type="module.registered"))
-    assert sorted(found["shop"]["operations"]) == ["fail", "flood", "sell"]
+    assert sorted(found["shop"]["operations"]) == ["divide", "fail", "flood", "sell"]
     assert found["shop"]["operations"]["sell"]["description"] == "Sells an item, when its gate opens."
 
 

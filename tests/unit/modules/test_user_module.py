@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel, Field
 
 from services.modules import Call, Module, OperationFailed
-from services.modules.operation import Refusal
 from services.modules.registration import registered_modules, registration_event
 from streams.errors import InvalidInput
 from streams.operations import CONTRACT
@@ -125,7 +124,9 @@ async def test_operations_may_take_and_give_anything_that_json_has() -> None:
     assert await answer(module, "points", [{"x": 1}, {"x": 2}]) == 3
     assert await answer(module, "nothing", {}) is None
     assert await answer(module, "loose", {"amount": 1, "order_id": "o"}) == {"amount": 1, "orderId": "o"}
-    assert await answer(module, "nothing", {"a": 1}) == Refusal(code="invalid", message="nothing takes no parameters.", pointer="")
+    refused = await answer(module, "nothing", {"a/b": 1, "c": 2})
+    assert (refused.code, refused.message, refused.pointer) == ("invalid", "nothing takes no parameters.", "/a~1b")
+    assert [fault.pointer for fault in refused.faults] == ["/a~1b", "/c"]
 
 
 async def test_parameters_that_do_not_fit_are_invalid_at_their_place() -> None:
