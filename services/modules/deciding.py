@@ -13,7 +13,8 @@ from services.modules.built_in import BuiltIn
 from services.modules.emitting import event_of, fault_of_payload, following, is_heard, refused, to_caller
 from services.modules.faults import refusal_of
 from services.modules.gather import decide as gather
-from services.modules.operation import Caller, Decided, Done, Follow, Operation, Outcome, Parameters, Pending, Refusal, Request
+from services.modules.lookup import fitting
+from services.modules.operation import Caller, Decided, Done, Follow, Listing, Operation, Outcome, Parameters, Pending, Refusal, Request
 from services.modules.trace.collecting import collect
 from streams.log.types import NOTHING, Decision, Send, View
 from streams.records import ModuleMessage, SystemEvent, to_micros
@@ -107,6 +108,8 @@ class Handling:
 
     def _done(self, done: Done, target: str | None, home: str) -> Decision:
         result = done.result.model_dump(mode="json", by_alias=True)
+        if isinstance(done.result, Listing):
+            result = fitting(result, type(done.result))
         events = self._events((*done.events, *collect(self._view, done.events, self._time_us)))
         for data in (result, *(event.data for event in events)):
             unwritable = fault_of_payload(data)

@@ -6,13 +6,21 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import orjson
 from pydantic.alias_generators import to_snake
 
 from services.modules.operation import Decided, DomainEvent, Done, Listing, Page, Refusal, Request, Result, conflict, not_found
+from streams.limits import PAYLOAD_BYTES_MAX
 from streams.log.types import Send, View
+from streams.records import Json
 
 E = TypeVar("E")
 L = TypeVar("L", bound=Listing)
+
+#: Of JSON that the entries of one page have together; the rest of a record's payload is for what is around them.
+LIST_BYTES_MAX = PAYLOAD_BYTES_MAX - 64 * 1024
+#: Room that the event needs which keeps a partition's answer.
+ENVELOPE_BYTES = 1024
 
 
 def find(view: View[Any], kind: type[E], aggregate_id: str, *, pointer: str) -> E | Refusal:
@@ -71,6 +79,26 @@ def page(entries: Iterable[E], key: Callable[[E], str], parameters: Page) -> tup
     found = heapq.nsmallest(parameters.limit + 1, following(), key=key)
     shown = found[: parameters.limit]
     return shown, total, key(shown[-1]) if len(found) > len(shown) else None
+
+
+def fitting(answer: dict[str, Any], result: type[Listing]) -> dict[str, Any]:
+    """A list with as many of its entries as an answer may carry, one at least; `next` leads on to the others."""
+    entries = answer[result.ENTRIES]
+    if len(orjson.dumps(answer)) <= LIST_BYTES_MAX:
+        return answer
+    kept = max(1, how_many_fit(entries))
+    return {**answer, result.ENTRIES: entries[:kept], "next": entries[kept - 1][result.KEY]} if kept < len(entries) else answer
+
+
+def how_many_fit(entries: Iterable[Json]) -> int:
+    """How many entries, from the first on, have room in one answer."""
+    size = kept = 0
+    for entry in entries:
+        size += len(orjson.dumps(entry)) + 1
+        if size > LIST_BYTES_MAX:
+            break
+        kept += 1
+    return kept
 
 
 def missing_partitions(view: View[Any]) -> list[int]:

@@ -46,7 +46,7 @@ from services.modules.dialog.state import (
     Status,
     TurnPassed,
 )
-from services.modules.lookup import changed, find, has_text, listing, refuse_version, states_of
+from services.modules.lookup import changed, find, has_text, how_many_fit, listing, refuse_version, states_of
 from services.modules.operation import Done, Operation, Outcome, Refusal, Request, conflict, invalid
 from streams.log.types import View
 
@@ -186,15 +186,10 @@ def history(view: View[Any], parameters: History, request: Request) -> Outcome:
         if who is None:
             return invalid(f"{parameters.participant!r} does not take part in the dialog.", "/participant")
         messages = tuple(each for each in messages if who == each.sender or not each.recipients or who in each.recipients)
-    shown = messages[: parameters.limit]
-    return Done(
-        aggregate_id=dialog.dialog_id,
-        result=HistoryResult(
-            dialog_id=dialog.dialog_id,
-            messages=[MessageResult.of(each) for each in shown],
-            next=shown[-1].number if len(messages) > len(shown) else None,
-        ),
-    )
+    shown = [MessageResult.of(each) for each in messages[: parameters.limit]]
+    shown = shown[: max(1, how_many_fit(each.model_dump(mode="json") for each in shown))]
+    following = shown[-1].number if len(messages) > len(shown) else None
+    return Done(aggregate_id=dialog.dialog_id, result=HistoryResult(dialog_id=dialog.dialog_id, messages=shown, next=following))
 
 
 def _former(dialog: Dialog, name: str) -> str | None:

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from services.modules.answers import refusal_in
 from services.modules.built_in import Aggregate, BuiltIn
 from services.modules.gather.evolve import evolve
 from services.modules.gather.state import EVENTS, Gathering, QueryAnswered, QueryAsked, QueryMerged
+from services.modules.lookup import ENVELOPE_BYTES, fitting
 from services.modules.operation import (
     NOTHING_FOLLOWS,
     Answered,
@@ -31,7 +34,7 @@ from services.modules.operation import (
     Request,
 )
 from services.modules.outgoing import ask, asked_by
-from streams.limits import GATHER_MS_MAX, GATHER_SHARE
+from streams.limits import GATHER_MS_MAX, GATHER_SHARE, PAYLOAD_BYTES_MAX
 from streams.log.types import Due, Send, View
 from streams.records import Json, ModuleMessage, derived_id
 from streams.topics import partition_of
@@ -89,7 +92,9 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow | None
     partition = int(part)
     if not isinstance(state, Gathering) or partition not in _missing(state):
         return NOTHING_FOLLOWS
-    event = QueryAnswered(partition=partition, answer=message.data if message.status == "success" else None)
+    # One entry may be so large that the event which keeps the answer would not be a record.
+    answered = message.status == "success" and len(orjson.dumps(message.data)) <= PAYLOAD_BYTES_MAX - ENVELOPE_BYTES
+    event = QueryAnswered(partition=partition, answer=message.data if answered else None)
     after = evolve(state, event, gathering_id, time_us)
     assert after is not None
     told = Decided(aggregate_id=gathering_id, event=event)
@@ -128,11 +133,14 @@ def merge(result: type[Any], parameters: Json, lists: list[Mapping[str, Any]], m
     """One list of several, as the operation's result: in order of its ids, at most as long as was asked."""
     assert issubclass(result, Listing), "only lists are gathered"
     entries, key = result.ENTRIES, result.KEY
-    found = sorted((entry for each in lists for entry in each[entries]), key=lambda entry: str(entry[key]))
+    # Behind the last that a partition told it may have more, which may come before what others told.
+    bound = min((each["next"] for each in lists if each.get("next") is not None), default=None)
+    told = (entry for each in lists for entry in each[entries] if bound is None or entry[key] <= bound)
+    found = sorted(told, key=lambda entry: str(entry[key]))
     limit = parameters.get("limit", Page.model_fields["limit"].default)
     shown = found[:limit]
-    more = len(found) > len(shown) or any(each.get("next") is not None for each in lists)
-    return {
+    more = len(found) > len(shown) or bound is not None
+    answer = {
         **(lists[0] if lists else {}),
         entries: shown,
         "total": sum(each["total"] for each in lists),
@@ -140,6 +148,7 @@ def merge(result: type[Any], parameters: Json, lists: list[Mapping[str, Any]], m
         "complete": not missing,
         "missingPartitions": list(missing),
     }
+    return fitting(answer, result)
 
 
 MODULE = BuiltIn(

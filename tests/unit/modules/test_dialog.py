@@ -185,3 +185,15 @@ def test_what_somebody_said_is_still_found_when_he_has_left(modules: Any) -> Non
 def test_only_a_paused_dialog_is_taken_up_again(modules: Any) -> None:
     again = modules.call("dialog", "facilitate-communication", dialogId=modules.dialog())
     assert again.refused == ("conflict", "/dialogId")
+
+
+def test_a_page_of_long_messages_is_shorter(modules: Any) -> None:
+    dialog = modules.dialog()
+    for number in range(5):
+        send(modules, dialog, "ada", {"number": number, "text": "x" * 400_000})
+    numbers, after = [], 0
+    while after is not None:
+        page = modules.call("dialog", "history", dialogId=dialog, after=after).result
+        numbers += [each["content"]["number"] for each in page["messages"]]
+        after = page["next"]
+    assert numbers == [0, 1, 2, 3, 4]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from services.modules.gather.decide import key_in
 from services.modules.gather.evolve import evolve
 from services.modules.gather.state import Gathering, QueryAnswered, QueryAsked
 from services.modules.operation import Caller, adapter
-from streams.limits import GATHER_MS, GATHER_TIMES
+from streams.limits import GATHER_MS, GATHER_TIMES, PAYLOAD_BYTES_MAX
 from streams.topics import home_of, partition_of
 from tests.unit.modules.world import Refused, World
 
@@ -42,6 +43,39 @@ def test_pages_follow_each_other_without_gap_or_repeat(world: World) -> None:
             break
         after = page["next"]
     assert len(seen) == len(set(seen)) == 12
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_pages_are_shorter_where_entries_are_large(partitions: int) -> None:
+    """An answer holds 1 MiB: what does not fit comes with the next page, and no partition counts as silent for it."""
+    world = World(partitions=partitions)
+    made = [
+        world.call("context", "create-context", name="room", metadata={"text": "x" * size}, home=home)["contextId"]
+        for home, size in zip(names(18), (300_000, 10, 200_000) * 6, strict=True)
+    ]
+    seen: list[str] = []
+    after = ""
+    while after is not None:
+        page = world.call("context", "list-contexts", after=after, home="anybody")
+        assert (page["total"], page["complete"]) == (18, True)
+        assert page["contexts"] != []
+        seen += [each["contextId"] for each in page["contexts"]]
+        after = page["next"]
+    assert seen == sorted(made)
+
+
+def test_an_entry_that_fills_an_answer_is_listed_by_itself_or_told_as_missing() -> None:
+    """As large as a context may be: the events that keep its partition's answer are records nevertheless."""
+    world = World(partitions=2)
+    home = next(each for each in names(9) if partition_of(each, 2) != partition_of("anybody", 2))
+    room = world.call("context", "create-context", name="room", home=home)
+    spare = PAYLOAD_BYTES_MAX - len(orjson.dumps({**room, "metadata": {"text": ""}}))
+    world.call("context", "update-context", contextId=room["contextId"], metadata={"text": "x" * (spare - 60_000)})
+    assert [each["contextId"] for each in world.call("context", "list-contexts", home="anybody")["contexts"]] == [room["contextId"]]
+    envelope = len(orjson.dumps({"total": 1, "next": None, "complete": False, "missingPartitions": [0], "contexts": []}))
+    world.call("context", "update-context", contextId=room["contextId"], metadata={"text": "x" * (spare - envelope)})
+    listed = world.call("context", "list-contexts", home="anybody")
+    assert (listed["contexts"], listed["missingPartitions"]) == ([], [partition_of(home, 2)])
 
 
 def test_filters_hold_everywhere(world: World) -> None:
