@@ -24,6 +24,10 @@ HEARTBEAT_MS_MAX = 24 * 3600 * 1000
 CHILD_DEPTH_MAX = 16
 #: Step events decided from one input; then a continuation.
 STEP_EVENTS_PER_INPUT_MAX = 500
+#: Of a record's payload, kept free for what is told beside the largest value that it may carry.
+ENVELOPE_BYTES = 16 * 1024
+#: Characters of the message of an error that is kept; what is behind them is cut off.
+ERROR_CHARACTERS_MAX = 16 * 1024
 #: Characters of an id (execution, rule, route, step).
 ID_CHARACTERS_MAX = 200
 #: Characters of `type`, `source` and `subject`.

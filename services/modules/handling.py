@@ -58,9 +58,10 @@ async def carry_out(
     try:
         return await operation.answer(request.data, call, executor)
     except OperationFailed as error:
-        return Refusal(code=error.code, message=error.message, retryable=error.retryable)
+        return Refusal(code=error.code, message=error.message[: limits.ERROR_CHARACTERS_MAX], retryable=error.retryable)
     except BackboneError as error:
-        return Refusal(code=error.code, message=error.message, pointer=error.pointer, retryable=error.fault is Fault.PEER)
+        text = error.message[: limits.ERROR_CHARACTERS_MAX]
+        return Refusal(code=error.code, message=text, pointer=error.pointer, retryable=error.fault is Fault.PEER)
     except OperationCancelled as error:
         return Refusal(code="operation.cancelled", message=str(error))
     except Exception as error:  # noqa: BLE001  whatever a user's operation raises becomes an error of the response

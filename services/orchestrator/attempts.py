@@ -97,7 +97,9 @@ def _perform(draft: Draft, step: Step, instance: str, suffix: str) -> None:
             _wait(draft, step, instance, action, suffix)
         case Approval() as action:
             title, assignees = scope.resolve(action.title), scope.resolve(action.assignees)
-            _begin(draft, step, instance, {"title": title, "assignees": assignees, "choices": list(action.choices)})
+            asked = {"title": title, "assignees": assignees, "choices": list(action.choices)}
+            _check_size(asked)
+            _begin(draft, step, instance, asked)
             _ask_people(draft, instance, title, list(action.choices), assignees, action.deadline_ms)
         case AwaitSignal(name=name):
             _await_signal(draft, step, instance, scope.resolve(name))
@@ -140,7 +142,9 @@ def _request(draft: Draft, step: Step, instance: str, parameters: Json, module: 
 
 def _check_size(value: Json) -> None:
     if too_large(value):
-        raise StepError("payload.too-large", f"The payload is larger than {limits.PAYLOAD_BYTES_MAX} bytes of JSON.")
+        raise StepError(
+            "payload.too-large", f"The payload is larger than {limits.PAYLOAD_BYTES_MAX - limits.ENVELOPE_BYTES} bytes of JSON."
+        )
 
 
 def _branch(draft: Draft, step: Step, instance: str, action: Conditional, suffix: str) -> None:
@@ -384,6 +388,9 @@ def _escalate(draft: Draft, instance: str, step: Step, fallback: Fallback, error
         assignees = scope.resolve(fallback.assignees)
     except ReferenceMissing as fault:
         fail(draft, instance, Error(code="reference.missing", message=str(fault)))
+        return
+    if too_large([title, assignees, list(fallback.choices), error.to_json()]):
+        fail(draft, instance, _too_large("question"))
         return
     _ask_people(
         draft, instance, title, list(fallback.choices), assignees, fallback.deadline_ms,

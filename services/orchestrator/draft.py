@@ -248,8 +248,8 @@ def is_whole(steps: StepList, suffix: str) -> bool:
 
 
 def too_large(value: Json) -> bool:
-    """Whether a value is beyond the limit of a record's payload, or cannot be written as JSON at all."""
+    """Whether a value is beyond what a record's payload may carry beside its other fields, or cannot be written as JSON at all."""
     try:
-        return len(orjson.dumps(value)) > limits.PAYLOAD_BYTES_MAX
+        return len(orjson.dumps(value)) > limits.PAYLOAD_BYTES_MAX - limits.ENVELOPE_BYTES
     except orjson.JSONEncodeError:
         return True

@@ -346,4 +346,5 @@ def _error(message: ModuleMessage) -> Error:
     error = message.error
     if error is None:
         return Error(code="failed", message="The module gave no reason.")
-    return Error(code=error.code, message=error.message, retryable=error.retryable)
+    code, text = error.code[: limits.ID_CHARACTERS_MAX], error.message[: limits.ERROR_CHARACTERS_MAX]
+    return Error(code=code, message=text, retryable=error.retryable)

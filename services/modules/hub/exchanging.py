@@ -8,6 +8,7 @@ often as it may be tried, and the whole is `compensated`. A message (`send`) is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -21,7 +22,7 @@ from services.modules.hub.registry import registry_of
 from services.modules.hub.state import NAME, Call, Exchange, ExchangeBegun
 from services.modules.operation import NOTHING_FOLLOWS, Follow, Outcome, Pending, Refusal, Request, invalid
 from services.modules.outgoing import asked_by
-from streams.limits import PAYLOAD_BYTES_MAX
+from streams.limits import ERROR_CHARACTERS_MAX, ID_CHARACTERS_MAX, PAYLOAD_BYTES_MAX
 from streams.log.types import Due, Send, View
 from streams.operations import CONTRACT
 from streams.records import MessageError, ModuleMessage
@@ -137,6 +138,8 @@ def take(view: View[Any], message: ModuleMessage, time_us: int) -> Follow:
             error = MessageError(code="payload.too-large", message="The answer is too large to be passed on.")
         elif message.status != "success" and error is None:
             error = MessageError(code="failed", message="The module gave no reason.")
+        if error is not None:
+            error = replace(error, code=error.code[:ID_CHARACTERS_MAX], message=error.message[:ERROR_CHARACTERS_MAX])
         draft.told = result if message.status != "success" else None
         draft.answered(call, result, error)
         if message.status == "success" and error is not None:

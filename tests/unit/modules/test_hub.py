@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from services.modules.catalogue import describe
+from streams.limits import PAYLOAD_BYTES_MAX
 from streams.topics import home_of
 from tests.unit.modules.world import Refused, World
 
@@ -127,6 +129,15 @@ def test_a_message_is_answered_or_times_out_and_a_late_answer_is_recorded(world:
         world.answer_of(missed)
     world.reply(world.elsewhere.pop(), {"sold": True})
     assert [event.type for event in world.events("hub.answered-late")] == ["hub.answered-late"]
+
+
+def test_of_an_endless_complaint_only_the_beginning_is_kept(world: World) -> None:
+    """An event with all of it would be no record, and its partition would decide nothing else any more."""
+    request = world.ask("hub", "send", {"module": "shop", "operation": "sell"})
+    world.reply(world.elsewhere.pop(), error="x" * 2_000_000)
+    with pytest.raises(Refused):
+        world.answer_of(request)
+    assert max(len(orjson.dumps(event.data)) for event in world.events("hub.call-failed")) < PAYLOAD_BYTES_MAX
 
 
 def test_a_new_owner_sends_again_and_the_answer_counts_once(world: World) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from services.modules import Call, Module, OperationCancelled, OperationFailed
 from services.modules.testing import ModuleKit, OperationStuck
 from streams.errors import InvalidInput, NotFound, Unavailable
+from streams.limits import ERROR_CHARACTERS_MAX
 from streams.records import Json, SystemEvent
 
 DAY_S = 24 * 3600.0
@@ -244,3 +245,15 @@ def test_heartbeats_are_declared_and_small_json() -> None:
 async def test_the_kit_works_inside_a_running_loop() -> None:
     kit, _ = make()
     assert kit.call("import", Import(rows=2)).duration == timedelta(seconds=90)
+
+
+def test_of_an_endless_message_the_beginning_is_told() -> None:
+    module = Module("complaints")
+
+    @module.operation("complain")
+    def complain() -> None:
+        raise OperationFailed("too.much", "x" * 100_000)
+
+    error = ModuleKit(module).call("complain").error
+    assert error is not None
+    assert (error.code, len(error.message)) == ("too.much", ERROR_CHARACTERS_MAX)

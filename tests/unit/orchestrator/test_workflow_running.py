@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from services.orchestrator.trial import run_scenario
-from tests.unit.orchestrator.conftest import Run, error, operation, result, started_at_ms, statuses, types, workflow
+from streams import limits
+from tests.unit.orchestrator.conftest import Run, error, falling_back, operation, result, started_at_ms, statuses, types, workflow
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "multi-agent-collaboration.json"
 
@@ -241,6 +243,28 @@ def test_waiting_until_a_time_that_is_over_ends_at_once(run: Run) -> None:
     ahead = {"id": "ahead", "type": "wait", "until": "2026-01-01T01:00:00+00:30"}
     assert run(workflow(over))["duration_ms"] == 0
     assert run(workflow(ahead))["duration_ms"] == 30 * 60_000
+
+
+@pytest.mark.parametrize("spare", [0, 20, 200])
+@pytest.mark.parametrize(
+    "step",
+    [
+        operation("a", parameters={"one": "${input.big}"}),
+        {"id": "a", "type": "approval", "title": "${input.big}"},
+        {"id": "a", "type": "approval", "title": "${input.big} or ${input.big}", "assignees": ["${input.big}"]},
+        operation("a", error_handling=falling_back({"condition": "error", "action": "escalate-to-human", "title": "${input.big}"})),
+        operation("a", error_handling=falling_back({"condition": "error", "action": "escalate-to-human"})),
+        {"id": "a", "type": "transform", "value": "input.big"},
+    ],
+)
+def test_whatever_a_step_is_about_its_records_can_be_written(run: Run, step: dict[str, Any], spare: int) -> None:
+    """One that cannot be is decided again and again, and nothing else in its partition."""
+    big = "x" * (limits.PAYLOAD_BYTES_MAX - spare - 2)
+    broken = {"error": {"code": "broken", "message": big, "retryable": False}}
+    outcome = run(workflow(step), input={"big": big}, a=[broken])
+    written = [len(orjson.dumps(event["data"])) for event in outcome["transitions"] if event["type"] != "execution.started"]
+    assert max(written) <= limits.PAYLOAD_BYTES_MAX
+    assert outcome["status"] in ("failed", "running")
 
 
 def test_a_payload_that_is_too_large_fails_its_step(run: Run) -> None:
