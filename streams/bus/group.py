@@ -20,6 +20,7 @@ from aiokafka.errors import (
 from streams.bus.publisher import translated
 from streams.bus.sources import POLL_MS, Judged, Since, silent_partitions, start_offsets, started
 from streams.codec.avro import Codec
+from streams.errors import InvalidInput
 from streams.kafka import Kafka
 
 #: How long acknowledgements of a busy group member may wait to be committed together, seconds.
@@ -36,6 +37,9 @@ class GroupSource:
     """A member of a consumer group. `since` says where the group begins in partitions that it never committed."""
 
     def __init__(self, kafka: Kafka, codec: Codec, topic: str, group: str, since: Since) -> None:
+        """Raises `InvalidInput` (`group.invalid`)."""
+        if not group:
+            raise InvalidInput("group.invalid", "A consumer group has a name.")
         self._kafka, self._topic, self._group, self._since = kafka, topic, group, since
         self._judged = Judged(kafka, codec, topic)
         self._consumer: AIOKafkaConsumer | None = None

@@ -10,7 +10,7 @@ import pytest
 
 from streams.bus import Bus, connect
 from streams.codec.avro import Codec
-from streams.errors import TooLarge
+from streams.errors import InvalidInput, TooLarge
 from streams.kafka import Kafka
 from streams.records import SystemEvent
 from streams.settings import Settings
@@ -199,3 +199,10 @@ async def test_when_the_dead_letter_cannot_be_written_handling_stops_and_the_rec
 async def _records(bus: Bus, topic: str) -> AsyncIterator[Any]:
     async for delivered in bus.read(topic, until_end=True):
         yield delivered.record
+
+
+async def test_a_group_without_a_name_is_refused_at_once(bus: Bus) -> None:
+    with pytest.raises(InvalidInput, match=r"group\.invalid"):
+        bus.subscribe(SYSTEM_EVENTS, group="")
+    with pytest.raises(InvalidInput, match=r"group\.invalid"):
+        await bus.handle(SYSTEM_EVENTS, group="", handler=print)
