@@ -13,6 +13,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from services.cli import frame, records
+from services.cli.moments import moment
 from streams.bus import connect
 from streams.bus.lines import Report, produce_lines
 from streams.errors import InvalidInput
@@ -70,8 +71,8 @@ async def history(
     source: Annotated[str | None, typer.Option(help="Glob over the source.")] = None,
     subject: Annotated[str | None, typer.Option(help="Exactly this subject.")] = None,
     correlation_id: Annotated[str | None, typer.Option("--correlation-id", help="Exactly this story.")] = None,
-    since: Annotated[str | None, typer.Option(help="At this time (RFC 3339) or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Before this time (RFC 3339).")] = None,
+    since: Annotated[str | None, typer.Option(help="At this time or later (RFC 3339, or 2h ago).")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time (RFC 3339, or 2h ago).")] = None,
     filter: records.Filter = None,
     topic: Annotated[list[str] | None, typer.Option(help="Topics to look in (may be repeated); default: all topics of events.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest.")] = 1000,
@@ -86,8 +87,8 @@ async def history(
             source=source,
             subject=subject,
             correlation_id=correlation_id,
-            since=since,
-            until=until,
+            since=since and moment(since),
+            until=until and moment(until),
             where=filter,
             limit=limit,
             after=after,

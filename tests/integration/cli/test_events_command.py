@@ -192,6 +192,14 @@ async def test_history_looks_back(settings: Settings, codec: Codec) -> None:
     code, out, _ = await mplp(settings, "events", "history", "--type", "*.failed")
     assert code == 0
     assert len(out.splitlines()) == 1
+    code, out, _ = await mplp(
+        settings, "events", "history", "--since", "1h ago", "--until", "2099-01-01T00:00:00Z", "--type", "order.*", "--json"
+    )
+    assert (code, len(json.loads(out))) == (0, 2)
+    code, out, _ = await mplp(settings, "events", "history", "--until", "1h ago", "--type", "order.*", "--json")
+    assert (code, json.loads(out)) == (0, [])
+    code, out, _ = await mplp(settings, "events", "history", "--since", "some day", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (1, "time.invalid")
 
 
 async def test_composites_are_shown_with_their_explanation(settings: Settings, kafka: Kafka, codec: Codec) -> None:
