@@ -81,8 +81,9 @@ class LineRunner(Runner):
         return dump | {"orders": self._orders.dump(self.line.oldest())} if dump["keys"] else dump
 
     def use(self, plan: Plan) -> None:
-        """See `Runner.use`. What is not under way is looked at again, as the new version sees it."""
-        self.line.spill()
+        """See `Runner.use`. What is not under way is looked at again, as the new version sees it; another destination asked for no wait."""
+        same = plan.route.destination == self.plan.route.destination
+        self.line.spill(None if same else self._world.now_ms())
         self._orders.turn(plan.route.order, self.line.position)
         super().use(plan)
         self._wake.set()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Generic
 
 from streams.records import Json
@@ -216,8 +217,11 @@ class Line(Generic[Work]):
         self._keys[key].busy = False
         self._turns.ready(key, again=self._turns.end(key), first=True)
 
-    def spill(self) -> None:
-        """Lets go of every record that is not under way: it is to be read anew, as another version of the route sees it."""
+    def spill(self, due_ms: int | None = None) -> None:
+        """Lets go of every record that is not under way: it is to be read anew, as another version of the route sees it.
+
+        What has failed is due then at the latest, if `due_ms` is given.
+        """
         self._turns.clear()
         self._due.clear()
         if self._sweep is not None:
@@ -225,6 +229,8 @@ class Line(Generic[Work]):
         for key, found in self._keys.items():
             self._spill(found, 1 if found.busy else 0)
             if found.failure is not None and not found.busy:
+                if due_ms is not None and due_ms < found.failure.due_ms:
+                    found.failure = replace(found.failure, due_ms=due_ms)
                 self._due.append((found.failure.due_ms, key))
                 self._sate(key)  # it is woken once more, once
             elif not found.queue:

@@ -116,7 +116,7 @@ class World:
 
     def respelled(self) -> None:
         """The route has changed."""
-        self.line.spill()
+        self.line.spill(self.random.choice((None, self.now)))
 
     @property
     def done(self) -> bool:
@@ -233,6 +233,24 @@ def test_who_has_nothing_left_in_the_log_is_not_looked_for() -> None:
     while (begun := line.begin(0)) is not None:
         line.settle(begun[0].key)
     assert line.settled
+
+
+def test_what_has_failed_at_another_destination_is_due_at_once() -> None:
+    line: Line[int] = Line(0)
+    for offset, key in enumerate((b"a", b"b")):
+        assert line.offer(item(offset, key))
+        assert line.begin(0) is not None
+        line.fail(key, Failure(attempts=1, first_ms=0, due_ms=5 if key == b"b" else 3_600_000, code="webhook.failed", message="HTTP 503"))
+
+    line.spill()
+    assert line.next_due_ms() == 5
+    line.spill(10)
+    assert line.begin(10) is None, "it is read again first"
+    assert sweep_all(line, lambda offset: b"ab"[offset : offset + 1]) == [0, 1]
+
+    tried = [found for found in (line.begin(10), line.begin(10)) if found is not None]
+    assert sorted(each.key for each, _ in tried) == [b"a", b"b"]
+    assert all(failure is not None and failure.attempts == 1 for _, failure in tried), "what was tried counts on"
 
 
 def test_what_is_gone_from_the_log_is_waited_for_by_nobody() -> None:
