@@ -160,6 +160,18 @@ async def test_a_destination_is_left_alone_for_as_long_as_it_asks(bus: Bus, sett
     assert (delivered.time - refused.time).total_seconds() >= 0.95, "the policy would have had it after 10 ms"
 
 
+async def test_what_a_destination_asked_for_does_not_bind_the_next_one(bus: Bus, settings: Settings) -> None:
+    async with receiver(in_turn(answer(503, retry_after="3600"))) as former, receiver(in_turn(answer())) as next_one, worker(settings):
+        route = {"id": "hook", "match": {"topic": SYSTEM_EVENTS, "type": "order.*"}}
+        await control.apply(bus, [{**route, "destination": {"webhook": f"http://127.0.0.1:{former.port}/"}}], who="test")
+        await bus.publish([SystemEvent(type="order.paid", subject="one", data={"number": number}) for number in range(2)])
+        await first(bus, "mplp.deliveries", 1, where='route_id == "hook" && status == "retrying"')
+        await control.apply(bus, [{**route, "destination": {"webhook": f"http://127.0.0.1:{next_one.port}/"}}], who="test")
+        delivered = await first(bus, "mplp.deliveries", 2, where='route_id == "hook" && status == "delivered"')
+
+    assert [each.attempt for each in delivered] == [2, 1]
+
+
 async def test_a_thousand_broken_records_are_dead_letters_byte_for_byte(bus: Bus, settings: Settings) -> None:
     chance = random.Random(settings.topic_prefix)
     sound = bus.codec.encode(SystemEvent(type="order.paid", subject="one", data={"text": "x" * 40}))
