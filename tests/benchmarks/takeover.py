@@ -20,7 +20,7 @@ from typing import Any
 import uvloop
 
 from infra.kafka import EmbeddedKafka
-from streams import connect, topics
+from streams import collector, connect, topics
 from streams.codec.avro import Codec, headers_of
 from streams.codec.registry import connect_codec
 from streams.kafka import Kafka
@@ -181,6 +181,7 @@ async def kill_core() -> dict[str, Any]:
 
 def main() -> None:
     """Measures and reports."""
+    collector.look_seldom()  # as every process of the product
     histories = tuple(int(text) for text in sys.argv[1:]) or HISTORIES
     work = f"start of a host to all 4 partitions served, {ALIVE} flows alive, history behind the checkpoint"
     report("S11", work, uvloop.run(measure(histories)), bar="2 s beyond the session timeout, whatever the history", durability="page cache")
