@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from streams import limits
 from streams.topics import TopicNames
-from streams.webhooks.addresses import parse_networks
+from streams.webhooks.addresses import Network, parse_networks
 from streams.webhooks.signing import keys_of
 
 #: File in the data folder that says where the running product answers.
@@ -139,6 +139,10 @@ class Settings(BaseSettings):
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
+
+    def webhook_allowed(self) -> tuple[Network, ...]:
+        """Networks that webhooks may go to besides public ones: as set, else as the running `mplp up` has it."""
+        return parse_networks(self.webhook_networks or str(self.run_info().get("webhook_networks", "")))
 
     def bootstrap_servers(self) -> str:
         """Kafka's address: as set, else where the running `mplp up` has it, else the default port on loopback."""

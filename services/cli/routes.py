@@ -15,7 +15,7 @@ from services.cli.documents import changes_text, heading, history_text
 from services.cli.rules_options import FILE_HELP, Who, Why, load, opened, user
 from streams.bus.bus import connect
 from streams.control.changes import Stored, text_of
-from streams.errors import Refused
+from streams.errors import Refused, Violation
 from streams.records import to_micros
 from streams.routing import control
 from streams.routing.control import Applied
@@ -23,6 +23,7 @@ from streams.routing.lag import lag
 from streams.routing.parked import parked
 from streams.routing.parse import parse_route
 from streams.routing.trial import Trial
+from streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Apply, list, show, delete and try routes, and see what is parked.")
 
@@ -45,11 +46,12 @@ async def apply_routes(
     An older version comes back with: mplp routes show ID --version N | mplp routes apply -
     """
     documents = [document for file in files for document in load(file)]
-    control.check(documents)
+    control.check(documents, (), Settings().webhook_allowed())
     async with connect() as bus:
         if dry_run:
-            changes = await control.DOCUMENTS.plan(bus, documents)
-            frame.say({"routes": [change.to_dict() for change in changes]}, as_json=as_json, text=lambda: changes_text(changes))
+            planned = await control.plan(bus, documents)
+            _warn(planned.warnings)
+            frame.say(planned.to_dict(), as_json=as_json, text=lambda: changes_text(planned.changes))
             return
         applied = await control.apply(bus, documents, who or user(), why)
     _tell(applied, as_json=as_json)
@@ -86,13 +88,12 @@ async def show_route(
             number = (await control.DOCUMENTS.show(bus, route_id)).record.version
             behind = await lag(bus, route_id)
         version = await control.DOCUMENTS.version(bus, route_id, number)
-    late = (
-        [] if behind is None else [f"# {behind.records} records behind, the oldest for {behind.seconds:.1f} s, {behind.parked} keys parked"]
-    )
+        warned = [] if behind is None else await control.warnings(bus, [version.document])
+    said = [] if behind is None else [f"# {behind}", *(f"# warning: {each.code}: {each.message}" for each in warned)]
     frame.say(
-        {**version.to_dict(), "lag": None if behind is None else behind.to_dict()},
+        {**version.to_dict(), "lag": None if behind is None else behind.to_dict(), "warnings": [each.to_dict() for each in warned]},
         as_json=as_json,
-        text=lambda: "\n".join([heading(version), *late, text_of(version.document)]),
+        text=lambda: "\n".join([heading(version), *said, text_of(version.document)]),
     )
 
 
@@ -115,21 +116,21 @@ async def try_routes(
 ) -> None:
     """Say, offline, what becomes of each record by each route, where it goes, and why not. Nothing is delivered."""
     documents = [document for file in routes for document in load(file)]
-    control.check(documents)
+    control.check(documents, (), Settings().webhook_allowed())
     trial = Trial((parse_route(document) for document in documents), now_us=to_micros(datetime.now(UTC)))
     with sys.stdin.buffer if events == "-" else opened(Path(events)) as stream:
         for line in stream:
             _write(trial.line(line), as_json=as_json)
     summary = trial.summary
-    for number, message in summary.broken:
-        frame.progress(f"line {number}: {message}")
+    for broken in summary.broken:
+        frame.progress(str(broken))
     if as_json:
         frame.progress(frame.json_text(summary.to_dict()))
     else:
         told = ", ".join(f"{summary.outcomes[name]} {name}" for name in ("delivered", "filtered", "unmatched", "error"))
         frame.progress(f"{summary.records} records: {told}")
     if strict and summary.broken:
-        raise Refused("records.broken", f"{summary.broken_count} lines are broken.", pointer=f"/{summary.broken[0][0]}")
+        raise Refused("records.broken", f"{summary.broken_count} lines are broken.", pointer=f"/{summary.broken[0].line}")
 
 
 @app.command("parked")
@@ -170,6 +171,11 @@ def _row(stored: Stored) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _warn(warnings: Iterable[Violation]) -> None:
+    for each in warnings:
+        frame.progress(f"warning: {each.code} at {each.pointer}: {each.message}")
+
+
 def _tell(applied: Applied, *, as_json: bool) -> None:
     report = applied.report
     for topic in applied.created:
@@ -178,5 +184,6 @@ def _tell(applied: Applied, *, as_json: bool) -> None:
         frame.progress(f"warning: the worker {worker} has not said that it has this yet")
     if not report.reached and not report.missing and any(route.changed for route in report.documents):
         frame.progress("No worker is running; the change takes effect when one starts.")
+    _warn(applied.warnings)
     text = "\n".join(f"{route.id} version {route.version}{'' if route.changed else ' (unchanged)'}" for route in report.documents)
     frame.say(applied.to_dict(), as_json=as_json, text=text)

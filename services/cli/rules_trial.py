@@ -34,7 +34,7 @@ async def try_rules(
         summary = _try(rules, events, until, actions)
         _tell_summary(summary, as_json=as_json)
         if strict and summary.broken:
-            raise Refused("records.broken", f"{summary.broken_count} lines are broken.", pointer=f"/{summary.broken[0][0]}")
+            raise Refused("records.broken", f"{summary.broken_count} lines are broken.", pointer=f"/{summary.broken[0].line}")
     except BackboneError as error:
         frame.fail(error, as_json=False)  # stdout has composites and nothing else
 
@@ -53,8 +53,8 @@ def _try(rules: Sequence[Path], events: str, until: str | None, actions: bool) -
 
 
 def _tell_summary(summary: Summary, *, as_json: bool) -> None:
-    for number, message in summary.broken:
-        frame.progress(f"line {number}: {message}")
+    for broken in summary.broken:
+        frame.progress(str(broken))
     for reason, count in summary.unrendered.items():
         frame.progress(f"action {reason} ({count} ×)")
     if as_json:

@@ -32,7 +32,8 @@ class ControlRoutes:
         """See `ports_routes.Routes`."""
         if version is None:
             shown = route_json(await control.DOCUMENTS.show(self._bus, route_id))
-            return {**shown, "lag": (await lag(self._bus, route_id)).to_dict()}
+            warned = [each.to_dict() for each in await control.warnings(self._bus, [shown["route"]])]
+            return {**shown, "lag": (await lag(self._bus, route_id)).to_dict(), "warnings": warned}
         return (await control.DOCUMENTS.version(self._bus, route_id, version)).to_dict()
 
     async def history(self, route_id: str) -> Sequence[dict[str, Any]]:
@@ -46,7 +47,7 @@ class ControlRoutes:
 
     async def plan(self, documents: Sequence[Json]) -> dict[str, Any]:
         """See `ports_routes.Routes`."""
-        return {"routes": [change.to_dict() for change in await control.DOCUMENTS.plan(self._bus, documents)]}
+        return (await control.plan(self._bus, documents)).to_dict()
 
     async def apply(self, documents: Sequence[Json], *, who: str, why: str) -> dict[str, Any]:
         """See `ports_routes.Routes`."""

@@ -126,6 +126,7 @@ class Supervisor:
             "kafka": settings.kafka_bootstrap,
             "controller_port": self._kafka.controller_port if self._kafka else None,
             "data_dir": str(settings.data_dir),
+            "webhook_networks": settings.webhook_networks,
             "processes": kafka + [{"name": name, "pid": child.pid} for name, child in self._children.items()],
             "started_at": iso(self._started_at),
         }

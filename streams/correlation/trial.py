@@ -25,6 +25,28 @@ from streams.records import FIRST_US, LAST_US, CompositeEvent, iso, to_micros
 _FIELDS = {"source": "", "subject": "", "tenant": "default", "correlation_id": "", "severity": "info"}
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """A line that is no record, and why not."""
+
+    line: int  #: number, from 1
+    code: str
+    pointer: str | None  #: to the field at fault
+    message: str
+
+    @classmethod
+    def of(cls, line: int, error: InvalidInput) -> BrokenLine:
+        """What the error says of the line."""
+        return cls(line, error.code, error.pointer, error.message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"line": self.line, "code": self.code, "pointer": self.pointer, "message": self.message}
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.code}: {self.message}"
+
+
 @dataclass(slots=True)
 class Summary:
     """What happened to the lines of a trial."""
@@ -35,7 +57,7 @@ class Summary:
     duplicates: int = 0
     errors: int = 0  #: broken lines, and records on which an expression of a rule failed
     broken_count: int = 0
-    broken: list[tuple[int, str]] = field(default_factory=list)  #: the first broken lines: number from 1, reason
+    broken: list[BrokenLine] = field(default_factory=list)  #: the first of them
     composites: int = 0
     actions: int = 0  #: what composites would bring about
     unrendered: dict[str, int] = field(default_factory=dict)  #: why actions could not be performed, and how many: the first reasons
@@ -45,7 +67,7 @@ class Summary:
         return {
             "records": self.records, "matched": self.matched, "late": self.late, "duplicates": self.duplicates, "errors": self.errors,
             "composites": self.composites, "actions": self.actions, "unrendered": dict(self.unrendered),
-            "broken": [{"line": number, "message": reason} for number, reason in self.broken],
+            "broken": [line.to_dict() for line in self.broken],
         }  # fmt: skip
 
 
@@ -81,7 +103,7 @@ class Trial:
             self.summary.errors += 1
             self.summary.broken_count += 1
             if len(self.summary.broken) < _BROKEN_NAMED_MAX:
-                self.summary.broken.append((self._lines, error.message))
+                self.summary.broken.append(BrokenLine.of(self._lines, error))
             return
         self.summary.records += 1
         time_us = plain["time"]

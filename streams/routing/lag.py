@@ -38,6 +38,9 @@ class Lag:
     seconds: float  #: since the oldest of them arrived; 0: there is none
     parked: int  #: keys whose oldest record waits for its next attempt
 
+    def __str__(self) -> str:
+        return f"{self.records} records behind, the oldest for {self.seconds:.1f} s, {self.parked} keys parked"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {"records": self.records, "seconds": self.seconds, "parked": self.parked}

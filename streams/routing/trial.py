@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from streams.correlation.trial import read_record
+from streams.correlation.trial import BrokenLine, read_record
 from streams.errors import InvalidInput
 from streams.matching.matchers import RecordView
 from streams.routing.plan import Outcome, Plan, Ready, Unmatched, shown
@@ -24,14 +24,14 @@ class Summary:
     records: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)  #: a record counts once per route
     broken_count: int = 0
-    broken: list[tuple[int, str]] = field(default_factory=list)  #: the first broken lines: number from 1, reason
+    broken: list[BrokenLine] = field(default_factory=list)  #: the first of them
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         names = ("delivered", "filtered", "unmatched", "error")
         return {
             "records": self.records, **{name: self.outcomes[name] for name in names},
-            "broken": [{"line": number, "message": reason} for number, reason in self.broken],
+            "broken": [line.to_dict() for line in self.broken],
         }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ class Trial:
         except InvalidInput as error:
             self.summary.broken_count += 1
             if len(self.summary.broken) < _BROKEN_NAMED_MAX:
-                self.summary.broken.append((self._lines, error.message))
+                self.summary.broken.append(BrokenLine.of(self._lines, error))
             return
         self.summary.records += 1
         view = RecordView({"causation_id": None, **plain})

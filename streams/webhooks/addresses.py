@@ -6,6 +6,7 @@ name that points elsewhere the second time it is asked for (DNS rebinding) gains
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -21,6 +22,8 @@ URL_CHARACTERS_MAX = 4096
 _PORTS = {"http": 80, "https": 443}
 #: IPv6 addresses of translators that lead to the IPv4 address in their last 32 bits (RFC 6052).
 _NAT64 = ip_network("64:ff9b::/96")
+#: The last label of a host that is meant as an address (WHATWG URL, "ends in a number").
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,20 @@ def refusal(scheme: str, address: str, allowed: Sequence[Network]) -> str | None
     if scheme != "https":
         return f"{address} is another machine, which is only called by https"
     return None
+
+
+def refusal_of(target: Target, allowed: Sequence[Network]) -> str | None:
+    """Why no call of this webhook could be made, whatever its host's name leads to; None: that is seen when it is called."""
+    try:
+        address = ip_address(target.host.partition("%")[0])
+    except ValueError:
+        if _NUMBER.fullmatch(target.host.rpartition(".")[2]):
+            return f"{target.host} is no name, and an address only to some systems; an IPv4 address has four decimal numbers"
+        here = target.host == "localhost" or target.host.endswith(".localhost")
+        if target.scheme == "https" or here or allowed:
+            return None
+        return f"{target.host} is another machine, which is only called by https; MPLP_WEBHOOK_NETWORKS can allow its network"
+    return refusal(target.scheme, str(address), allowed)
 
 
 def _effective(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -41,7 +41,7 @@ def test_one_json_object_per_composite_and_a_summary_on_stderr(rule: str) -> Non
     (composite,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert (composite["rule_id"], composite["group_key"], composite["event_count"]) == ("failing", {"data.customer": "ann"}, 2)
     assert composite["window_end"] == "2026-01-01T00:00:01.000000Z"
-    assert "line 2: " in done.stderr
+    assert "line 2: record.invalid: " in done.stderr
     assert "2 records, 2 matched, 0 late, 0 duplicates, 1 errors, 1 composites" in done.stderr
 
 

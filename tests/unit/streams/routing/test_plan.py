@@ -12,6 +12,7 @@ from streams.routing.control import check
 from streams.routing.parse import parse_route, validate
 from streams.routing.routes import RetryPolicy
 from streams.routing.trial import Trial
+from streams.webhooks.addresses import parse_networks
 
 #: 2026-02-01.
 NOW_US = 1_769_904_000_000_000
@@ -102,7 +103,11 @@ def test_parameters_of_a_module_are_shown() -> None:
 def test_broken_lines_are_named_and_skipped() -> None:
     trial = Trial([parse_route(route())], now_us=NOW_US)
     assert [*trial.line("{"), *trial.line(" "), *trial.line(ORDER)][0]["outcome"] == "delivered"
-    assert ([number for number, _ in trial.summary.broken], trial.summary.records) == ([1], 1)
+    assert [*trial.line('{"type": "order.paid", "subject": 7}')] == []
+    told = [(broken["line"], broken["code"], broken["pointer"]) for broken in trial.summary.to_dict()["broken"]]
+    assert told == [(1, "record.invalid", None), (4, "record.invalid", "/subject")]
+    assert str(trial.summary.broken[1]) == "line 4: record.invalid: subject is a text."
+    assert trial.summary.records == 1
 
 
 def test_a_line_needs_no_more_than_a_type_as_where_events_are_produced() -> None:
@@ -146,6 +151,15 @@ def test_all_faults_of_all_routes_are_told_at_once() -> None:
     with pytest.raises(InvalidDocument) as caught:
         check([route(), route()])
     assert [(fault.code, fault.pointer) for fault in caught.value.violations] == [("route.id-twice", "/1/id")]
+
+
+def test_a_webhook_that_could_never_be_called_is_refused_where_it_is_known_what_may_be() -> None:
+    inner, outer = route(destination={"webhook": "https://10.0.0.1/"}), route(id="b", destination={"webhook": "https://example.com/"})
+    with pytest.raises(InvalidDocument) as caught:
+        check([outer, inner], (), ())
+    assert [(fault.code, fault.pointer) for fault in caught.value.violations] == [("webhook.address-refused", "/1/destination/webhook")]
+    check([outer, inner], (), parse_networks("10.0.0.0/8"))
+    check([inner])  # one that is in force goes on being one
 
 
 def test_a_policy_says_whether_and_when() -> None:

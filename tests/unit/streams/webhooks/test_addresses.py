@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from streams.errors import InvalidInput
 from streams.settings import Settings
-from streams.webhooks.addresses import parse_networks, refusal, target_of
+from streams.webhooks.addresses import parse_networks, refusal, refusal_of, target_of
 
 PRIVATE = (
     "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "240.0.0.1",
@@ -55,3 +57,34 @@ def test_what_is_no_url_of_a_webhook_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         target_of(url)
     assert refused.value.code == "webhook.url-invalid"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://10.0.0.1/", "http://169.254.169.254/latest/meta-data", "https://[fe80::1]/", "https://[::ffff:10.0.0.1]/", "http://93.184.216.34/",
+     "http://billing:8080/", "https://127.1/", "https://2130706433/", "https://0x7f000001/", "https://169.254.43518/"],
+)  # fmt: skip
+def test_what_no_call_could_reach_is_known_before_it_is_made(url: str) -> None:
+    assert refusal_of(target_of(url), ()) is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://billing.example.com/", "https://93.184.216.34/", "http://127.0.0.1:9/", "http://[::1]/", "http://localhost/", "https://x1/"],
+)
+def test_what_may_be_reached_is_seen_when_it_is_called(url: str) -> None:
+    assert refusal_of(target_of(url), ()) is None
+
+
+def test_where_networks_are_open_a_name_may_lead_there_by_http() -> None:
+    allowed = parse_networks("10.0.0.0/8")
+    assert refusal_of(target_of("http://billing:8080/"), allowed) is None
+    assert refusal_of(target_of("http://10.1.2.3/"), allowed) is None
+    assert refusal_of(target_of("http://192.168.1.1/"), allowed) is not None
+
+
+def test_what_webhooks_may_reach_is_as_set_here_or_as_the_running_product_has_it(tmp_path: Path) -> None:
+    assert Settings(data_dir=tmp_path).webhook_allowed() == ()
+    (tmp_path / "run.json").write_text('{"webhook_networks": "10.0.0.0/8"}')
+    assert Settings(data_dir=tmp_path).webhook_allowed() == parse_networks("10.0.0.0/8")
+    assert Settings(data_dir=tmp_path, webhook_networks="fd00::/8").webhook_allowed() == parse_networks("fd00::/8")
