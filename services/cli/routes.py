@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from streams.errors import Refused, Violation
 from streams.records import to_micros
 from streams.routing import control
 from streams.routing.control import Applied
-from streams.routing.lag import lag
+from streams.routing.lag import Lag, lag
 from streams.routing.parked import parked
 from streams.routing.parse import parse_route
 from streams.routing.trial import Trial
@@ -89,7 +89,7 @@ async def show_route(
             behind = await lag(bus, route_id)
         version = await control.DOCUMENTS.version(bus, route_id, number)
         warned = [] if behind is None else await control.warnings(bus, [version.document])
-    said = [] if behind is None else [f"# {behind}", *(f"# warning: {each.code}: {each.message}" for each in warned)]
+    said = [] if behind is None else [f"# {behind}", *_down(behind), *(f"# warning: {each.code}: {each.message}" for each in warned)]
     frame.say(
         {**version.to_dict(), "lag": None if behind is None else behind.to_dict(), "warnings": [each.to_dict() for each in warned]},
         as_json=as_json,
@@ -169,6 +169,12 @@ def _row(stored: Stored) -> dict[str, Any]:
         "id": route.id, "version": stored.record.version, "title": route.title, "topics": list(route.topics),
         "destination": route.destination.shown, "order": route.order, "enabled": route.enabled,
     }  # fmt: skip
+
+
+def _down(behind: Lag) -> Iterator[str]:
+    if behind.down is not None:
+        told = behind.down.to_dict()
+        yield f"# its destination is down since {told['since']} ({told['error']}); the next attempt is at {told['next_attempt']}"
 
 
 def _warn(warnings: Iterable[Violation]) -> None:

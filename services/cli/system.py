@@ -144,6 +144,9 @@ def _status_text(seen: Mapping[str, Any]) -> str:
         lag = [(group, topic, count) for group, topics in seen["lag"].items() for topic, count in topics.items()]
         parts.append(frame.table(lag, ("group", "topic", "records behind")))
     if seen["routes"]:
-        routes = [(name, each["records"], f"{each['seconds']:.1f}", each["parked"]) for name, each in seen["routes"].items()]
-        parts.append(frame.table(routes, ("route", "records behind", "seconds", "keys parked")))
+        routes = [
+            (name, each["records"], f"{each['seconds']:.1f}", each["parked"], "down" if each["down"] else "")
+            for name, each in seen["routes"].items()
+        ]
+        parts.append(frame.table(routes, ("route", "records behind", "seconds", "keys parked", "destination")))
     return "\n\n".join(parts)

@@ -17,6 +17,7 @@ class RouteCollector(Collector):
         "mplp_route_lag_records": ("records", "Records of a route's topics that it has not looked at yet, or that wait."),
         "mplp_route_lag_seconds": ("seconds", "How long ago the oldest record arrived that a route has not settled; 0: there is none."),
         "mplp_route_parked_keys": ("parked", "Keys of a route whose oldest record waits for its next attempt."),
+        "mplp_route_destination_down": ("down", "1 while the destination of a route is taken to be down and left alone, else 0."),
     }
 
     def __init__(self, lags: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
@@ -34,5 +35,5 @@ class RouteCollector(Collector):
         for name, (figure, text) in self._GAUGES.items():
             family = GaugeMetricFamily(name, text, labels=("route",))
             for route_id, lag in sorted(by_route.items()):
-                family.add_metric((route_id,), lag[figure])
+                family.add_metric((route_id,), 1.0 if isinstance(lag[figure], Mapping) else float(lag[figure] or 0))
             yield family

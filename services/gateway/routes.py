@@ -29,7 +29,8 @@ async def documents_of(request: Request) -> list[Json]:
     response_class=Answer,
     summary="List routes",
     dependencies=[Depends(requires(Role.READER))],
-    description="Each with `lag`, as it was a few seconds ago: `records` that wait, `seconds` since the oldest arrived, `parked` keys.",
+    description="Each with `lag`, as it was a few seconds ago: `records` that wait, `seconds` since the oldest arrived, `parked` keys, "
+    "and `down` while the destination is left alone: `since`, `next_attempt`, `error`.",
 )
 async def list_routes(request: Request, limit: cursors.Limit = cursors.PAGE, cursor: cursors.Cursor = None) -> Any:
     """A page of routes, ordered by id."""
@@ -44,7 +45,7 @@ async def list_routes(request: Request, limit: cursors.Limit = cursors.PAGE, cur
     response_class=Answer,
     summary="Show a route",
     dependencies=[Depends(requires(Role.READER))],
-    description="The route in force with its `lag`, or a version of it.",
+    description="The route in force with its `lag` and `warnings`, or a version of it.",
 )
 async def show(
     request: Request,

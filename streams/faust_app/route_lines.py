@@ -12,15 +12,15 @@ from typing import assert_never
 
 from streams.faust_app.route_ports import World
 from streams.faust_app.route_runner import Place, Runner, Source
-from streams.records import Json, derived_id
-from streams.routing.breaker import Breaker
+from streams.records import Json, Severity, derived_id
+from streams.routing.gates import Gate
 from streams.routing.items import Failure, Item
 from streams.routing.line import SWEEP_JUMP, Line
 from streams.routing.orders import Orders
 from streams.routing.plan import Plan
 from streams.routing.recipes import Rejected
 from streams.routing.routes import ToModule, ToTopic, ToWebhook
-from streams.routing.tasks import Task
+from streams.routing.tasks import Task, destination_event
 from streams.webhooks.outcomes import Delivered, Failed, Outcome
 
 #: Codes of failures that leave open whether the module has done what it was asked: the same request is repeated.
@@ -29,6 +29,8 @@ _UNANSWERED = frozenset({"module.silent", "kafka.unreachable", "kafka.timeout", 
 _DOWN = _UNANSWERED | {"module.unknown", "webhook.failed", "webhook.timeout", "webhook.unreachable"}
 #: Those of which the destination knows nothing.
 _UNSENT = frozenset({"webhook.address-refused"})
+#: Of an error that is told of a destination.
+_ERROR_CHARACTERS_MAX = 500
 #: Longest wait for the next due attempt, seconds; the clock that they are due by may be put back.
 _PAUSE_S_MAX = 1.0
 #: A sweep that has brought less than so many records is followed by a pause, so many times as long as it took, and no longer than that,
@@ -47,7 +49,7 @@ class LineRunner(Runner):
         super().__init__(world, plan, place, source, failed)
         self.line: Line[Task] = Line(position, state)
         self._orders = Orders(plan.route.order, self.line.position, None if state is None else state.get("orders"))
-        self.breaker = Breaker()
+        self._gate = world.gates.enter(self, plan.route.destination)
         self._wake = asyncio.Event()
         self._swept = 0  # records that the sweep under way has brought
         self._sweep_at_s = 0.0  # none is begun before that, by the clock of the event loop
@@ -78,7 +80,12 @@ class LineRunner(Runner):
     def dump(self) -> Json:
         """See `Runner.dump`."""
         dump = self.line.dump()
-        return dump | {"orders": self._orders.dump(self.line.oldest())} if dump["keys"] else dump
+        if dump["keys"]:
+            dump |= {"orders": self._orders.dump(self.line.oldest())}
+        breaker = self._gate.breaker
+        if breaker.open_until_ms is not None:
+            dump |= {"down": [breaker.open_since_ms, breaker.open_until_ms, self._gate.error]}
+        return dump
 
     def use(self, plan: Plan) -> None:
         """See `Runner.use`. What is not under way is looked at again, as the new version sees it; another destination asked for no wait."""
@@ -86,7 +93,14 @@ class LineRunner(Runner):
         self.line.spill(None if same else self._world.now_ms())
         self._orders.turn(plan.route.order, self.line.position)
         super().use(plan)
+        self._world.gates.leave(self, self._gate)
+        self._gate = self._world.gates.enter(self, plan.route.destination)
         self._wake.set()
+
+    async def close(self) -> None:
+        """See `Runner.close`."""
+        self._world.gates.leave(self, self._gate)
+        await super().close()
 
     def take(self, tasks: Sequence[Task], end: int) -> bool:
         """See `Runner.take`."""
@@ -114,7 +128,7 @@ class LineRunner(Runner):
             self._wake.clear()
             self._pump()
             now_ms = self._world.now_ms()
-            due_ms = [each for each in (self.line.next_due_ms(), self.breaker.next_ms()) if each is not None and each > now_ms]
+            due_ms = [each for each in (self.line.next_due_ms(), self._gate.breaker.next_ms(now_ms)) if each is not None and each > now_ms]
             pause_s = min([(min(due_ms) - now_ms) / 1000] if due_ms else [_PAUSE_S_MAX], default=_PAUSE_S_MAX)
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_s, _PAUSE_S_MAX)):
@@ -123,20 +137,25 @@ class LineRunner(Runner):
     def _pump(self) -> None:
         """Begins what can be begun."""
         now_ms = self._world.now_ms()
-        if not (self.held or self._stuck) and self._world.ours():
-            most = self.breaker.most(now_ms, self._world.at_a_time(self.plan.route.destination))
+        if self._may_attempt:
+            most = self._gate.most(self, now_ms, self._world.at_a_time(self.plan.route.destination))
             while (begun := self.line.begin(now_ms, *most)) is not None:
                 self.spawn(self._attempt(*begun))
         if self.line.hungry() or (self.behind and self.line.has_much_room):
             self._wake_reader.set()
 
+    @property
+    def _may_attempt(self) -> bool:
+        return not (self.held or self._stuck) and self._world.ours()
+
     async def _attempt(self, item: Item[Task], failure: Failure | None) -> None:
         task = item.work
         attempts = 1 if failure is None else failure.attempts + 1
         first_ms = self._world.now_ms() if failure is None else failure.first_ms
+        gate = self._gate  # the route may lead elsewhere by then
         outcome, stage = await self._made(task, failure)
         if stage == "deliver":
-            await self._judge(item.key, outcome)
+            await self._judge(gate, item.key, outcome)
         if isinstance(outcome, Delivered):
             self.counts["delivered"] += 1
             await self.tell(task, attempts, "delivered", None, self.age_ms(task))
@@ -186,15 +205,42 @@ class LineRunner(Runner):
             case _:
                 assert_never(destination)
 
-    async def _judge(self, key: bytes, outcome: Outcome) -> None:
+    async def _judge(self, gate: Gate, key: bytes, outcome: Outcome) -> None:
         """What the attempt says of the destination: also who refuses is there."""
-        destination = self.plan.route.destination.shown
+        now_ms = self._world.now_ms()
         if isinstance(outcome, Failed) and outcome.code in _DOWN:
-            if self.breaker.failed(self._world.now_ms(), key):
-                error = f"{outcome.code}: {outcome.message}"
-                await self.report("route.destination-down", "error", {"destination": destination, "error": error})
-        elif not (isinstance(outcome, Failed) and outcome.code in _UNSENT) and self.breaker.succeeded():
-            await self.report("route.destination-up", "info", {"destination": destination, "error": self.last_error})
+            if gate.failed(now_ms, (self.place, key), f"{outcome.code}: {outcome.message}"[:_ERROR_CHARACTERS_MAX]):
+                await self._tell_of(gate, "route.destination-down", "error", {"error": gate.error})
+        elif not (isinstance(outcome, Failed) and outcome.code in _UNSENT):
+            since_ms = gate.breaker.open_since_ms
+            if gate.succeeded():
+                told: dict[str, Json] = {"error": gate.error, "seconds": round((now_ms - since_ms) / 1000, 1)}
+                await self._tell_of(gate, "route.destination-up", "info", told)
+
+    async def _tell_of(self, gate: Gate, kind: str, severity: Severity, data: dict[str, Json]) -> None:
+        """Once for every route that leads there: it concerns them all."""
+        for route_id in list(gate.routes()):
+            await self._world.report(destination_event(kind, route_id, gate.name, severity, data, self._world.now()))
+
+    # --- what the other ways there see ---
+
+    @property
+    def route_id(self) -> str:
+        """See `Visitor.route_id`."""
+        return self.plan.route.id
+
+    @property
+    def under_way(self) -> int:
+        """See `Visitor.under_way`."""
+        return self.line.under_way
+
+    def wants(self, now_ms: int, *, again: bool) -> bool:
+        """See `Visitor.wants`."""
+        return self._may_attempt and self.line.is_ready(now_ms, again=again)
+
+    def look_again(self) -> None:
+        """See `Visitor.look_again`."""
+        self._wake.set()
 
     # --- sweeps ---
 

@@ -14,6 +14,7 @@ from streams.matching.matchers import RecordView
 from streams.records import SystemEvent
 from streams.routing.deliveries import DeliveryWriter
 from streams.routing.events import EventWriter
+from streams.routing.gates import Gates
 from streams.routing.letters import Redriven
 from streams.routing.plan import Ready
 from streams.routing.routes import ActiveRoute, Destination, ToModule, ToWebhook
@@ -62,6 +63,10 @@ class World(Protocol):
 
     def ours(self) -> bool:
         """Whether the source partitions are certainly this process's."""
+
+    @property
+    def gates(self) -> Gates:
+        """The ways to destinations that are not Kafka, which all routes of this process share."""
 
     def at_a_time(self, to: Destination) -> int:
         """How many attempts it is worth while to begin at a destination at a time."""

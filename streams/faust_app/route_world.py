@@ -40,6 +40,7 @@ from streams.matching.matchers import RecordView
 from streams.records import ModuleMessage, SystemEvent, from_micros, now, to_micros
 from streams.routing.deliveries import DeliveryWriter
 from streams.routing.events import EventWriter
+from streams.routing.gates import Gates
 from streams.routing.letters import HISTORY, Redriven
 from streams.routing.line import UNDER_WAY_MAX
 from streams.routing.plan import Ready, shown
@@ -87,6 +88,7 @@ class KafkaWorld:
         self._severities: dict[bytes, str] = {}  # see `EncodedView`
         self._learned = float("-inf")
         self._routed = Routed(kafka)
+        self.gates = Gates()
 
     async def open(self) -> None:
         """Looks up what never changes. Raises `BackboneError`."""

@@ -114,9 +114,7 @@ async def warnings(bus: Bus, documents: Sequence[Json]) -> list[Violation]:
         at = f"/{index}" if len(routes) > 1 else ""
         found += [replace(fault, pointer=at + fault.pointer) for fault in _refused(route, allowed)]
         if isinstance(route.destination, ToModule) and route.destination.module in unknown:
-            message = (
-                f"There is no module {route.destination.module}: it never started here. Until it does, what goes there is retried."
-            )
+            message = f"There is no module {route.destination.module}: it never started here. Until it does, what goes there is retried."
             found.append(Violation(code="module.unknown", pointer=f"{at}/destination/module", message=message))
     return found
 

@@ -20,7 +20,7 @@ from streams.kafka import cluster_metadata
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import Snapshot, now
 from streams.routing.routes import ActiveRoute
-from streams.routing.states import RouteState, parked_in, state_key, state_of
+from streams.routing.states import Down, RouteState, down_in, parked_in, state_key, state_of
 from streams.topics import RETRY_SUFFIX, ROUTE_STATES
 
 if TYPE_CHECKING:
@@ -37,13 +37,15 @@ class Lag:
     records: int  #: of its topics, not looked at yet or waiting
     seconds: float  #: since the oldest of them arrived; 0: there is none
     parked: int  #: keys whose oldest record waits for its next attempt
+    down: Down | None = None  #: its destination, if it is left alone for a while
 
     def __str__(self) -> str:
         return f"{self.records} records behind, the oldest for {self.seconds:.1f} s, {self.parked} keys parked"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"records": self.records, "seconds": self.seconds, "parked": self.parked}
+        down = None if self.down is None else self.down.to_dict()
+        return {"records": self.records, "seconds": self.seconds, "parked": self.parked, "down": down}
 
 
 async def lag(bus: Bus, route: str) -> Lag:
@@ -74,6 +76,7 @@ class _Standing:
     begin: int  #: the first offset that is not settled
     waiting: int
     parked: int
+    down: Down | None = None
 
 
 #: Partition and place → offset and time of the first record from there on; None: there is none. Many routes stand at the same place.
@@ -145,7 +148,8 @@ class Lags:
             records += stands.waiting + max(0, end - max(stands.position, offset))
             oldest_ms = min(arrived_ms, oldest_ms or arrived_ms)
         seconds = 0.0 if oldest_ms is None else max(0.0, now().timestamp() - oldest_ms / 1000)
-        return Lag(records=records, seconds=round(seconds, 3), parked=parked)
+        down = min((stands.down for stands in standing.values() if stands.down is not None), default=None)
+        return Lag(records=records, seconds=round(seconds, 3), parked=parked, down=down)
 
     async def _standing(self, consumer: AIOKafkaConsumer, cluster: Any, active: ActiveRoute) -> dict[TopicPartition, _Standing]:
         """Of every source partition. Where nothing is written down yet, the route begins with what came since it was applied."""
@@ -171,4 +175,4 @@ class Lags:
 def _standing(state: RouteState) -> _Standing:
     position, entries = int(state.state["position"]), state.state["keys"].values()
     begin = min([position, *(entry[0] for entry in entries)])
-    return _Standing(position, begin, sum(entry[1] for entry in entries), sum(1 for _ in parked_in(state)))
+    return _Standing(position, begin, sum(entry[1] for entry in entries), sum(1 for _ in parked_in(state)), down_in(state))

@@ -176,6 +176,16 @@ class Line(Generic[Work]):
         found.busy = True
         return found.queue[0], found.failure
 
+    @property
+    def under_way(self) -> int:
+        """Attempts that have begun and not ended."""
+        return self._turns.under_way
+
+    def is_ready(self, now_ms: int, *, again: bool) -> bool:
+        """Whether a record could be attempted now; without `again` only one that comes for the first time counts."""
+        due_ms = self.next_due_ms() if again else None
+        return self._turns.has_ready(again=again) or (due_ms is not None and due_ms <= now_ms)
+
     def next_due_ms(self) -> int | None:
         """When the next parked key is due; None: none is parked."""
         while self._due and self._is_stale(*self._due[0]):

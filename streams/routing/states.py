@@ -21,7 +21,7 @@ class RouteState:
     route: str
     topic: str  #: logical name
     partition: int
-    state: Json  #: `position`, `keys`; of keys `orders`, and to topics `sending_ms`
+    state: Json  #: `position`, `keys`; of keys `orders`, to topics `sending_ms`, while the destination is left alone `down`
     saved_ms: int = 0  #: Unix time, Kafka's
 
     @property
@@ -55,6 +55,25 @@ class Parked:
             "waiting": self.waiting, "attempts": failure.attempts, "code": failure.code, "message": failure.message,
             "since": _iso(failure.first_ms), "next_attempt": _iso(failure.due_ms),
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Down:
+    """A destination that is left alone."""
+
+    since_ms: int  #: Unix time
+    next_ms: int  #: when an attempt may be made again
+    error: str  #: what it was taken to be down by
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        return {"since": _iso(self.since_ms), "next_attempt": _iso(self.next_ms), "error": self.error}
+
+
+def down_in(state: RouteState) -> Down | None:
+    """The destination, if a worker had it left alone when the state was written."""
+    down = state.state.get("down")
+    return None if down is None else Down(*down)
 
 
 def state_key(topic: str, partition: int, route: str) -> str:

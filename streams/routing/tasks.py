@@ -69,9 +69,14 @@ def loop_event(active: ActiveRoute, task: Task, code: str, message: str, attempt
 
 
 def state_event(kind: str, route_id: str, place: str, severity: Severity, data: dict[str, Json], at: datetime) -> SystemEvent:
-    """`route.fell-behind`, `route.caught-up`, `route.stopped`, `route.resumed`, `route.destination-down`, `route.destination-up`,
-    `route.abandoned`: how a route does on one source partition."""
+    """`route.fell-behind`, `route.caught-up`, `route.stopped`, `route.resumed`, `route.abandoned`: how a route does on one source
+    partition."""
     return _event(kind, route_id, at, severity, (place, iso(at)), {"route": route_id, "place": place, **data})
+
+
+def destination_event(kind: str, route_id: str, destination: str, severity: Severity, data: dict[str, Json], at: datetime) -> SystemEvent:
+    """`route.destination-down`, `route.destination-up`: how the destination of a route does, as a worker sees it."""
+    return _event(kind, route_id, at, severity, (destination, iso(at)), {"route": route_id, "destination": destination, **data})
 
 
 def _event(kind: str, route_id: str, at: datetime, severity: Severity, identity: Sequence[object], data: Json) -> SystemEvent:

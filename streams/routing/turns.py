@@ -49,6 +49,10 @@ class Turns:
         self.under_way += 1
         return key
 
+    def has_ready(self, *, again: bool) -> bool:
+        """Whether a key is ready; without `again` only those count that come for the first time."""
+        return bool(self._fresh or (again and self._again))
+
     def end(self, key: bytes) -> bool:
         """The key is under way no more. Whether it came again."""
         self.under_way -= 1

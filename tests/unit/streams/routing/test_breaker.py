@@ -17,13 +17,13 @@ def test_it_opens_when_many_keys_have_failed_and_lets_one_attempt_through() -> N
     breaker = Breaker()
     now_ms = opened(breaker)
     assert not breaker.failed(now_ms, b"under way then")
-    assert breaker.next_ms() == now_ms + PAUSE_MS
+    assert breaker.next_ms(now_ms) == now_ms + PAUSE_MS
     assert (breaker.most(now_ms + PAUSE_MS - 1, 8), breaker.most(now_ms + PAUSE_MS, 8)) == ((0, 0), (1, 1))
     now_ms += PAUSE_MS
     assert not breaker.failed(now_ms, b"0")
     assert (breaker.most(now_ms + 2 * PAUSE_MS - 1, 8)[0], breaker.most(now_ms + 2 * PAUSE_MS, 8)[0]) == (0, 1)
     assert breaker.succeeded()
-    assert (breaker.most(0, 8), breaker.next_ms()) == ((8, 8), None)
+    assert (breaker.most(0, 8), breaker.next_ms(0)) == ((8, 8), None)
 
 
 def test_what_comes_for_the_first_time_is_tried_sooner() -> None:
@@ -34,10 +34,15 @@ def test_what_comes_for_the_first_time_is_tried_sooner() -> None:
         assert not breaker.failed(now_ms, b"0")
     assert breaker.most(now_ms + PAUSE_MS - 1, 8) == (0, 0)
     assert breaker.most(now_ms + PAUSE_MS, 8) == (0, 1)
-    assert breaker.next_ms() == now_ms + PAUSE_MS
+    assert breaker.next_ms(now_ms) == now_ms + PAUSE_MS
     until_ms = breaker.open_until_ms
     assert not breaker.failed(now_ms + PAUSE_MS, b"new")
     assert breaker.open_until_ms == until_ms, "it does not put off what waits"
+    assert until_ms is not None
+    assert breaker.next_ms(now_ms + 2 * PAUSE_MS) == until_ms, (
+        "what comes for the first time could have been attempted already, and was not"
+    )
+    assert breaker.next_ms(until_ms) is None
     assert breaker.most(now_ms + PAUSE_MS + 1, 8) == (0, 0)
 
 
