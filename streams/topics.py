@@ -123,6 +123,13 @@ class Topic:
         return Snapshot in self.records and self.cleanup == "compact"
 
 
+def letters_topic(name: str, *, sunk: bool = False) -> Topic:
+    """Any topic's dead letters, or what is put back of them: a letter is what lay in the topic, and headers about what went wrong."""
+    return Topic(
+        name=name, key="original key", records=(), retention_ms=30 * DAY_MS, message_bytes_max=limits.LETTER_MESSAGE_BYTES_MAX, sunk=sunk
+    )
+
+
 CATALOGUE: tuple[Topic, ...] = (
     Topic(name=COMMANDS, key="execution id (home)", records=(WorkflowCommand,), retention_ms=7 * DAY_MS, log_append_time=True, sunk=True),
     Topic(
@@ -218,22 +225,8 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     # Which payloads the history has given up: each record has a key of its own, so compaction keeps all of them.
     Topic(name=ERASURES, key="erasure/part", records=(SystemEvent,), cleanup="compact", single_partition=True),
-    # A letter is what lay in the topic, and headers about what went wrong.
-    Topic(
-        name=SYSTEM_EVENTS + RETRY_SUFFIX,
-        key="original key",
-        records=(),
-        retention_ms=30 * DAY_MS,
-        message_bytes_max=limits.LETTER_MESSAGE_BYTES_MAX,
-    ),
-    Topic(
-        name=SYSTEM_EVENTS + DEAD_LETTER_SUFFIX,
-        key="original key",
-        records=(),
-        retention_ms=30 * DAY_MS,
-        message_bytes_max=limits.LETTER_MESSAGE_BYTES_MAX,
-        sunk=True,
-    ),
+    letters_topic(SYSTEM_EVENTS + RETRY_SUFFIX),
+    letters_topic(SYSTEM_EVENTS + DEAD_LETTER_SUFFIX, sunk=True),
 )
 
 BY_NAME = {topic.name: topic for topic in CATALOGUE}

@@ -23,16 +23,14 @@ from streams.bus.selection import Selection
 from streams.bus.subscription import Decoder
 from streams.errors import BackboneError, InvalidInput, NotFound
 from streams.kafka import Kafka
-from streams.limits import LETTER_MESSAGE_BYTES_MAX
 from streams.records import iso, now
-from streams.topics import DAY_MS, DEAD_LETTER_SUFFIX
+from streams.topics import DEAD_LETTER_SUFFIX, letters_topic
 from streams.topics_apply import WantedTopic, create_topics
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any] | Any]
 
 #: Longest stack trace and message in a header, bytes: a dead letter must fit where the record fitted.
 HEADER_BYTES_MAX = 8 * 1024
-DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
 
 _ERRORS = "__streams.errors."
 _OURS = "mplp.errors."
@@ -74,7 +72,7 @@ class DeadLetters:
             name=kafka.names.physical(self.topic),
             partitions=partitions,
             replication=kafka.settings.replication_factor,
-            config={"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(LETTER_MESSAGE_BYTES_MAX)},
+            config=letters_topic(self.topic).config(),
         )
         try:
             async with kafka.admin() as admin:

@@ -26,7 +26,7 @@ from streams.webhooks.outcomes import Delivered, Failed, Outcome
 #: Codes of failures that leave open whether the module has done what it was asked: the same request is repeated.
 _UNANSWERED = frozenset({"module.silent", "kafka.unreachable", "kafka.timeout", "kafka.failed"})
 #: Those that speak of the destination, not of what it was given; a 5xx may be either, so it takes many keys (`streams.routing.breaker`).
-_DOWN = _UNANSWERED | {"module.unknown", "webhook.failed", "webhook.timeout", "webhook.unreachable"}
+_DOWN = _UNANSWERED | {"module.unknown", "webhook.failed", "webhook.timeout", "webhook.tls-failed", "webhook.unreachable"}
 #: Those of which the destination knows nothing.
 _UNSENT = frozenset({"webhook.address-refused"})
 #: Of an error that is told of a destination.

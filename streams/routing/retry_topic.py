@@ -27,14 +27,13 @@ from aiokafka.errors import (
 )
 
 from streams import limits
-from streams.bus.handling import DEAD_LETTER_RETENTION_MS
 from streams.bus.outgoing import Outgoing
 from streams.bus.publisher import send_partition, translated
 from streams.errors import BackboneError, InvalidInput, NotFound
 from streams.kafka import cluster_metadata, is_deleted, observe_fencing, start
 from streams.log.kafka_log import RANGE_OPTIONS, abandon, read_range
 from streams.routing.letters import REDRIVE, Letter, place_of, resolved_by
-from streams.topics import DEAD_LETTER_SUFFIX, RETRY_SUFFIX
+from streams.topics import DEAD_LETTER_SUFFIX, RETRY_SUFFIX, letters_topic
 from streams.topics_apply import WantedTopic, create_topics
 
 if TYPE_CHECKING:
@@ -202,10 +201,10 @@ class RetryTopic:
             await self._bus.publisher.partitions(self.topic)
         except NotFound:
             kafka = self._bus.kafka
-            config = {"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(limits.LETTER_MESSAGE_BYTES_MAX)}
             partitions = await self._bus.publisher.partitions(self._dead_letters)
             wanted = WantedTopic(
-                name=kafka.names.physical(self.topic), partitions=partitions, replication=kafka.settings.replication_factor, config=config
-            )
+                name=kafka.names.physical(self.topic), partitions=partitions, replication=kafka.settings.replication_factor,
+                config=letters_topic(self.topic).config(),
+            )  # fmt: skip
             async with kafka.admin() as admin:
                 await create_topics(admin, [wanted])

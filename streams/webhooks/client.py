@@ -144,34 +144,40 @@ class WebhookClient:
         return [*headers.items(), *ours.items(), *signed.items()]
 
     async def _attempt(self, target: Target, body: bytes, headers: list[tuple[str, str]]) -> Outcome:
+        heard: list[Answer] = []
+        failed: Failed | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._exchange(target, body, headers)
+                await self._exchange(target, body, headers, heard)
         except AddressRefused as error:
-            return Failed(code=error.code, message=error.message, retryable=False)
+            failed = Failed(code=error.code, message=error.message, retryable=False)
         except aiohttp.InvalidURL as error:  # what some systems take for an address: 127.1, 2130706433
-            return Failed(code="webhook.address-refused", message=f"{target.host}: {error}.", retryable=False)
+            failed = Failed(code="webhook.address-refused", message=f"{target.host}: {error}.", retryable=False)
         except TimeoutError:
-            return Failed(code="webhook.timeout", message=f"No answer within {self._timeout_s:g} s.", retryable=True)
+            failed = Failed(code="webhook.timeout", message=f"No answer within {self._timeout_s:g} s.", retryable=True)
         except aiohttp.ClientResponseError as error:  # as text it names the URL, whose query may be a secret
-            return Failed(
-                code="webhook.unreachable", message=f"This is no answer of HTTP: {_excerpt(error.message.encode())}", retryable=True
-            )
+            said = _excerpt(error.message.encode())
+            failed = Failed(code="webhook.unreachable", message=f"This is no answer of HTTP: {said}", retryable=True)
+        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+            failed = Failed(code="webhook.tls-failed", message=f"{type(error).__name__}: {error}", retryable=True)
         except (aiohttp.ClientError, OSError) as error:
-            return Failed(code="webhook.unreachable", message=f"{type(error).__name__}: {error}", retryable=True)
-        return outcome_of(answer, now())
+            failed = Failed(code="webhook.unreachable", message=f"{type(error).__name__}: {error}", retryable=True)
+        # The status decides, also if the body breaks off or has no end: who says 2xx has it, and would get it again.
+        return outcome_of(heard[-1], now()) if heard else failed or Failed(code="webhook.unreachable", message="No answer.", retryable=True)
 
-    async def _exchange(self, target: Target, body: bytes, headers: list[tuple[str, str]]) -> Answer:
+    async def _exchange(self, target: Target, body: bytes, headers: list[tuple[str, str]], heard: list[Answer]) -> None:
+        """Adds to `heard` what is known of the answer: its head, then all of it."""
         url = URL(target.url, encoded=True)
         async with self._session(target.scheme).post(url, data=body, headers=headers, allow_redirects=False) as response:
+            found = {name.lower(): value for name, value in response.headers.items()}
+            heard.append(Answer(status=response.status, headers=found))
             content = bytearray()
             async for part in response.content.iter_any():
                 content += part
                 if len(content) > RESPONSE_BYTES_MAX:
                     response.close()  # with what is left on it
                     break
-            found = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(status=response.status, headers=found, excerpt=_excerpt(bytes(content)))
+            heard.append(Answer(status=response.status, headers=found, excerpt=_excerpt(bytes(content))))
 
     @asynccontextmanager
     async def _turn(self, origin: str) -> AsyncIterator[None]:

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from streams.settings import Settings
 from streams.webhooks.addresses import target_of
 from streams.webhooks.client import RESPONSE_BYTES_MAX, WebhookClient
@@ -136,10 +138,30 @@ async def test_a_receiver_that_does_not_answer_or_answers_without_end_is_left() 
     async with receiver(silent) as server, client(webhook_timeout_ms=200) as webhooks:
         assert code(await post(webhooks, f"http://127.0.0.1:{server.port}/")) == ("webhook.timeout", True)
     async with receiver(drips) as server, client(webhook_timeout_ms=200) as webhooks:
-        assert code(await post(webhooks, f"http://127.0.0.1:{server.port}/")) == ("webhook.timeout", True)
+        assert await post(webhooks, f"http://127.0.0.1:{server.port}/") == Delivered()
     async with receiver(endless) as server, client() as webhooks:
         assert await post(webhooks, f"http://127.0.0.1:{server.port}/") == Delivered()
     assert RESPONSE_BYTES_MAX < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("head", "outcome"),
+    [
+        (b"204 x\r\n", None), (b"200 x\r\ncontent-length: 9\r\n", None), (b"410 x\r\ncontent-length: 9\r\n", ("webhook.refused", False)),
+        (b"302 x\r\nlocation: /\r\ncontent-length: 9\r\n", ("webhook.redirected", False)),
+        (b"429 x\r\nretry-after: 7\r\ncontent-length: 9\r\n", ("webhook.failed", True)),
+    ],
+)  # fmt: skip
+async def test_an_answer_that_breaks_off_is_what_its_status_says(head: bytes, outcome: tuple[str, bool] | None) -> None:
+    async def breaks_off(_: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 " + head + b"\r\n")
+        writer.close()
+
+    async with receiver(breaks_off) as server, client() as webhooks:
+        found = await post(webhooks, f"http://127.0.0.1:{server.port}/")
+    assert (None if isinstance(found, Delivered) else code(found)) == outcome
+    if isinstance(found, Failed):
+        assert found.after_ms == (7000 if b"retry-after" in head else None)
 
 
 async def test_garbage_for_an_answer_is_a_failure_like_any_other() -> None:
@@ -188,7 +210,18 @@ async def test_the_certificate_must_be_that_of_the_name_and_of_an_authority_that
     async with receiver(answer(), tls=tls) as server:
         async with client(resolve, webhook_ca_file=str(CERTIFICATE)) as webhooks:
             assert await post(webhooks, f"https://hooks.example:{server.port}/") == Delivered()
-            assert code(await post(webhooks, f"https://other.example:{server.port}/")) == ("webhook.unreachable", True)
+            assert code(await post(webhooks, f"https://other.example:{server.port}/")) == ("webhook.tls-failed", True)
         async with client(resolve) as webhooks:
-            assert code(await post(webhooks, f"https://hooks.example:{server.port}/")) == ("webhook.unreachable", True)
+            assert code(await post(webhooks, f"https://hooks.example:{server.port}/")) == ("webhook.tls-failed", True)
     assert len(server.requests) == 1
+
+
+async def test_who_speaks_no_tls_is_told_from_who_is_not_there() -> None:
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 x\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server, client() as webhooks:
+        port = server.sockets[0].getsockname()[1]
+        assert code(await post(webhooks, f"https://127.0.0.1:{port}/")) == ("webhook.tls-failed", True)

@@ -48,6 +48,12 @@ def test_retry_after(value: str | None, ms: int | None) -> None:
     assert retry_after_ms(value, NOW) == ms
 
 
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,3} [A-Z][a-z]{2} [0-9]{1,6} [0-9:]{1,9} ([+-][0-9]{1,9}|GMT)"))
+def test_whatever_stands_there_is_a_wait_within_bounds_or_none(value: str) -> None:
+    found = retry_after_ms(value, NOW)
+    assert found is None or 0 <= found <= DELAY_MS_MAX
+
+
 def test_what_the_receiver_asks_for_is_waited_for() -> None:
     failed = outcome_of(Answer(status=429, headers={"retry-after": "7"}), NOW)
     assert isinstance(failed, Failed)
