@@ -77,6 +77,11 @@ class LineRunner(Runner):
         """See `Runner.oldest`."""
         return self.line.oldest()
 
+    def waited_ms(self) -> float:
+        """See `Runner.waited_ms`."""
+        item = self.line.first_fresh()
+        return 0.0 if item is None else max(0.0, float(self._world.now_ms() - item.timestamp_ms))
+
     def dump(self) -> Json:
         """See `Runner.dump`."""
         dump = self.line.dump()

@@ -66,8 +66,6 @@ class Runner(ABC):
         self.behind = False  #: it does not look at what is live, but reads the log itself
         self.counts: Counter[str] = Counter()  #: delivered, retried, dead, filtered
         self.last_error: str | None = None
-        self.behind_since_s: float | None = None  #: by the clock of the event loop, as was seen last
-        self.told_late = False
         self._world = world
         self._source = source
         self._failed = failed
@@ -103,6 +101,10 @@ class Runner(ABC):
     @abstractmethod
     def oldest(self) -> int:
         """The first offset that is not settled."""
+
+    def waited_ms(self) -> float:
+        """Since the record arrived whose turn is next, if nothing but its turn is missing; 0: there is none."""
+        return 0.0
 
     def hungry(self) -> bool:
         """Whether something that was left in the log is to be read again."""

@@ -31,9 +31,10 @@ from streams.kafka import Kafka
 from streams.limits import LOG_MESSAGE_BYTES_MAX
 from streams.log.kafka_log import RANGE_OPTIONS, read_range
 from streams.records import Json, Snapshot
+from streams.routing.lateness import Lateness, Standing
 from streams.routing.routes import ActiveRoute
 from streams.routing.states import RouteState, place_key, record_of, state_of
-from streams.routing.tasks import state_event
+from streams.routing.tasks import route_event, state_event
 from streams.topics import RETRY_SUFFIX, ROUTE_STATES, partition_of
 
 #: How often states are written down, seconds: what a successor repeats of what was done.
@@ -43,8 +44,6 @@ _SAVE_BYTES_PER_S = 1024 * 1024
 _AGAIN_S = 1.0
 #: How long the last word before partitions go may take, seconds.
 _LAST_SAVE_S = 3.0
-#: A route that has been behind what is live for so long is told, seconds.
-_LATE_S = 10.0
 
 _log = structlog.get_logger("routes")
 
@@ -74,6 +73,7 @@ class RouteStage:
         self._states_in = 1  # partitions of the topic of states
         self._changing = asyncio.Lock()
         self._saving = asyncio.Lock()
+        self._lateness = Lateness()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -275,18 +275,18 @@ class RouteStage:
             await self._report_late()
 
     async def _report_late(self) -> None:
-        """Tells once of a route that has been behind what is live for long, and once that it is so no more."""
-        now_s = asyncio.get_running_loop().time()
-        for partition, runner in self.runners:
-            behind = runner.behind and not runner.held
-            since_s = runner.behind_since_s = (runner.behind_since_s or now_s) if behind else None
-            if since_s is not None and now_s - since_s >= _LATE_S and not runner.told_late:
-                runner.told_late = True
-                records = max(0, partition.end - runner.position) + runner.waiting()
-                await runner.report("route.fell-behind", "warning", {"records": records, "seconds": round(now_s - since_s, 1)})
-            elif since_s is None and runner.told_late:
-                runner.told_late = False
-                await runner.report("route.caught-up", "info", {})
+        """Tells once of a route that has been behind for long, and once that it is so no more."""
+        runners = [(partition, runner) for partition, runner in self.runners if not runner.held]
+        standings = [Standing(runner.plan.route.id, runner.behind, runner.waited_ms()) for _, runner in runners]
+        for told in self._lateness.look(asyncio.get_running_loop().time() * 1000, standings):
+            if told.seconds is None:
+                event = route_event("route.caught-up", told.route, "info", {}, self._world.now())
+            else:
+                mine = [(partition.end - runner.position, runner) for partition, runner in runners if runner.plan.route.id == told.route]
+                records = sum(max(0, ahead) + runner.waiting() for ahead, runner in mine)
+                data: dict[str, Json] = {"records": records, "seconds": told.seconds}
+                event = route_event("route.fell-behind", told.route, "warning", data, self._world.now())
+            await self._world.report(event)
 
     async def _save(self, generation: int) -> int:
         """Writes down what has changed; what was told of it before has reached Kafka first. How many bytes. Raises `BackboneError`."""

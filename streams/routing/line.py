@@ -186,6 +186,11 @@ class Line(Generic[Work]):
         due_ms = self.next_due_ms() if again else None
         return self._turns.has_ready(again=again) or (due_ms is not None and due_ms <= now_ms)
 
+    def first_fresh(self) -> Item[Work] | None:
+        """The record whose turn is next among those that come for the first time."""
+        key = self._turns.first_fresh()
+        return None if key is None else self._keys[key].queue[0]
+
     def next_due_ms(self) -> int | None:
         """When the next parked key is due; None: none is parked."""
         while self._due and self._is_stale(*self._due[0]):

@@ -69,9 +69,13 @@ def loop_event(active: ActiveRoute, task: Task, code: str, message: str, attempt
 
 
 def state_event(kind: str, route_id: str, place: str, severity: Severity, data: dict[str, Json], at: datetime) -> SystemEvent:
-    """`route.fell-behind`, `route.caught-up`, `route.stopped`, `route.resumed`, `route.abandoned`: how a route does on one source
-    partition."""
+    """`route.stopped`, `route.resumed`, `route.abandoned`: how a route does on one source partition."""
     return _event(kind, route_id, at, severity, (place, iso(at)), {"route": route_id, "place": place, **data})
+
+
+def route_event(kind: str, route_id: str, severity: Severity, data: dict[str, Json], at: datetime) -> SystemEvent:
+    """`route.fell-behind`, `route.caught-up`: how a route does, as a worker sees it."""
+    return _event(kind, route_id, at, severity, (iso(at),), {"route": route_id, **data})
 
 
 def destination_event(kind: str, route_id: str, destination: str, severity: Severity, data: dict[str, Json], at: datetime) -> SystemEvent:

@@ -53,6 +53,10 @@ class Turns:
         """Whether a key is ready; without `again` only those count that come for the first time."""
         return bool(self._fresh or (again and self._again))
 
+    def first_fresh(self) -> bytes | None:
+        """The key whose turn is next among those that come for the first time."""
+        return self._fresh[0] if self._fresh else None
+
     def end(self, key: bytes) -> bool:
         """The key is under way no more. Whether it came again."""
         self.under_way -= 1

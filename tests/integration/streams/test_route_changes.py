@@ -12,10 +12,9 @@ import pytest
 
 from streams.bus import Bus
 from streams.codec.avro import Codec
-from streams.faust_app import route_stage
 from streams.kafka import Kafka
 from streams.records import SystemEvent
-from streams.routing import breaker, control, dlq, line
+from streams.routing import breaker, control, dlq, lateness, line
 from streams.routing.parked import parked
 from streams.routing.selection import LetterSelection
 from streams.topics import SYSTEM_EVENTS, partition_of
@@ -255,7 +254,7 @@ async def test_a_route_that_falls_behind_is_told_and_comes_to_what_is_live_again
     bus: Bus, kafka: Kafka, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line, "RECORDS_MAX", 30)
-    monkeypatch.setattr(route_stage, "_LATE_S", 0.2)
+    monkeypatch.setattr(lateness, "LATE_MS", 200)
     slow, well = Hook(), Hook()
     slow.open.clear()
     async with receiver(slow) as server, receiver(well) as healthy, part(kafka, codec) as worker:

@@ -9,7 +9,7 @@ from streams.bus import Bus
 from streams.codec.avro import Codec
 from streams.kafka import Kafka
 from streams.records import SystemEvent
-from streams.routing import breaker, control
+from streams.routing import breaker, control, lateness
 from streams.routing.lag import Lag, lag
 from tests.integration.streams.route_parts import part
 from tests.integration.streams.test_route_changes import EVERY, PATIENT, Hook, named, publish, route, told, until
@@ -66,3 +66,25 @@ async def test_routes_and_partitions_that_lead_to_one_place_find_it_down_togethe
     assert all(event.data["seconds"] > 0 for event in rose)
     assert (down.down.error, metric(down), metric(well)) == ("webhook.failed: HTTP 503", 1.0, 0.0)
     assert down.down.since_ms < down.down.next_ms
+
+
+async def test_a_route_that_has_room_for_what_comes_but_no_turn_for_it_is_told_once(
+    bus: Bus, kafka: Kafka, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lateness, "LATE_MS", 200)
+    slow = Hook()
+    slow.open.clear()
+    async with receiver(slow) as server, part(kafka, codec) as worker:
+        await control.apply(bus, [route(server.port, "slow")], who="test")
+        await until(lambda: worker.part.topics)
+        await worker.holds(EVERY, 1)
+        await publish(bus, 0, 400, named)
+        await told(bus, "route.fell-behind", "slow")
+        slow.open.set()
+        await until(lambda: slow.count >= 400)
+        await told(bus, "route.caught-up", "slow")
+        fell, rose = await events_of(bus, "route.fell-behind"), await events_of(bus, "route.caught-up")
+
+    assert [(event.subject, event.severity) for event in fell + rose] == [("slow", "warning"), ("slow", "info")]
+    assert fell[0].data["seconds"] >= 0.2
+    assert 0 < fell[0].data["records"] <= 400
