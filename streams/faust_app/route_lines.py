@@ -79,8 +79,8 @@ class LineRunner(Runner):
 
     def waited_ms(self) -> float:
         """See `Runner.waited_ms`."""
-        item = self.line.first_fresh()
-        return 0.0 if item is None else max(0.0, float(self._world.now_ms() - item.timestamp_ms))
+        since_ms = self.line.waits_since_ms()
+        return 0.0 if since_ms is None else max(0.0, float(self._world.now_ms() - since_ms))
 
     def dump(self) -> Json:
         """See `Runner.dump`."""

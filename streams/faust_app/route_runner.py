@@ -103,7 +103,7 @@ class Runner(ABC):
         """The first offset that is not settled."""
 
     def waited_ms(self) -> float:
-        """Since the record arrived whose turn is next, if nothing but its turn is missing; 0: there is none."""
+        """For how long the record could have been attempted whose turn is next; 0: there is none."""
         return 0.0
 
     def hungry(self) -> bool:

@@ -15,7 +15,7 @@ class Standing:
 
     route: str
     reads_log: bool  #: it has no room for what is live, and reads the log itself
-    waited_ms: float  #: since the record arrived whose turn is next, of those that no failure holds up; 0: there is none
+    waited_ms: float  #: for how long the record could have been attempted whose turn is next; 0: there is none
 
     @property
     def late(self) -> bool:

@@ -186,10 +186,10 @@ class Line(Generic[Work]):
         due_ms = self.next_due_ms() if again else None
         return self._turns.has_ready(again=again) or (due_ms is not None and due_ms <= now_ms)
 
-    def first_fresh(self) -> Item[Work] | None:
-        """The record whose turn is next among those that come for the first time."""
-        key = self._turns.first_fresh()
-        return None if key is None else self._keys[key].queue[0]
+    def waits_since_ms(self) -> int | None:
+        """Since when those could have been attempted whose turn is next: when they arrived, or were due again; None: none waits."""
+        heads = [self._keys[key] for key in self._turns.next()]
+        return min((found.queue[0].timestamp_ms if found.failure is None else found.failure.due_ms for found in heads), default=None)
 
     def next_due_ms(self) -> int | None:
         """When the next parked key is due; None: none is parked."""

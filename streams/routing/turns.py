@@ -53,9 +53,9 @@ class Turns:
         """Whether a key is ready; without `again` only those count that come for the first time."""
         return bool(self._fresh or (again and self._again))
 
-    def first_fresh(self) -> bytes | None:
-        """The key whose turn is next among those that come for the first time."""
-        return self._fresh[0] if self._fresh else None
+    def next(self) -> list[bytes]:
+        """The keys whose turn is next, of each kind, if there are any."""
+        return [queue[0] for queue in (self._fresh, self._again) if queue]
 
     def end(self, key: bytes) -> bool:
         """The key is under way no more. Whether it came again."""

@@ -396,3 +396,18 @@ def test_records_without_a_key_or_order_wait_for_nobody() -> None:
     assert line_key(b"k", 7, ordered=True) == b"=k"
     assert line_key(b"#7", 7, ordered=True) != own_key(7)
     assert line_key(b"k", 7, ordered=False) == line_key(None, 7, ordered=True) == own_key(7)
+
+
+def test_who_could_be_attempted_waits_since_it_came_or_was_due_again_and_who_is_parked_does_not() -> None:
+    line: Line[int] = Line(0)
+    for offset, key in enumerate((b"a", b"b")):
+        assert line.offer(Item(offset, key, 100 + offset, 10, offset))
+    assert line.waits_since_ms() == 100
+    line.begin(200, 1)
+    line.fail(b"a", Failure(attempts=1, first_ms=200, due_ms=300, code="x", message="x"))
+    assert line.waits_since_ms() == 101
+    line.begin(200, 1)
+    assert line.waits_since_ms() is None
+    line.settle(b"b")
+    assert line.begin(300, 0) is None
+    assert line.waits_since_ms() == 300
