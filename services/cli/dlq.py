@@ -6,6 +6,7 @@ import logging
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any
 
 import orjson
@@ -34,6 +35,8 @@ Where = Annotated[
 Ids = Annotated[list[str] | None, typer.Option("--id", help="This letter (may be repeated).", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many are meant.")]
 
+#: Seconds between two lines of progress.
+_PROGRESS_S = 2.0
 _EDIT_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -105,7 +108,7 @@ async def redrive_letters(
     async with connect() as bus:
         report = await dlq.redrive(
             bus, selection, who=who or user(), why=why, dry_run=dry_run, rate=rate, edit=None if edit is None else _edit(edit),
-            progress=lambda done: frame.progress(f"{done} put back …"),
+            progress=_Progress("put back"),
         )  # fmt: skip
     for refused in report.refused:
         frame.progress(f"{refused['id']}: {refused['code']}: {refused['message']}")
@@ -132,6 +135,19 @@ async def purge_letters(
         report = await dlq.purge(bus, selection, who=who or user(), why=why, dry_run=dry_run)
     told = f"{report['matched']} matched, " + ("nothing was purged (dry run)" if dry_run else f"{report['purged']} purged")
     frame.say(report, as_json=as_json, text=told)
+
+
+class _Progress:
+    """How many so far, at once and then now and then: of a slow redrive each batch would be a line."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._said_s = float("-inf")
+
+    def __call__(self, done: int) -> None:
+        if monotonic() - self._said_s >= _PROGRESS_S:
+            self._said_s = monotonic()
+            frame.progress(f"{done} {self._what} …")
 
 
 def _quiet_client() -> None:

@@ -58,11 +58,11 @@ class Redrive:
             "refused_count": self.refused_count, "refused": self.refused,
         }  # fmt: skip
 
-    def refuse(self, letter: Letter, code: str, message: str) -> None:
+    def refuse(self, letter_id: str, code: str, message: str) -> None:
         """A letter cannot be put back."""
         self.refused_count += 1
         if len(self.refused) < _REFUSED_NAMED_MAX:
-            self.refused.append({"id": letter.id, "code": code, "message": message})
+            self.refused.append({"id": letter_id, "code": code, "message": message})
 
 
 async def letters(bus: Bus, selection: LetterSelection, after: str | None = None) -> AsyncGenerator[Letter, None]:
@@ -73,7 +73,7 @@ async def letters(bus: Bus, selection: LetterSelection, after: str | None = None
     selection.check()
     begin = None if after is None else place_of(after)
     for topic in await _topics(bus, selection):
-        async with aclosing(_letters_in(bus, RetryTopic(bus, topic), topic)) as found:
+        async with aclosing(_letters_in(bus, RetryTopic(bus, topic), topic, selection)) as found:
             async for letter in found:
                 if (begin is None or letter.place > begin) and selection.wants(letter, bus.codec):
                     yield letter
@@ -117,6 +117,7 @@ async def redrive(
     event that replace those of the record, of a single letter (`dlq.edit-several`). Told by `dlq.redrive-started` and `dlq.redriven`.
     Others may put back letters at the same time. Raises `BackboneError`; run it again, and it goes on where it was.
     """
+    selection.check()
     report = Redrive(id=new_id())
     if edit is not None:
         await _check_single(bus, selection)
@@ -139,6 +140,9 @@ async def redrive(
                     await pace.keep(report.redriven)
         finally:
             await retry.close()
+    for letter_id in sorted(selection.ids or ()) if report.matched < len(selection.ids or ()) else ():
+        if await _lacks(bus, letter_id):
+            report.refuse(letter_id, "letter.unknown", "There is no such dead letter.")
     if not dry_run:
         counts = {"matched": report.matched, "redriven": report.redriven, "overtaken": report.overtaken, "refused": report.refused_count}
         await bus.publish(_event("dlq.redriven", report.id, selection, who, why, edited=edit is not None, **counts))
@@ -147,6 +151,7 @@ async def redrive(
 
 async def purge(bus: Bus, selection: LetterSelection, *, who: str, why: str = "", dry_run: bool = False) -> dict[str, Any]:
     """Settles letters without putting them back: they are no longer listed. Told by `dlq.purged`. Raises `BackboneError`."""
+    selection.check()
     purge_id = new_id()
     matched = purged = 0
     for topic in await _topics(bus, selection):
@@ -204,7 +209,7 @@ async def _dead_letter_topics(bus: Bus) -> list[str]:
 async def _batches(bus: Bus, retry: RetryTopic, topic: str, selection: LetterSelection, size: int) -> AsyncGenerator[list[Letter], None]:
     """The letters that are meant, so many at a time."""
     batch: list[Letter] = []
-    async with aclosing(_letters_in(bus, retry, topic)) as found:
+    async with aclosing(_letters_in(bus, retry, topic, selection)) as found:
         async for letter in found:
             if selection.wants(letter, bus.codec):
                 batch.append(letter)
@@ -215,11 +220,11 @@ async def _batches(bus: Bus, retry: RetryTopic, topic: str, selection: LetterSel
         yield batch
 
 
-async def _letters_in(bus: Bus, retry: RetryTopic, topic: str) -> AsyncGenerator[Letter, None]:
-    """The letters of a topic that are not settled, each once."""
+async def _letters_in(bus: Bus, retry: RetryTopic, topic: str, selection: LetterSelection) -> AsyncGenerator[Letter, None]:
+    """The letters of a topic that are not settled, each once; of those that are meant by their ids no others are read."""
     await retry.look()
     partition, seen = -1, set[tuple[str, str, int, int, int]]()
-    async with aclosing(_all_in(bus, topic)) as found:
+    async with aclosing(_all_in(bus, topic, selection)) as found:
         async for letter in found:
             if letter.place[1] != partition:  # a repeat lies where the letter does
                 partition, seen = letter.place[1], set()
@@ -230,7 +235,7 @@ async def _letters_in(bus: Bus, retry: RetryTopic, topic: str) -> AsyncGenerator
                 yield letter
 
 
-async def _all_in(bus: Bus, topic: str) -> AsyncGenerator[Letter, None]:
+async def _all_in(bus: Bus, topic: str, selection: LetterSelection) -> AsyncGenerator[Letter, None]:
     kafka = bus.kafka
     physical = kafka.names.physical(topic)
     try:
@@ -238,14 +243,29 @@ async def _all_in(bus: Bus, topic: str) -> AsyncGenerator[Letter, None]:
             numbers = (await cluster_metadata(consumer._client)).partitions_for_topic(physical) or ()
             places = [TopicPartition(physical, number) for number in sorted(numbers)]
             ends = await consumer.end_offsets(places) if places else {}
-            for tp in places:
-                async with aclosing(read_range(consumer, physical, tp.partition, 0, int(ends[tp]))) as stored_letters:
+            spans = [(tp.partition, 0, int(ends[tp])) for tp in places]
+            if selection.ids is not None:
+                named = sorted(place for place in map(place_of, selection.ids) if place[0] == topic)
+                end_of = {number: end for number, _, end in spans}
+                spans = [(number, offset, min(offset + 1, end_of[number])) for _, number, offset in named if number in end_of]
+            for number, begin, end in spans:
+                async with aclosing(read_range(consumer, physical, number, begin, end)) as stored_letters:
                     async for stored in stored_letters:
                         yield letter_of(stored, kafka.names)
     except KafkaError as error:
         if await is_deleted(kafka, physical):
             return  # deleted since it was listed: its letters are gone with it
         raise translated(error, topic) from error
+
+
+async def _lacks(bus: Bus, letter_id: str) -> bool:
+    """Whether there is no such letter, settled or not."""
+    selection = LetterSelection(ids=frozenset({letter_id}))
+    for topic in await _topics(bus, selection):
+        async with aclosing(_all_in(bus, topic, selection)) as found:
+            async for _ in found:
+                return False
+    return True
 
 
 def _unknown(letter_id: str) -> NotFound:
@@ -298,7 +318,7 @@ async def _put_back(
     """What puts a letter back; None: that cannot be done, which the report says."""
     refusal = _refusal(letter, in_force, bus)
     if refusal is not None and edit is None:
-        report.refuse(letter, *refusal)
+        report.refuse(letter.id, *refusal)
         return None
     value, headers, source = letter.value, letter.headers, None
     try:
@@ -308,7 +328,7 @@ async def _put_back(
             partitions = await bus.publisher.partitions(letter.topic)
             source = letter.topic, Outgoing(letter.partition % partitions, letter.key, value, headers)
     except (InvalidInput, NotFound) as error:
-        report.refuse(letter, error.code, error.message)
+        report.refuse(letter.id, error.code, error.message)
         return None
     ours = redrive_headers(letter, redrive=report.id, who=who, at=iso(now()), edited=edit is not None)
     ours = [*headers, *ours[len(letter.headers) :]]

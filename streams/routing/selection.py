@@ -13,7 +13,7 @@ from streams.errors import InvalidInput
 from streams.matching.expressions import ExpressionFailed, compiled
 from streams.matching.matchers import RecordView
 from streams.records import to_micros
-from streams.routing.letters import Letter
+from streams.routing.letters import Letter, place_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +30,11 @@ class LetterSelection:
     ids: frozenset[str] | None = None
 
     def check(self) -> None:
-        """Raises `InvalidInput` (`expression.invalid`)."""
+        """Raises `InvalidInput` (`expression.invalid`, `letter.id-invalid`)."""
         if self.where is not None:
             compiled(self.where, numbers_alike=True)
+        for letter_id in self.ids or ():
+            place_of(letter_id)
 
     @property
     def everything(self) -> bool:

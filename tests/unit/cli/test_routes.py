@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from services.cli import dlq, frame
 from services.cli.main import app
 
 
@@ -55,3 +56,14 @@ def test_a_broken_line_is_named_with_its_code(tmp_path: Path, json_flag: list[st
         assert [(each["line"], each["code"], each["pointer"]) for each in summary["broken"]] == [
             (1, "record.invalid", None), (3, "record.invalid", "/type"),
         ]  # fmt: skip
+
+
+def test_progress_of_a_redrive_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = [0.0], list[str]()
+    monkeypatch.setattr(dlq, "monotonic", lambda: now[0])
+    monkeypatch.setattr(frame, "progress", told.append)
+    progress = dlq._Progress("put back")
+    for done in range(0, 100, 10):
+        progress(done)
+        now[0] += 0.5
+    assert told == ["0 put back …", "40 put back …", "80 put back …"]
