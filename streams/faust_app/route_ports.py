@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from streams.bus.bodies import Bodies
 from streams.bus.rendering import Rendered
 from streams.bus.validate import EventFields
 from streams.errors import BackboneError
@@ -93,6 +94,9 @@ class World(Protocol):
 
     async def tell(self, deliveries: Sequence[Rendered]) -> None:
         """Takes deliveries to be written soon, in order; waits only while there are too many."""
+
+    async def tell_all(self, deliveries: Mapping[int, Bodies]) -> None:
+        """As `tell`, of deliveries by partition."""
 
     async def report(self, event: SystemEvent) -> None:
         """Takes an event to be written soon."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from streams.bus.bodies import Bodies, bodies_of, joined
 from streams.bus.publisher import Publisher
 from streams.bus.rendering import Rendered
 from streams.concurrency import cancelled
@@ -14,7 +16,8 @@ from streams.errors import BackboneError, Fault
 
 #: Records that wait to be written, beyond which those who tell wait.
 _WAITING_MAX = 20_000
-_BATCH_MAX = 5000
+#: Records beyond which no more are written together.
+_BATCH_MIN = 5000
 _AGAIN_S = 1.0
 
 _log = structlog.get_logger("routes")
@@ -26,7 +29,7 @@ class Teller:
     def __init__(self, publisher: Publisher, topic: str, failed: Callable[[BaseException], None]) -> None:
         self._publisher = publisher
         self._topic = topic
-        self._waiting: list[Rendered] = []
+        self._waiting: deque[Mapping[int, Bodies]] = deque()
         self._told = self._written = 0
         self._changed = asyncio.Condition()
         self._wake = asyncio.Event()
@@ -36,11 +39,18 @@ class Teller:
 
     async def tell(self, records: Sequence[Rendered]) -> None:
         """Takes records; waits only while there are too many."""
+        bodies: dict[int, list[bytes]] = {}
+        for partition, body in records:
+            bodies.setdefault(partition, []).append(body)
+        await self.tell_all({partition: bodies_of(each) for partition, each in bodies.items()})
+
+    async def tell_all(self, records: Mapping[int, Bodies]) -> None:
+        """As `tell`, of records by partition."""
         while self._told - self._written > _WAITING_MAX:
             async with self._changed:
                 await self._changed.wait()
-        self._waiting.extend(records)
-        self._told += len(records)
+        self._waiting.append(records)
+        self._told += sum(map(len, records.values()))
         self._wake.set()
 
     async def flush(self) -> None:
@@ -62,19 +72,22 @@ class Teller:
             self._wake.clear()
             if not self._waiting:
                 await self._wake.wait()
-            batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
-            bodies: dict[int, list[bytes]] = {}
-            for partition, body in batch:
-                bodies.setdefault(partition, []).append(body)
+            pieces: dict[int, list[Bodies]] = {}
+            records = 0
+            while self._waiting and records < _BATCH_MIN:
+                for partition, bodies in self._waiting.popleft().items():
+                    pieces.setdefault(partition, []).append(bodies)
+                    records += len(bodies)
+            batch = {partition: joined(each) for partition, each in pieces.items()}
             while True:
                 try:
-                    await self._publisher.send_rendered(self._topic, bodies)
+                    await self._publisher.send_rendered(self._topic, batch)
                     break
                 except BackboneError as error:
                     if error.fault is not Fault.PEER:
-                        _log.error("report.lost", topic=self._topic, records=len(batch), code=error.code, message=error.message)
+                        _log.error("report.lost", topic=self._topic, records=records, code=error.code, message=error.message)
                         break
                     await asyncio.sleep(_AGAIN_S)
-            self._written += len(batch)
+            self._written += records
             async with self._changed:
                 self._changed.notify_all()

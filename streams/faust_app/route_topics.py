@@ -11,9 +11,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
+from typing import TypeAlias
 
 import structlog
 
+from streams.bus.bodies import Bodies, bodies_of, joined
 from streams.bus.rendering import Rendered
 from streams.errors import BackboneError, Fault, NotFound, TooLarge
 from streams.faust_app.route_ports import World
@@ -31,7 +34,7 @@ _BYTES_MAX = 32 * 1024 * 1024
 #: Records beyond which no more are sent together.
 _TOGETHER_MIN = 1000
 #: Records encoded before the event loop gets its turn.
-_SLICE = 200
+_SLICE = 500
 #: Dead letters of different keys that are written at a time.
 _LETTERS_MAX = 32
 #: How far apart clocks may be, milliseconds, when a successor looks for what was delivered.
@@ -39,6 +42,9 @@ _SKEW_MS = 60_000
 #: How much earlier than now, by its own clock, what a process writes may be dated, milliseconds.
 _WRITTEN_MS = 1000
 _PAUSE_S = 1.0
+
+#: Offsets of what was read, and what is made of it.
+Written: TypeAlias = tuple[list[int], Bodies]
 
 _log = structlog.get_logger("routes")
 
@@ -156,7 +162,7 @@ class TopicRunner(Runner):
                 if len(tasks) >= _TOGETHER_MIN:
                     break
             self._began_ms = self._world.now_ms()
-            await self._deliver(tasks)
+            await self._deliver(tasks, [batch for batch, _ in batches])
             for _ in batches:
                 self._batches.popleft()
             self._queued -= len(tasks)
@@ -183,33 +189,34 @@ class TopicRunner(Runner):
         self._there = await self.persistently(there)
         self._there_to = max(self._there, default=-1) + 1
 
-    async def _deliver(self, tasks: Sequence[Task]) -> None:
+    async def _deliver(self, tasks: Sequence[Task], batches: Sequence[Sequence[Task]]) -> None:
+        """`tasks` of all batches. Slices begin with a batch: then those of other routes have the same tasks, and share what is written."""
         destination = self.plan.route.destination
         if not isinstance(destination, ToTopic):
             return  # the route goes elsewhere now: this runner is about to be closed, and keeps what it has not done
         partitions = await self._destination_partitions(tasks, destination.topic)
         if partitions is None:
             return
-        delivered: list[Task] = []
-        records: dict[int, list[tuple[int, bytes]]] = {}
-        for begin in range(0, len(tasks), _SLICE):
-            delivered += await self._render(tasks[begin : begin + _SLICE], partitions, records)
-            await asyncio.sleep(0)
+        delivered: list[Sequence[Task]] = []
+        records: dict[int, list[Written]] = {}
+        for batch in batches:
+            for begin in range(0, len(batch), _SLICE):
+                delivered.append(await self._render(batch[begin : begin + _SLICE], partitions, records))
+                await asyncio.sleep(0)
         if records and (refused := await self._send(destination.topic, records)) is not None:
             rejected, attempts = refused
-            await self._refuse([(task, rejected) for task in delivered if task.seen.offset not in self._there], attempts)
-            delivered = [task for task in delivered if task.seen.offset in self._there]
+            there = self._there
+            await self._refuse([(task, rejected) for each in delivered for task in each if task.seen.offset not in there], attempts)
+            delivered = [[task for task in each if task.seen.offset in there] for each in delivered]
         await self._told(delivered)
 
-    async def _told(self, delivered: Sequence[Task]) -> None:
+    async def _told(self, delivered: Sequence[Sequence[Task]]) -> None:
         time_us, now_ms = to_micros(self._world.now()), self._world.now_ms()
-        told = []
-        for begin in range(0, len(delivered), _SLICE):
-            told += self._deliveries.write_delivered(delivered[begin : begin + _SLICE], now_ms, time_us)
-            await asyncio.sleep(0)
-        self.counts["delivered"] += len(told)
-        if told:
-            await self._world.tell(told)
+        for tasks in delivered:
+            if tasks:
+                self.counts["delivered"] += len(tasks)
+                await self._world.tell_all(self._deliveries.write_delivered(tasks, now_ms, time_us))
+                await asyncio.sleep(0)
 
     async def _refuse(self, refusals: Iterable[tuple[Task, Rejected]], attempts: int = 1) -> None:
         """Each becomes a dead letter: those of a key one after the other, keys side by side."""
@@ -228,22 +235,27 @@ class TopicRunner(Runner):
 
         await asyncio.gather(*(bury_on() for _ in range(min(_LETTERS_MAX, len(keys)))))
 
-    async def _render(self, tasks: Sequence[Task], partitions: int, records: dict[int, list[tuple[int, bytes]]]) -> Sequence[Task]:
+    async def _render(self, tasks: Sequence[Task], partitions: int, records: dict[int, list[Written]]) -> Sequence[Task]:
         """Adds what is to be sent to `records`; which of the tasks that, or an earlier owner, delivers."""
         with suppress(TooLarge):  # which one, is seen one by one
             if not self._there and all(type(task.outcome) is Made for task in tasks):
-                for partition, bodies in self._events.write_all(tasks, partitions).items():
-                    records.setdefault(partition, []).extend(bodies)
+                for partition, written in self._events.write_all(tasks, partitions).items():
+                    records.setdefault(partition, []).append(written)
                 return tasks
         delivered, refusals = list[Task](), list[tuple[Task, Rejected]]()
+        found: dict[int, tuple[list[int], list[bytes]]] = {}
         for task in tasks:
             if task.seen.offset in self._there:
                 delivered.append(task)
             elif isinstance(rendered := self._rendered(task, partitions), Rejected):
                 refusals.append((task, rendered))
             else:
-                records.setdefault(rendered.partition, []).append((task.seen.offset, rendered.body))
+                offsets, bodies = found.setdefault(rendered.partition, ([], []))
+                offsets.append(task.seen.offset)
+                bodies.append(rendered.body)
                 delivered.append(task)
+        for partition, (offsets, bodies) in found.items():
+            records.setdefault(partition, []).append((offsets, bodies_of(bodies)))
         await self._refuse(refusals)
         return delivered
 
@@ -273,13 +285,14 @@ class TopicRunner(Runner):
                 _log.warning("route.waiting", route=self.plan.route.id, place=str(self.place), code=error.code, message=error.message)
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _send(self, topic: str, records: Mapping[int, Sequence[tuple[int, bytes]]]) -> tuple[Rejected, int] | None:
+    async def _send(self, topic: str, written: Mapping[int, Sequence[Written]]) -> tuple[Rejected, int] | None:
         """Returns when the broker has them all (each with its offset); or why it never takes them, and after how many attempts."""
         policy, attempts = self.plan.route.retry, 0
         began_ms = self._world.now_ms()
+        records = {partition: _as_one(pieces) for partition, pieces in written.items()}
         while records:
             try:
-                await self._world.send(topic, {partition: [body for _, body in each] for partition, each in records.items()})
+                await self._world.send(topic, {partition: bodies for partition, (_, bodies) in records.items()})
             except BackboneError as error:
                 self.last_error = f"{error.code}: {error.message}"
                 if error.fault is Fault.PEER:  # Kafka is away: for everybody, and not for good
@@ -291,12 +304,20 @@ class TopicRunner(Runner):
                 attempts += 1
                 if not policy.allows(error.code, True, attempts):
                     return Rejected(code=error.code, message=error.message, stage="deliver"), attempts
-                self.counts["retried"] += sum(map(len, records.values()))
+                self.counts["retried"] += sum(len(offsets) for offsets, _ in records.values())
                 await asyncio.sleep(policy.delay_ms(attempts, topic) / 1000)
             else:
                 return None
         return None
 
-    def _missing(self, records: Mapping[int, Sequence[tuple[int, bytes]]]) -> Mapping[int, Sequence[tuple[int, bytes]]]:
-        left = {partition: [record for record in each if record[0] not in self._there] for partition, each in records.items()}
-        return {partition: each for partition, each in left.items() if each}
+    def _missing(self, records: Mapping[int, Written]) -> dict[int, Written]:
+        left: dict[int, Written] = {}
+        for partition, (offsets, bodies) in records.items():
+            rows = [row for row, offset in enumerate(offsets) if offset not in self._there]
+            if rows:
+                left[partition] = [offsets[row] for row in rows], bodies.picked(rows)
+        return left
+
+
+def _as_one(pieces: Sequence[Written]) -> Written:
+    return list(chain.from_iterable([offsets for offsets, _ in pieces])), joined([bodies for _, bodies in pieces])

@@ -15,6 +15,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.bus.bodies import Bodies
 from streams.bus.executions import Executions
 from streams.bus.handling import DeadLetters
 from streams.bus.outgoing import outgoing
@@ -308,6 +309,10 @@ class KafkaWorld:
     async def tell(self, deliveries: Sequence[Rendered]) -> None:
         """See `World.tell`."""
         await self._deliveries.tell(deliveries)
+
+    async def tell_all(self, deliveries: Mapping[int, Bodies]) -> None:
+        """See `World.tell_all`."""
+        await self._deliveries.tell_all(deliveries)
 
     async def report(self, event: SystemEvent) -> None:
         """See `World.report`."""

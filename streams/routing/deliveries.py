@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from operator import is_
+from typing import NamedTuple
 
 import orjson
 
 from streams import limits
+from streams.bus.bodies import Bodies, bodies_of
 from streams.bus.mass_partitions import partitions_for
 from streams.bus.outgoing import avro_long, avro_text, avro_time, partition_for
 from streams.bus.rendering import VARINTS, Rendered, header, header_begin, sized
@@ -24,6 +28,22 @@ _ID_BYTES = 36
 _ID_LENGTH = VARINTS[_ID_BYTES]
 _HEADERS_BEGIN = VARINTS[7] + header("ce_specversion", b"1.0") + header_begin("ce_id", _ID_BYTES)
 _NO_ERROR = b"\x00"
+_DELIVERY, _DATA_END = b',"delivery":"', b'"}'
+#: Of an id of a sequence, what tells the number (`numbered_ids`).
+_NUMBER_BYTES = 12
+
+
+class _Group(NamedTuple):
+    """What deliveries of records say whatever the route; those that go to one partition."""
+
+    rows: list[int]  #: where each stands among all
+    keys: list[bytes]
+    stories: list[bytes]
+    causes: list[bytes]  #: behind the end of the payload
+    sizes: list[int]  #: of these two
+    digits: list[bytes]  #: of the offset
+    numbers: list[bytes]  #: the offset as ids end with it
+    arrived_ms: list[int]
 
 
 class DeliveryWriter:
@@ -42,25 +62,68 @@ class DeliveryWriter:
         self._ids: dict[tuple[int, str], Callable[[int], str]] = {}
         self._alike: dict[tuple[int, str, int], tuple[bytes, bytes, bytes]] = {}
 
-    def write_delivered(self, tasks: Sequence[Task], now_ms: int, time_us: int) -> list[Rendered]:
-        """As `write`, of many tasks that are delivered now: Unix time, and microseconds since the epoch."""
-        self._tell_partitions(tasks)
-        found: list[Rendered] = []
-        place, frame, pack, sizes = self._place, self._frame, _DOUBLE.pack, VARINTS
-        ids, (begin, middle, headers) = self._ids_of(1, "delivered"), self._of_moment(1, "delivered", time_us)
-        middle += _NO_ERROR
-        for task in tasks:
-            seen = task.seen
-            latency_ms = max(0.0, float(now_ms - seen.timestamp_ms))
-            key, partition, story, cause = seen.told
-            if task.redriven is not None or key is None:
-                found.append(self.write(task, task.attempts + 1, "delivered", None, latency_ms, time_us))
-                continue
-            id = ids(seen.offset).encode()
-            data = b'%s%d,"delivery":"%s"}' % (place, seen.offset, task.delivery_id.encode())
-            value = b"".join((frame, id, begin, story, sizes[len(data)], data, cause, middle, pack(latency_ms)))
-            found.append(Rendered(partition, b"".join((key, sizes[len(value)], value, _HEADERS_BEGIN, id, headers))))
+    def write_delivered(self, tasks: Sequence[Task], now_ms: int, time_us: int) -> dict[int, Bodies]:
+        """As `write`, of many tasks that are delivered now (Unix time, and microseconds since the epoch), by partition."""
+        delivered = [task.id_written or b"" for task in tasks]
+        if not all(delivered) or any(task.redriven is not None or not task.seen.id for task in tasks):
+            return self._write_each(tasks, now_ms, time_us)
+        begin, middle, headers = self._of_moment(1, "delivered", time_us)
+        id_begin = self._ids_of(1, "delivered")(0)[:-_NUMBER_BYTES].encode()
+        frame, last = self._frame + id_begin, _HEADERS_BEGIN + id_begin
+        # Bytes of the payload and of the value, but for what differs from record to record, and what is behind the value.
+        in_data = len(self._place) + len(_DELIVERY) + _ID_BYTES + len(_DATA_END)
+        in_value = len(frame) + _NUMBER_BYTES + len(begin) - len(_DATA_END) + len(middle) + len(_NO_ERROR) + _DOUBLE.size
+        behind_value = len(last) + _NUMBER_BYTES + len(headers)
+        found: dict[int, Bodies] = {}
+        for partition, group in self._together(tasks).items():
+            count = len(group.rows)
+            data_sizes = [in_data + len(digits) for digits in group.digits]
+            data_begins = [VARINTS[size] for size in data_sizes]
+            value_sizes = list(map(sum, zip(repeat(in_value), group.sizes, data_sizes, map(len, data_begins))))
+            value_begins = [VARINTS[size] for size in value_sizes]
+            sizes = list(map(sum, zip(repeat(behind_value), map(len, group.keys), value_sizes, map(len, value_begins))))
+            columns: list[list[bytes]] = [
+                group.keys, value_begins, [frame] * count, group.numbers, [begin] * count, group.stories, data_begins,
+                [self._place] * count, group.digits, [_DELIVERY] * count, [delivered[row] for row in group.rows], group.causes,
+                [middle + _NO_ERROR] * count, [_DOUBLE.pack(max(0.0, now_ms - arrived_ms)) for arrived_ms in group.arrived_ms],
+                [last] * count, group.numbers, [headers] * count,
+            ]  # fmt: skip
+            found[partition] = Bodies(sizes, columns)
         return found
+
+    def _write_each(self, tasks: Sequence[Task], now_ms: int, time_us: int) -> dict[int, Bodies]:
+        self._tell_partitions(tasks)
+        found: dict[int, list[bytes]] = {}
+        for task in tasks:
+            latency_ms = max(0.0, float(now_ms - task.seen.timestamp_ms))
+            partition, body = self.write(task, task.attempts + 1, "delivered", None, latency_ms, time_us)
+            found.setdefault(partition, []).append(body)
+        return {partition: bodies_of(bodies) for partition, bodies in found.items()}
+
+    def _together(self, tasks: Sequence[Task]) -> Mapping[int, _Group]:
+        """What all deliveries of these records have alike, by partition; it lies at the first record, for the next route that has them."""
+        first, others = tasks[0].seen, [task.seen for task in tasks[1:]]
+        known: tuple[Sequence[Seen], Mapping[int, _Group]] | None = first.together
+        if known is not None and len(known[0]) == len(others) and all(map(is_, known[0], others)):
+            return known[1]
+        self._tell_partitions(tasks)
+        groups: dict[int, _Group] = {}
+        for row, task in enumerate(tasks):
+            seen = task.seen
+            key, partition, story, cause = seen.told
+            group = groups.get(partition)
+            if group is None:
+                group = groups[partition] = _Group([], [], [], [], [], [], [], [])
+            group.rows.append(row)
+            group.keys.append(key)
+            group.stories.append(story)
+            group.causes.append(_DATA_END + cause)
+            group.sizes.append(len(story) + len(_DATA_END) + len(cause))
+            group.digits.append(b"%d" % seen.offset)
+            group.numbers.append(b"%012x" % seen.offset)
+            group.arrived_ms.append(seen.timestamp_ms)
+        first.together = others, groups
+        return groups
 
     def _tell_partitions(self, tasks: Sequence[Task]) -> None:
         """What all deliveries of a record have alike, of many records."""

@@ -55,6 +55,7 @@ class Made:
     view: RecordView = field(repr=False)  #: the record that it was made of
     changed: Mapping[str, Any] = field(repr=False)  #: what transforms may have changed of its fields
     written: Any = field(default=None, repr=False)  #: what all who write it write alike
+    together: Any = field(default=None, repr=False, compare=False)  #: and what is written of it with those behind it
 
     @property
     def fields(self) -> Mapping[str, Any]:

@@ -34,7 +34,9 @@ class Carried(Protocol):
 class Seen:
     """See the module. It lies where the route reads; of what was put back that is `<topic>.retry`."""
 
-    __slots__ = ("_raw", "_record", "depth", "id", "known", "offset", "partition", "story", "tenant", "timestamp_ms", "told", "topic")
+    __slots__ = (
+        "_raw", "_record", "depth", "id", "known", "offset", "partition", "story", "tenant", "timestamp_ms", "together", "told", "topic"
+    )  # fmt: skip
 
     def __init__(self, topic: str, partition: int, record: Carried, timestamp_ms: int, view: RecordView | None) -> None:
         """`topic`: name on the broker; `view`: None if the record cannot be read. Raises `InvalidInput` if it cannot be read after all."""
@@ -47,6 +49,7 @@ class Seen:
         self.depth = depth_of(record.headers)
         self.known: dict[Recipe, Outcome] = {}  #: what recipes made of it
         self.told: Any = None  #: what all deliveries say alike
+        self.together: Any = None  #: and what they do of this record with those behind it
         self.id = self.story = ""
         self.tenant = "default"
         if view is not None:

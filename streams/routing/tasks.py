@@ -20,7 +20,7 @@ _ERROR_CHARACTERS_MAX = 1000
 class Task:
     """A record that is a route's business."""
 
-    __slots__ = ("_delivery_id", "outcome", "plan", "redriven", "seen")
+    __slots__ = ("_delivery_id", "id_written", "outcome", "plan", "redriven", "seen")
 
     def __init__(self, seen: Seen, plan: Plan, outcome: Made | Rejected, redriven: Redriven | None = None) -> None:
         self.seen = seen
@@ -28,6 +28,7 @@ class Task:
         self.outcome = outcome
         self.redriven = redriven
         self._delivery_id: str | None = None
+        self.id_written: bytes | None = None  #: `delivery_id`, if it was written with others
 
     @property
     def raw(self) -> Stored:
@@ -52,6 +53,8 @@ class Task:
     @property
     def delivery_id(self) -> str:
         """The id of what arrives: the same in every attempt."""
+        if self.id_written is not None:
+            return self.id_written.decode()
         if self._delivery_id is None:
             self._delivery_id = self.plan.id_of(self.outcome.original) if isinstance(self.outcome, Made) else ""
         return self._delivery_id

@@ -7,6 +7,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.bus.bodies import Bodies, bodies_of, joined
 from streams.bus.outgoing import Outgoing
 from streams.bus.record_batches import RenderedBatch, batches_of
 from streams.bus.rendering import rendered
@@ -55,3 +56,19 @@ def test_a_batch_may_have_thousands_of_records() -> None:
     parsed = MemoryRecords(batch._build()).next_batch()
     assert parsed is not None
     assert [(record.offset, record.key) for record in parsed] == [(number, b"%d" % number) for number in range(5000)]
+
+
+@given(pieces=st.lists(st.lists(st.lists(st.binary(max_size=200), min_size=3, max_size=3), max_size=5), min_size=1, max_size=4))
+def test_a_batch_of_columns_is_that_of_whole_bodies(pieces: list[list[list[bytes]]]) -> None:
+    columns = [
+        Bodies([sum(map(len, parts)) for parts in piece], [[parts[number] for parts in piece] for number in range(3)]) for piece in pieces
+    ]
+    whole = [b"".join(parts) for piece in pieces for parts in piece]
+    found = joined(columns)
+    assert list(found) == whole == list(joined([*columns, bodies_of([])]))
+    assert list(found[1:3]) == whole[1:3]
+    assert list(found.picked(range(0, len(whole), 2))) == whole[::2]
+    for bytes_max in (1, 300, 1 << 20):
+        ours = [batch._build() for batch in batches_of(found, 5, bytes_max)]
+        assert ours == [batch._build() for batch in batches_of(whole, 5, bytes_max)]
+        assert len(ours) == 1 or not whole or bytes_max < 1 << 20

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.bus.bodies import Bodies, bodies_of
 from streams.codec.avro import Codec, SchemaIds
 from streams.faust_app import brought
 from streams.faust_app.brought import CHUNKS_MAX, Brought
@@ -40,8 +41,9 @@ class Copies:
 
     route: str
 
-    def write_all(self, tasks: Sequence[Task], partitions: int) -> dict[int, list[tuple[int, bytes]]]:
-        return {0: [(task.seen.offset, f"{self.route}/{task.seen.offset}".encode()) for task in tasks]} if tasks else {}
+    def write_all(self, tasks: Sequence[Task], partitions: int) -> dict[int, tuple[list[int], Bodies]]:
+        offsets = [task.seen.offset for task in tasks]
+        return {0: (offsets, bodies_of([f"{self.route}/{offset}".encode() for offset in offsets]))}
 
 
 @dataclass

@@ -97,6 +97,9 @@ class Memory:
     async def tell(self, deliveries: Sequence[Rendered]) -> None:
         self.told += len(deliveries)
 
+    async def tell_all(self, deliveries: Mapping[int, Sequence[bytes]]) -> None:
+        self.told += sum(map(len, deliveries.values()))
+
 
 PLAN = Plan(
     active(
