@@ -69,7 +69,7 @@ class TopicRunner(Runner):
         self._orders = Orders(plan.route.order, max(position, self._left_to), None if state is None else state.get("orders"))
         self._position = self._settled = position
         self._since_ms = since_ms
-        self._batches: deque[tuple[Sequence[Task], int]] = deque()
+        self._batches: deque[tuple[Sequence[Task], int, int]] = deque()  # what is to be done, the end of it, and bytes
         self._queued = self._queued_bytes = 0
         self._wake = asyncio.Event()
         self._events = world.events(plan.route.id, str(place))
@@ -123,14 +123,17 @@ class TopicRunner(Runner):
         """See `Runner.take`."""
         if self.is_full(tasks):
             return False
-        wanted = [task for task in tasks if task.seen.offset >= self._position and not self._was_settled(task)]
+        wanted = tasks  # most are so; offsets ascend
+        if tasks and tasks[0].seen.offset < max(self._position, self._left_to):
+            wanted = [task for task in tasks if task.seen.offset >= self._position and not self._was_settled(task)]
         self._position = max(self._position, end)
         if not wanted and not self._batches:
             self._settled = self._position
             return True
-        self._batches.append((wanted, self._position))
+        size = sum([task.seen.bytes for task in wanted])
+        self._batches.append((wanted, self._position, size))
         self._queued += len(wanted)
-        self._queued_bytes += sum(task.seen.bytes for task in wanted)
+        self._queued_bytes += size
         self._wake.set()
         return True
 
@@ -155,18 +158,18 @@ class TopicRunner(Runner):
                 await self._wake.wait()
                 continue
             # What has gathered meanwhile goes together, but not so much that room comes rarely.
-            batches, tasks = list[tuple[Sequence[Task], int]](), list[Task]()
+            batches, tasks = list[tuple[Sequence[Task], int, int]](), list[Task]()
             for batch in self._batches:
                 batches.append(batch)
                 tasks += batch[0]
                 if len(tasks) >= _TOGETHER_MIN:
                     break
             self._began_ms = self._world.now_ms()
-            await self._deliver(tasks, [batch for batch, _ in batches])
+            await self._deliver(tasks, [batch for batch, _, _ in batches])
             for _ in batches:
                 self._batches.popleft()
             self._queued -= len(tasks)
-            self._queued_bytes -= sum(task.seen.bytes for task in tasks)
+            self._queued_bytes -= sum(size for _, _, size in batches)
             self._settled, self._began_ms = batches[-1][1], None
             if self._settled >= self._there_to:
                 self._there = frozenset()

@@ -17,7 +17,7 @@ from streams.matching.expressions import ExpressionFailed, compiled
 from streams.matching.matchers import RecordView
 from streams.records import Json, from_micros, to_micros
 from streams.routing.routes import DropFields, MapFields, RenameFields, Route, SetFields, Transform
-from streams.routing.transform import Step, TransformFailed, step_of
+from streams.routing.transform import Step, TransformFailed, steps_of
 
 _PAYLOAD = frozenset({"data"})
 
@@ -80,7 +80,7 @@ class Recipe:
 
     def __init__(self, filters: tuple[str, ...], transforms: tuple[Transform, ...]) -> None:
         self._filters = tuple(compiled(text, numbers_alike=True) for text in filters)
-        self._steps: tuple[Step, ...] = tuple(step_of(transform) for transform in transforms)
+        self._steps: tuple[Step, ...] = steps_of(transforms)
         self._roots = frozenset(root for transform in transforms for root in _roots(transform))
         self._of_payload = self._roots <= _PAYLOAD
 

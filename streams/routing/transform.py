@@ -50,6 +50,65 @@ def step_of(transform: Transform) -> Step:
             assert_never(transform)
 
 
+def steps_of(transforms: Sequence[Transform]) -> tuple[Step, ...]:
+    """The functions that transforms are, one after the other. What only changes names of the payload is one: it copies the payload once."""
+    steps = tuple(map(step_of, transforms))
+    changes = [_in_payload(transform) for transform in transforms]
+    if len(steps) < 2 or None in changes:
+        return steps
+
+    def together(record: Mapping[str, Any]) -> Draft:
+        draft = dict(record)
+        if type(draft["data"]) is not dict:
+            for step in steps:
+                draft = step(draft)
+            return draft
+        draft["data"] = inside = dict(draft["data"])
+        for change in changes:
+            change(draft, inside)  # type: ignore[misc]  # none is None
+        return draft
+
+    return (together,)
+
+
+def _in_payload(transform: Transform) -> Callable[[Draft, Draft], None] | None:
+    """What a transform does to a draft whose payload is an object that belongs to it; None: it changes more than names of the payload."""
+    match transform:
+        case SetFields(values=values) if (names := _names([path for path, _ in values])) is not None:
+            wanted = [(name, compiled(text, numbers_alike=True)) for name, (_, text) in zip(names, values, strict=True)]
+
+            def set_names(draft: Draft, inside: Draft) -> None:
+                found = [(name, value_of(expression, draft)) for name, expression in wanted]  # all see what was before
+                inside.update(found)
+
+            return set_names
+        case RenameFields(pairs=pairs) if (names := _names([path for pair in pairs for path in pair])) is not None:
+            renamed = list(zip(names[::2], names[1::2], strict=True))
+
+            def rename(_: Draft, inside: Draft) -> None:
+                moved = [(target, inside[name]) for name, target in renamed if name in inside]
+                for name, _target in renamed:
+                    inside.pop(name, None)
+                inside.update(moved)
+
+            return rename
+        case DropFields(paths=paths) if (names := _names(paths)) is not None:
+
+            def drop(_: Draft, inside: Draft) -> None:
+                for name in names:
+                    inside.pop(name, None)
+
+            return drop
+        case _:
+            return None
+
+
+def _names(paths: Sequence[Path]) -> list[str] | None:
+    """The names in the payload at which paths lead; None: not all do."""
+    names = [path.child for path in paths if path.root == "data" and path.child is not None]
+    return names if len(names) == len(paths) else None
+
+
 def value_of(expression: Expression, record: Mapping[str, Any]) -> Any:
     """The value of an expression over a record, as JSON. Raises `TransformFailed` (`expression.failed`)."""
     try:

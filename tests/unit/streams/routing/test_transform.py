@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.matching.paths import Path
 from streams.routing.routes import DropFields, RenameFields, SetFields, Transform
-from streams.routing.transform import TransformFailed, step_of
+from streams.routing.transform import Step, TransformFailed, step_of, steps_of
 
 NAMES = st.sampled_from("abc")
 PATHS = st.sampled_from(["data", "data.a", "data.b", "data.c", "data.a.b", "data.a[0]", "subject"])
@@ -28,11 +29,11 @@ def path(text: str, plain: bool) -> Path:
 
 
 @st.composite
-def transforms(draw: st.DrawFn) -> tuple[Transform, Transform]:
+def transforms(draw: st.DrawFn, paths_of: st.SearchStrategy[str] = PATHS) -> tuple[Transform, Transform]:
     """The same transform twice: as it is, and the long way."""
     kind = draw(st.sampled_from(["set", "rename", "drop"]))
-    texts = draw(st.lists(PATHS, min_size=1, max_size=4, unique=True))
-    others = draw(st.lists(PATHS, min_size=len(texts), max_size=len(texts), unique=True))
+    texts = draw(st.lists(paths_of, min_size=1, max_size=3, unique=True))
+    others = draw(st.lists(paths_of, min_size=len(texts), max_size=len(texts), unique=True))
     values = [draw(EXPRESSIONS) for _ in texts]
 
     def of(plain: bool) -> Transform:
@@ -60,3 +61,27 @@ def test_the_short_way_makes_what_the_long_way_makes(pair: tuple[Transform, Tran
     short, long = (result(transform, record) for transform in pair)
     assert short == long
     assert record == before
+
+
+@given(pairs=st.lists(transforms(st.sampled_from(["data.a", "data.b", "data.c"])), max_size=4) | st.lists(transforms()), record=RECORDS)
+def test_transforms_together_make_what_they_make_one_after_the_other(
+    pairs: list[tuple[Transform, Transform]], record: dict[str, Any]
+) -> None:
+    def made(steps: Sequence[Step]) -> Any:
+        draft: Any = record
+        try:
+            for step in steps:
+                draft = step(draft)
+        except TransformFailed as error:
+            return error.code, error.message
+        return draft, [list(value) for value in draft.values() if isinstance(value, dict)]
+
+    before = copy.deepcopy(record)
+    assert made(steps_of([short for short, _ in pairs])) == made([step_of(long) for _, long in pairs])
+    assert record == before, "what was given stays as it was"
+
+
+def test_names_of_the_payload_are_changed_in_one_step() -> None:
+    some = [SetFields(values=((Path("data.a"), "1"),)), DropFields(paths=(Path("data.b"),))]
+    assert len(steps_of(some)) == 1
+    assert len(steps_of([*some, DropFields(paths=(Path("subject"),))])) == 3

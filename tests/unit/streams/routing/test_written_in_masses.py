@@ -115,6 +115,18 @@ def test_deliveries_together_are_those_one_by_one(events: list[SystemEvent], tra
             assert all(bodies.sizes == list(map(len, bodies)) for bodies in found.values())
 
 
+def test_what_is_at_hand_is_for_the_very_same_records_only() -> None:
+    """As many, the first of which is the same, are others."""
+    time_us = to_micros(NOW)
+    tasks = tasks_of([SystemEvent(type="t", subject="s", data={"n": n}) for n in range(3)], [], put_back=False)
+    for some in (tasks, [tasks[0], tasks[2], tasks[1]], [tasks[0], tasks[2], tasks[2]]):
+        alone = [Task(task.seen, task.plan, task.outcome) for task in some]
+        assert together(some, "r") == one_by_one(alone, "r")
+        found = DeliveryWriter(CODEC, plan().active, "pre.from", 2, 1).write_delivered(some, 7, time_us)
+        writer = DeliveryWriter(CODEC, plan().active, "pre.from", 2, 1)
+        assert list(found[0]) == [writer.write(task, 1, "delivered", None, 2.0, time_us).body for task in alone]
+
+
 @given(last=st.lists(st.binary(max_size=60)))
 def test_ids_of_many_are_those_of_each(last: list[bytes]) -> None:
     texts = [each.hex() for each in last]
