@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from streams import limits, topics
 from streams.causation import depth_headers, depth_of
+from streams.errors import InvalidInput, TooLarge
 from streams.log.fold import Decided
 from streams.log.inputs import Arrived
-from streams.log.lanes import Lane, Ownership, Ports, Refold, Waiting
+from streams.log.lanes import Lane, Ownership, Ports, Refold, Unwritable, Waiting
 from streams.log.ports import Outgoing
 from streams.log.rule import POSITIONED
 from streams.log.types import REFOLD, Send
@@ -36,7 +38,7 @@ class Appending:
         lane.wake.set()
 
     async def flush(self, lane: Lane) -> None:
-        """Appends what waits in the lane, until cancelled or the hold is lost (`UnknownOutcome`)."""
+        """Appends what waits in the lane, until cancelled or the hold is lost (`UnknownOutcome`), or something can never be written."""
         while True:
             if not lane.waiting:
                 lane.idle.set()
@@ -44,7 +46,7 @@ class Appending:
                 await lane.wake.wait()
             batch, records = self._next_batch(lane)
             if records:
-                await lane.log.append_encoded(records)
+                await self._append(lane, batch, records)
             acknowledged_us = self._ports.clock.now_us()
             for waiting in batch:
                 lane.waiting.popleft()
@@ -54,13 +56,21 @@ class Appending:
             if self._owned.refold:
                 raise Refold("the partition is to be folded from its logs")
 
+    @staticmethod
+    async def _append(lane: Lane, batch: Sequence[Waiting], records: Sequence[Outgoing]) -> None:
+        try:
+            await lane.log.append_encoded(records)
+        except TooLarge as error:  # of a batch that is one decision: it is atomic
+            if len(batch) > 1 or batch[0].cause is None:
+                raise
+            raise Unwritable(batch[0].cause, error) from error
+
     def _next_batch(self, lane: Lane) -> tuple[list[Waiting], list[Outgoing]]:
         batch: list[Waiting] = []
         records: list[Outgoing] = []
         size = 0
         for waiting in lane.waiting:
-            depth = depth_headers(waiting.decided.depth)
-            encoded = [lane.log.outgoing(home_of(_key_of(entry.event)), entry.event, depth) for entry in waiting.decided.entries]
+            encoded = _encoded(lane, waiting)
             if waiting.position is not None:
                 encoded.append(lane.log.outgoing(f"position/{self._owned.partition}", waiting.position))
             size += sum(len(record.value) + 512 for record in encoded)
@@ -124,6 +134,16 @@ class Appending:
         fold.next_offset += 1
         fold.moved.clear()
         return record
+
+
+def _encoded(lane: Lane, waiting: Waiting) -> list[Outgoing]:
+    depth = depth_headers(waiting.decided.depth)
+    try:
+        return [lane.log.outgoing(home_of(_key_of(entry.event)), entry.event, depth) for entry in waiting.decided.entries]
+    except (InvalidInput, TooLarge) as error:
+        if waiting.cause is None:
+            raise
+        raise Unwritable(waiting.cause, error) from error
 
 
 def _as_deep(send: Send, depth: int) -> Send:

@@ -6,16 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from streams import limits
 from streams.codec.avro import Codec
+from streams.errors import BackboneError
 from streams.log.fenced import FencedLog
 from streams.log.fold import Decided, LogFold
 from streams.log.inputs import Inputs
 from streams.log.ports import Clock, EffectsPort, InboxPort, SnapshotsPort
 from streams.log.snapshot import state_key
-from streams.log.types import Machine, Send
+from streams.log.types import Input, Machine, Received, Send
 from streams.records import InputPosition, Position, Record
 from streams.topics import TopicNames, home_of, partition_of
 
@@ -26,6 +27,25 @@ class Lost(Exception):
 
 class Refold(Lost):
     """What the owner has beside the log is not to be relied on, or somebody asked for it: the partition is folded from the log alone."""
+
+
+class Unwritable(Lost):
+    """A decision that the log never takes: one of its records is none (too large, say). What was folded of it is to be forgotten."""
+
+    def __init__(self, cause: Cause, error: BackboneError) -> None:
+        super().__init__(str(error))
+        self.cause = cause
+        self.error = error
+        self.code = error.code
+
+
+#: The input of a decision: the id of its record, or an aggregate and when its timer was due.
+Cause: TypeAlias = str | tuple[str, int]
+
+
+def cause_of(input: Input) -> Cause:
+    """The same for the same input, also when it comes again after a takeover."""
+    return input.record.id if isinstance(input, Received) else (input.aggregate_id, input.due_us)
 
 
 class Prepare(Protocol):
@@ -76,6 +96,7 @@ class Waiting:
     decided: Decided
     at_hand_us: int
     position: Position | None = None
+    cause: Cause | None = None
 
 
 @dataclass(slots=True)

@@ -26,12 +26,25 @@ from streams.log.checkpoint import Checkpointer
 from streams.log.fenced import UnknownOutcome
 from streams.log.fold import Decided
 from streams.log.inputs import Arrived, Source
-from streams.log.lanes import Checkpointing, Lane, Lost, Observer, Ownership, Ports, Prepare, Refold, Waiting
+from streams.log.lanes import (
+    Cause,
+    Checkpointing,
+    Lane,
+    Lost,
+    Observer,
+    Ownership,
+    Ports,
+    Prepare,
+    Refold,
+    Unwritable,
+    Waiting,
+    cause_of,
+)
 from streams.log.memory import NotInMemory
 from streams.log.ports import Stored, position_of
 from streams.log.resting import Resting
 from streams.log.takeover import take_over
-from streams.log.types import Decision, Input, Machine, Received
+from streams.log.types import NOTHING, Decision, Input, Machine, Received
 from streams.records import Record
 from streams.topics import FORWARDED_HEADER, home_of, partition_of
 
@@ -52,6 +65,8 @@ SLICE_US = 5_000
 CHECKPOINT_PATIENCE_S = 5.0
 #: Longest pause before a partition that was lost is claimed again.
 RECLAIM_PAUSE_S_MAX = 5.0
+#: Inputs of which it is kept that the log never takes what is decided on them.
+UNWRITABLE_MAX = 1000
 
 
 class PartitionRunner:
@@ -68,6 +83,7 @@ class PartitionRunner:
         self._room = asyncio.Event()
         self._active = asyncio.Event()
         self._active.set()
+        self._unwritable: dict[Cause, BackboneError] = {}
         self.taken = asyncio.Event()  #: set once the partition is taken over: it decides
         self.serving = asyncio.Event()  #: set once what had arrived by then is decided, and what was unanswered performed again
 
@@ -89,6 +105,8 @@ class PartitionRunner:
                     raise
                 self._fell()
                 whole = whole or isinstance(error, Refold)
+                if isinstance(error, Unwritable):
+                    self._note_unwritable(error)
                 progressed = any(lane.done > taken[name] for name, lane in self._owned.lanes.items() if name in taken)
                 failures = 1 if progressed else failures + 1
                 _log.warning("partition.reclaim", partition=self._partition, code=getattr(error, "code", "log.lost"), reason=str(error))
@@ -96,6 +114,12 @@ class PartitionRunner:
             finally:
                 self._fell()
                 await self._owned.close()
+
+    def _note_unwritable(self, found: Unwritable) -> None:
+        """The input has no consequence when it comes again: everything else in the partition would wait for it for ever."""
+        if len(self._unwritable) >= UNWRITABLE_MAX:
+            self._unwritable.pop(next(iter(self._unwritable)))
+        self._unwritable[found.cause] = found.error
 
     def _fell(self) -> None:
         self.taken.clear()
@@ -259,7 +283,19 @@ class PartitionRunner:
         assert arrived.record is not None
         time_us = max(arrived.time_us, *(each.fold.time_us for each in self._owned.lanes.values()))
         received = Received(record=arrived.record, position=arrived.position, time_us=time_us, depth=arrived.depth)
-        await self._run(lane, received, now_us)
+        if (error := self._unwritable.get(arrived.record.id)) is None:
+            await self._run(lane, received, now_us)
+            return
+        self._say_unwritable(lane, received, error)
+        if stored is not None:
+            await self._ports.effects.dead_letter(stored, error.code, error.message)
+        lane.fold.conclude(received, NOTHING)
+
+    def _say_unwritable(self, lane: Lane, input: Input, error: BackboneError) -> None:
+        _log.error(
+            "decision.unwritable", partition=self._partition, machine=lane.machine.name, cause=cause_of(input),
+            code=error.code, reason=error.message,
+        )  # fmt: skip
 
     async def _belongs(self, stored: Stored, arrived: Arrived, lane: Lane) -> bool:
         """Whether the record is to be decided here; if not it was forwarded or put to the dead letters."""
@@ -291,7 +327,12 @@ class PartitionRunner:
         due = lane.fold.next_due()
         assert due is not None
         latest = max(each.fold.time_us for each in lanes)
-        decided = await self._run(lane, lane.fold.due_of(due_us, due[1], max(due_us, latest), now_us), now_us)
+        timer = lane.fold.due_of(due_us, due[1], max(due_us, latest), now_us)
+        if (error := self._unwritable.get(cause_of(timer))) is not None:
+            self._say_unwritable(lane, timer, error)
+            lane.fold.drop_timer(due[1])
+            return
+        decided = await self._run(lane, timer, now_us)
         if not decided and lane.fold.next_due() == due:
             _log.error("timer.no-effect", partition=self._partition, machine=lane.machine.name, aggregate_id=due[1])
             lane.fold.drop_timer(due[1])
@@ -311,7 +352,7 @@ class PartitionRunner:
         if view.revived or view.recalled:
             lane.fold.release()
         if decided:
-            self._appending.enqueue(lane, Waiting(decided, now_us))
+            self._appending.enqueue(lane, Waiting(decided, now_us, cause=cause_of(input)))
         return decided
 
     async def _decide_on_all(self, lane: Lane, input: Input) -> Decided:
