@@ -30,9 +30,10 @@ from streams.kafka import Kafka
 from streams.log.kafka_log import RANGE_OPTIONS, read_range, stored_of
 from streams.log.ports import Stored
 from streams.records import from_micros
+from streams.routing.bounds import SWEEP_JUMP
 from streams.routing.items import Failure, Item, line_key
 from streams.routing.letters import HISTORY, redriven_of
-from streams.routing.line import SWEEP_JUMP, Line
+from streams.routing.line import Line
 from streams.routing.routes import RetryPolicy
 
 #: How often somebody looks whether a topic is there by now, seconds.

@@ -13,9 +13,10 @@ from typing import assert_never
 from streams.faust_app.route_ports import World
 from streams.faust_app.route_runner import Place, Runner, Source
 from streams.records import Json, Severity, derived_id
+from streams.routing.bounds import SWEEP_JUMP
 from streams.routing.gates import Gate
 from streams.routing.items import Failure, Item
-from streams.routing.line import SWEEP_JUMP, Line
+from streams.routing.line import Line
 from streams.routing.orders import Orders
 from streams.routing.plan import Plan
 from streams.routing.recipes import Rejected

@@ -39,11 +39,11 @@ from streams.log.rule import ReadersRule, Verdict
 from streams.matching.encoded import EncodedView
 from streams.matching.matchers import RecordView
 from streams.records import ModuleMessage, SystemEvent, from_micros, now, to_micros
+from streams.routing.bounds import UNDER_WAY_MAX
 from streams.routing.deliveries import DeliveryWriter
 from streams.routing.events import EventWriter
 from streams.routing.gates import Gates
 from streams.routing.letters import HISTORY, Redriven
-from streams.routing.line import UNDER_WAY_MAX
 from streams.routing.plan import Ready, shown
 from streams.routing.routes import ActiveRoute, Destination, ToModule, ToWebhook
 from streams.routing.tasks import SOURCE

@@ -25,28 +25,20 @@ from dataclasses import replace
 from typing import Generic
 
 from streams.records import Json
+from streams.routing.bounds import (
+    BYTES_MAX,
+    KEY_BYTES_MAX,
+    KEY_RECORDS_MAX,
+    KEYS_MAX,
+    LONG_KEY,
+    MESSAGES_CHARACTERS_MAX,
+    RECORDS_MAX,
+    SHARE_LEAST,
+    UNDER_WAY_MAX,
+)
 from streams.routing.items import Failure, Item, Unsettled, Work
 from streams.routing.sweep import Sweep
 from streams.routing.turns import Turns
-
-#: Records that a line holds in memory, and of one key.
-RECORDS_MAX = 4000
-KEY_RECORDS_MAX = 1000
-#: Bytes of them; one record may be larger.
-BYTES_MAX = 8 * 1024 * 1024
-#: Keys that are not settled, and bytes of them: a state is one message (`dump`).
-KEYS_MAX = 10_000
-KEY_BYTES_MAX = 2 * 1024 * 1024
-#: A key that is longer than most, bytes.
-_LONG_KEY = 8192
-#: Characters of what is kept of why keys failed, in a state; each has its share.
-MESSAGES_CHARACTERS_MAX = 500_000
-#: Attempts under way.
-UNDER_WAY_MAX = 64
-#: Records that a sweep may bring of each key, however many keys there are.
-SHARE_LEAST = 16
-#: To read so many records costs less than to begin to read somewhere else.
-SWEEP_JUMP = 1000
 
 
 class Line(Generic[Work]):
@@ -118,7 +110,7 @@ class Line(Generic[Work]):
     @property
     def has_much_room(self) -> bool:
         """Whether it is worth while to look further."""
-        return self._has_room_for_key(_LONG_KEY) and self._is_within(
+        return self._has_room_for_key(LONG_KEY) and self._is_within(
             1 / 2, self._records - len(self._swept), self._bytes - self._swept_bytes
         )
 
