@@ -155,7 +155,13 @@ class LineRunner(Runner):
         return not (self.held or self._stuck) and self._world.ours()
 
     async def _attempt(self, item: Item[Task], failure: Failure | None) -> None:
-        task = item.work
+        task = await self.as_now(item.work)
+        if task is None:
+            self.counts["filtered"] += 1
+            self.line.settle(item.key)
+            self._room.set()
+            self._pump()
+            return
         attempts = 1 if failure is None else failure.attempts + 1
         first_ms = self._world.now_ms() if failure is None else failure.first_ms
         gate = self._gate  # the route may lead elsewhere by then
@@ -197,7 +203,7 @@ class LineRunner(Runner):
         ready = task.outcome if isinstance(task.outcome, Rejected) else task.plan.ready(task.outcome)
         if isinstance(ready, Rejected):
             return Failed(code=ready.code, message=ready.message, retryable=False), ready.stage
-        destination = self.plan.route.destination
+        destination = task.plan.route.destination
         match destination:
             case ToWebhook():
                 return await self._world.post(destination, task.delivery_id, ready.event), "deliver"

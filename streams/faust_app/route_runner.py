@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -130,6 +131,15 @@ class Runner(ABC):
         self.plan = plan
         self._deliveries = self._world.deliveries(plan.active, self.place.topic, self.place.partition)
         self._wake_reader.set()
+
+    async def as_now(self, task: Task) -> Task | None:
+        """The task as the version in force has it: it may have been made before the route was changed. None: it is no task any more."""
+        while task.plan is not (plan := self.plan):
+            made = await self.persistently(partial(self._source.task, task.raw, plan))
+            if made is None:
+                return None
+            task = made
+        return task
 
     @property
     def held(self) -> bool:

@@ -194,7 +194,10 @@ class TopicRunner(Runner):
 
     async def _deliver(self, tasks: Sequence[Task], batches: Sequence[Sequence[Task]]) -> None:
         """`tasks` of all batches. Slices begin with a batch: then those of other routes have the same tasks, and share what is written."""
-        destination = self.plan.route.destination
+        while any(batch and batch[0].plan is not self.plan for batch in batches):  # those of a batch were looked at together
+            tasks = [made for task in tasks if (made := await self.as_now(task)) is not None]
+            batches = [tasks]
+        destination = (tasks[0].plan if tasks else self.plan).route.destination
         if not isinstance(destination, ToTopic):
             return  # the route goes elsewhere now: this runner is about to be closed, and keeps what it has not done
         partitions = await self._destination_partitions(tasks, destination.topic)

@@ -219,11 +219,6 @@ class Line(Generic[Work]):
         self._sate(key)
         heapq.heappush(self._due, (failure.due_ms, key))
 
-    def release(self, key: bytes) -> None:
-        """The attempt under way was not made after all: it can begin at any time."""
-        self._keys[key].busy = False
-        self._turns.ready(key, again=self._turns.end(key), first=True)
-
     def spill(self, due_ms: int | None = None) -> None:
         """Lets go of every record that is not under way: it is to be read anew, as another version of the route sees it.
 

@@ -23,13 +23,9 @@ class Turns:
         self._again_under_way: set[bytes] = set()
         self._in_a_row = 0
 
-    def ready(self, key: bytes, *, again: bool, first: bool = False) -> None:
-        """The key can be attempted; `first`: before the others of its kind."""
-        queue = self._again if again else self._fresh
-        if first:
-            queue.appendleft(key)
-        else:
-            queue.append(key)
+    def ready(self, key: bytes, *, again: bool) -> None:
+        """The key can be attempted."""
+        (self._again if again else self._fresh).append(key)
 
     def begin(self, most: int, fresh_most: int = 0) -> bytes | None:
         """The key whose turn it is, under way from now on; None: there is none, or so many are under way.
@@ -57,12 +53,10 @@ class Turns:
         """The keys whose turn is next, of each kind, if there are any."""
         return [queue[0] for queue in (self._fresh, self._again) if queue]
 
-    def end(self, key: bytes) -> bool:
-        """The key is under way no more. Whether it came again."""
+    def end(self, key: bytes) -> None:
+        """The key is under way no more."""
         self.under_way -= 1
-        again = key in self._again_under_way
         self._again_under_way.discard(key)
-        return again
 
     def clear(self) -> None:
         """No key is ready."""

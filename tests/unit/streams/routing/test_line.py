@@ -68,9 +68,7 @@ class World:
             return
         taken, failure = self.under_way.pop(self.random.randrange(len(self.under_way)))
         attempts = 1 if failure is None else failure.attempts + 1
-        if self.random.random() < 0.1:
-            self.line.release(taken.key)
-        elif self.left.get(taken.offset, 0) > 0:
+        if self.left.get(taken.offset, 0) > 0:
             self.left[taken.offset] -= 1
             due = self.now + self.random.randrange(20)
             self.line.fail(taken.key, Failure(attempts=attempts, first_ms=0, due_ms=due, code="x", message=""))
