@@ -85,8 +85,9 @@ def before_and_after(*hostile: bytes) -> tuple[Trial, list[CompositeEvent]]:
 def test_what_is_no_record_is_named_and_skipped(text: bytes) -> None:
     trial, _ = before_and_after(text)
     assert (trial.summary.records, trial.summary.broken_count) == (2, 1)
-    assert trial.summary.broken[0][0] == 2
-    assert trial.summary.broken[0][1]
+    assert trial.summary.broken[0].line == 2
+    assert trial.summary.broken[0].code
+    assert trial.summary.broken[0].message
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_broken_lines_are_named_and_skipped() -> None:
               line(0, data="no json"), line(0, topic=3), line(0, id=3)]  # fmt: skip
     assert len(run(trial, line(0), *broken, b"", line(1))) == 1
     assert (trial.summary.records, trial.summary.errors, trial.summary.broken_count) == (2, 9, 9)
-    assert [number for number, _ in trial.summary.broken] == list(range(2, 11))
+    assert [each.line for each in trial.summary.broken] == list(range(2, 11))
 
 
 def test_data_may_be_a_text_that_is_json() -> None:
