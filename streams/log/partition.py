@@ -283,7 +283,7 @@ class PartitionRunner:
         assert arrived.record is not None
         time_us = max(arrived.time_us, *(each.fold.time_us for each in self._owned.lanes.values()))
         received = Received(record=arrived.record, position=arrived.position, time_us=time_us, depth=arrived.depth)
-        if (error := self._unwritable.get(arrived.record.id)) is None:
+        if (error := self._unwritable.get(cause_of(received))) is None:
             await self._run(lane, received, now_us)
             return
         self._say_unwritable(lane, received, error)

@@ -256,12 +256,17 @@ def test_who_moves_a_plan_before_its_run_has_begun_moves_the_run(world: World, o
     assert (found["status"], world.state(plan_id).run.status) == (status, "ended" if status == "cancelled" else "running")
 
 
-def test_a_cancelled_run_is_cancelled_by_a_new_owner_if_the_first_died_before_it_said_so(world: World) -> None:
+def run_elsewhere(world: World) -> tuple[str, str]:
+    """A plan that runs, and its execution, which another partition has."""
     while True:
         plan_id = plan(world, {"taskId": "paint"})
         run = world.call("plan", "run-plan", planId=plan_id)["executionId"]
         if partition_of(run, 2) != partition_of("home", 2):
-            break
+            return plan_id, run
+
+
+def test_a_cancelled_run_is_cancelled_by_a_new_owner_if_the_first_died_before_it_said_so(world: World) -> None:
+    plan_id, run = run_elsewhere(world)
     world.away = {partition_of(run, 2)}
     world.call("plan", "cancel-plan", planId=plan_id)
     world.away = set()
@@ -298,11 +303,7 @@ def test_a_plan_that_is_ended_and_deleted_takes_its_run_with_it_wherever_its_own
 
 
 def test_what_is_left_of_a_deleted_plan_is_not_seen(world: World) -> None:
-    while True:
-        plan_id = plan(world, {"taskId": "paint"})
-        run = world.call("plan", "run-plan", planId=plan_id)["executionId"]
-        if partition_of(run, 2) != partition_of("home", 2):
-            break
+    plan_id, run = run_elsewhere(world)
     world.away = {partition_of(run, 2)}
     world.call("plan", "cancel-plan", planId=plan_id)
     world.call("plan", "delete-plan", planId=plan_id)

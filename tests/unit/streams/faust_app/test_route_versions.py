@@ -83,13 +83,19 @@ async def until(met: Callable[[], Any]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_what_fails_after_its_route_was_changed_goes_on_as_the_new_version_has_it() -> None:
-    world, failed = Hooks(), list[BaseException]()
+async def calling(world: Hooks, failed: list[BaseException]) -> LineRunner:
+    """A runner whose first record is under way to `/before`."""
     before = version({"webhook": "http://127.0.0.1:1/before"})
     runner = LineRunner(cast(World, world), before, Place("orders", 0), cast(Source, Log()), failed.append, position=0, state=None)
     runner.start()
     runner.take([looked_at(0, before)], 1)
     await until(lambda: world.posted)
+    return runner
+
+
+async def test_what_fails_after_its_route_was_changed_goes_on_as_the_new_version_has_it() -> None:
+    world, failed = Hooks(), list[BaseException]()
+    runner = await calling(world, failed)
     runner.use(version({"webhook": "http://127.0.0.1:1/after"}, transforms=[{"map": '{"type": "order.sent"}'}]))
     world.answers.put_nowait(Failed(code="webhook.failed", message="HTTP 500", retryable=True))
     await until(lambda: runner.counts["retried"])
@@ -104,11 +110,7 @@ async def test_what_fails_after_its_route_was_changed_goes_on_as_the_new_version
 
 async def test_what_the_new_version_filters_is_settled_without_another_attempt() -> None:
     world, failed = Hooks(), list[BaseException]()
-    before = version({"webhook": "http://127.0.0.1:1/before"})
-    runner = LineRunner(cast(World, world), before, Place("orders", 0), cast(Source, Log()), failed.append, position=0, state=None)
-    runner.start()
-    runner.take([looked_at(0, before)], 1)
-    await until(lambda: world.posted)
+    runner = await calling(world, failed)
     runner.use(version({"webhook": "http://127.0.0.1:1/after"}, filters=["data.n > 0"]))
     world.answers.put_nowait(Failed(code="webhook.failed", message="HTTP 500", retryable=True))
     await until(lambda: runner.counts["retried"])
